@@ -1,0 +1,72 @@
+"""All that is checked before a change goes in: `nox` runs it all, `nox --list` names the parts."""
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+# An interpreter that is missing is skipped with a note, and an error where the variable CI is set.
+# None is ever downloaded: what is tested is what the machine has.
+nox.options.download_python = "never"
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install what is named, and the package as a user gets it: built, and not a link to the tree.
+
+    A build directory that an earlier build left behind goes first, because setuptools would pack
+    the modules in it that the tree no longer has.
+    """
+    shutil.rmtree("build", ignore_errors=True)
+    session.install(*requirements)
+
+
+def pytest(session: nox.Session) -> None:
+    """Run the tests on two processes, or what follows `--` on the command line."""
+    # `pytest` and not `python -m pytest`, which would put the tree in front of what is installed.
+    session.run("pytest", "--numprocesses=2", "--dist=worksteal", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff."""
+    install(session, ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy, as the oldest and the newest supported Python see them."""
+    install(session, ".[dev,test]")
+    paths = [path for path in ("snowplow_logging", "tests/typing") if Path(path).exists()]
+    for python in (PYTHONS[0], PYTHONS[-1]):
+        session.run("mypy", f"--python-version={python}", *paths)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests with every extra installed."""
+    install(session, ".[test]")
+    pytest(session)
+
+
+@nox.session
+def minimal(session: nox.Session) -> None:
+    """Run the tests with the two requirements alone, each in its lowest version.
+
+    Tests of what needs an extra skip themselves here.
+    """
+    install(
+        session,
+        ".",
+        "python-json-logger==3.1.0",
+        "requests==2.28.0",
+        "hypothesis",
+        "pytest",
+        "pytest-timeout",
+        "pytest-xdist",
+    )
+    pytest(session)

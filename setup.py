@@ -1,0 +1,75 @@
+"""Packaging of snowplow-logging: everything about the distribution is said here."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """Read the version without importing the package, whose requirements may not be there yet."""
+    source = (HERE / "snowplow_logging" / "_version.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', source, flags=re.MULTILINE)
+    if match is None:
+        message = 'snowplow_logging/_version.py has no line of the form __version__ = "1.2.3"'
+        raise RuntimeError(message)
+    return match[1]
+
+
+# What each feature beyond the handler itself needs.
+FEATURES = {
+    "collector": ["jsonschema>=4.18", "werkzeug>=3.0"],
+    "fast": ["orjson>=3.10"],
+    "progress": ["tqdm>=4.65"],
+    "yaml": ["PyYAML>=6.0.1"],
+}
+TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
+# Linters have an upper bound, because a new release brings new rules: moving to one is a change
+# of its own, and never what breaks an unrelated one.
+DEV = [
+    "mypy>=2.4,<2.5",
+    "nox>=2024.4.15",
+    "ruff>=0.17.6,<0.18",
+    "types-jsonschema",
+    "types-PyYAML",
+    "types-requests",
+    "types-tqdm",
+]
+
+setup(
+    name="snowplow-logging",
+    version=version(),
+    description="Send events to Snowplow through Python's standard logging",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["analytics", "events", "logging", "snowplow", "tracker"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Logging",
+        "Typing :: Typed",
+    ],
+    packages=find_packages(include=["snowplow_logging*"]),
+    package_data={"snowplow_logging": ["py.typed"]},
+    python_requires=">=3.10",
+    # The lowest versions are the ones that the nox session `minimal` installs.
+    install_requires=["python-json-logger>=3.1", "requests>=2.28"],
+    extras_require={
+        **FEATURES,
+        "test": [*TEST, *(name for needs in FEATURES.values() for name in needs)],
+        "dev": DEV,
+    },
+    entry_points={"console_scripts": ["snowplow-logging = snowplow_logging.cli:main"]},
+    zip_safe=False,
+)
