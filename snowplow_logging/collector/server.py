@@ -1,0 +1,233 @@
+"""The collector as its users hold it: started, asked, closed."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from threading import Condition
+from typing import TYPE_CHECKING, Any, Final
+
+from .enrich import BadEvent, GoodEvent, judge
+from .iglu import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from .enrich import CollectorPayload
+    from .wsgi import Server
+
+__all__ = ["LocalCollector"]
+
+_LOOPBACK: Final = {
+    "127.0.0.1": socket.AF_INET,
+    "localhost": socket.AF_INET,
+    "::1": socket.AF_INET6,
+}
+_BACKLOG: Final = 128
+_PATH: Final = re.compile(r"/(?!micro/)[^/<>\s]+/[^/<>\s]+")
+
+
+class LocalCollector:
+    """A Snowplow collector on loopback, with Micro's REST API and its idea of a good event.
+
+    It is a real HTTP server for development and tests, never for production. It keeps every
+    event in memory until `reset`. Use it as a context manager, or call `start` and `close`::
+
+        with LocalCollector() as collector:
+            ...  # send events to collector.endpoint
+            assert collector.wait_for(1)
+            assert not collector.bad
+
+    All methods may be called from any thread. A forked child can send events to a collector of
+    its parent, and `close` does nothing there.
+
+    Args:
+        host: The loopback address to listen on: ``127.0.0.1``, ``localhost`` or ``::1``.
+        port: The TCP port; 0 takes a free one at each start.
+        iglu: An Iglu registry to check the data of events and entities against: a folder that
+            holds ``schemas/VENDOR/NAME/FORMAT/VERSION``, or an http(s) URL of the same layout.
+            None checks no data.
+        paths: Paths such as ``/com.acme/track`` to take events at, besides
+            ``/com.snowplowanalytics.snowplow/tp2`` and ``/i``.
+        on_event: Called with each entry of `good` and `bad` as it arrives, on the thread that
+            took the request, while the collector is locked for other threads.
+
+    Raises:
+        ModuleNotFoundError: The extra ``collector`` is not installed.
+        ValueError: The host is not loopback, the port is no port, the registry's folder does
+            not exist, or a path is not of the form ``/vendor/version``.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        iglu: str | os.PathLike[str] | None = None,
+        paths: Iterable[str] = (),
+        *,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        if host not in _LOOPBACK:
+            message = f"host: {host!r} is not loopback; give one of {', '.join(_LOOPBACK)}"
+            raise ValueError(message)
+        if not 0 <= port <= 65_535:
+            message = f"port: {port!r} is no TCP port; give 0 to 65535, 0 for a free one"
+            raise ValueError(message)
+        self._paths = tuple(paths)
+        for path in self._paths:
+            if not _PATH.fullmatch(path):
+                message = f"paths: {path!r} cannot be mapped; give '/vendor/version'"
+                raise ValueError(message)
+        # Here and not in `start`, so that a missing extra is told where the fault is made.
+        from . import wsgi
+
+        self._wsgi = wsgi
+        self._host = host
+        self._wanted_port = port
+        self._registry = None if iglu is None else Registry(iglu)
+        self._on_event = on_event
+        self._arrived = Condition()
+        self._events: list[GoodEvent | BadEvent] = []
+        self._server: Server | None = None
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        """Name the endpoint, and how many events there are."""
+        where = self.endpoint if self._server else "closed"
+        return f"<{type(self).__name__} {where} {self.counts}>"
+
+    def __enter__(self) -> Self:
+        """Start, and return the collector itself."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def start(self) -> None:
+        """Listen, and take events on threads of their own. Once started, do nothing.
+
+        Raises:
+            OSError: The port is taken (`errno.EADDRINUSE`) or not allowed.
+        """
+        if self._server:
+            return
+        host = "127.0.0.1" if self._host == "localhost" else self._host
+        # Bound here: werkzeug would end the process where the port is taken.
+        with socket.socket(_LOOPBACK[self._host], socket.SOCK_STREAM) as listener:
+            if os.name != "nt":  # there it would let two processes share the port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, self._wanted_port))
+            listener.listen(_BACKLOG)
+            self._server = self._wsgi.Server(
+                host,
+                listener.getsockname()[1],
+                self._wsgi.Application(self, self._paths),
+                fd=listener.fileno(),
+            )
+        self._pid = os.getpid()
+        self._server.start()
+
+    def close(self) -> None:
+        """Stop listening, end open connections and free the port; the events stay.
+
+        A request under way is answered first, if that takes no longer than a second. Closing
+        twice, or in a forked child, does nothing.
+        """
+        server, self._server = self._server, None
+        if server and self._pid == os.getpid():
+            server.close()
+
+    @property
+    def port(self) -> int:
+        """The TCP port that the collector listens on.
+
+        Raises:
+            RuntimeError: It is not started.
+        """
+        if not self._server:
+            message = "the collector is not started; call start() or use it in a with statement"
+            raise RuntimeError(message)
+        return self._server.port
+
+    @property
+    def endpoint(self) -> str:
+        """The URL to send events to, such as ``http://127.0.0.1:43123``.
+
+        Raises:
+            RuntimeError: The collector is not started.
+        """
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def good(self) -> list[dict[str, Any]]:
+        """The good events in the shape of Micro's ``/micro/good``, ordered as they arrived."""
+        with self._arrived:
+            return [event.as_json() for event in self._events if isinstance(event, GoodEvent)]
+
+    @property
+    def bad(self) -> list[dict[str, Any]]:
+        """The failed events in the shape of Micro's ``/micro/bad``, ordered as they arrived."""
+        with self._arrived:
+            return [event.as_json() for event in self._events if isinstance(event, BadEvent)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many events arrived, as ``{"total": …, "good": …, "bad": …}``."""
+        with self._arrived:
+            total = len(self._events)
+            good = sum(isinstance(event, GoodEvent) for event in self._events)
+        return {"total": total, "good": good, "bad": total - good}
+
+    def reset(self) -> None:
+        """Forget all events."""
+        with self._arrived:
+            self._events.clear()
+
+    def wait_for(self, total: int, timeout: float = 10.0) -> bool:
+        """Wait until so many events, good and bad together, have arrived.
+
+        Args:
+            total: How many there shall be since the start or the last `reset`.
+            timeout: The longest wait in seconds.
+
+        Returns:
+            True as soon as they are there, False when the time is up.
+        """
+        with self._arrived:
+            return self._arrived.wait_for(lambda: len(self._events) >= total, timeout)
+
+    def take(self, payload: CollectorPayload) -> None:
+        """Judge a request and keep what became of its events; the HTTP side calls this."""
+        verdicts = judge(payload, self._registry)
+        with self._arrived:
+            self._events.extend(verdicts)
+            self._arrived.notify_all()
+            if self._on_event:
+                for verdict in verdicts:
+                    self._on_event(verdict.as_json())
+
+    def find_schema(self, uri: str) -> dict[str, Any]:
+        """Return a schema of the registry.
+
+        Args:
+            uri: Its Iglu URI.
+
+        Raises:
+            LookupError: It is not to be had, or there is no registry.
+        """
+        if self._registry is None:
+            message = f"schema {uri} is not found: the collector was given no Iglu registry"
+            raise LookupError(message)
+        return self._registry.lookup(uri)
