@@ -1,0 +1,240 @@
+"""The structured way to log: a logger adapter with a method for each event type."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, cast, overload
+from uuid import UUID, uuid4
+
+from snowplow_logging.events import (
+    AddToCart,
+    ApplicationError,
+    EcommerceTransaction,
+    EcommerceTransactionItem,
+    Event,
+    FormChange,
+    FormSubmit,
+    LinkClick,
+    PagePing,
+    PageView,
+    RemoveFromCart,
+    ScreenView,
+    SelfDescribing,
+    SiteSearch,
+    StructuredEvent,
+    summary,
+)
+from snowplow_logging.payload import Entity
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    _LoggerAdapter = logging.LoggerAdapter[Any]
+else:
+    _LoggerAdapter = logging.LoggerAdapter  # takes no type argument before 3.11
+
+__all__ = ["SnowplowAdapter"]
+
+P = ParamSpec("P")
+
+_LOGGING_FILE: Final = logging.addLevelName.__code__.co_filename
+
+
+class _LogEvent(Protocol[P]):
+    """What a method of an event type takes: the keys of the event, and those of a log call."""
+
+    @overload
+    def __call__(self, *args: P.args, **keys: P.kwargs) -> str | None: ...
+
+    @overload
+    def __call__(
+        self,
+        *,
+        level: int,
+        exc_info: Any = ...,
+        stack_info: bool = ...,
+        stacklevel: int = ...,
+        extra: Mapping[str, Any] | None = ...,
+        **keys: Any,
+    ) -> str | None: ...
+
+    def __call__(self, *args: Any, **keys: Any) -> str | None:
+        """Log the event; return its id, or None where the logger's level holds it back."""
+
+
+class _Message:
+    """The message of a record whose event stands beside it; made into text when it is needed."""
+
+    def __init__(self, event: Mapping[str, Any]) -> None:
+        self._event = event
+
+    def __str__(self) -> str:
+        return summary(self._event.get("event"), self._event)
+
+
+class _EventMethod(Generic[P]):
+    """A method of the adapter that logs one type of event."""
+
+    def __init__(self, event: Callable[P, Event]) -> None:
+        self._event = cast("type[Event]", event)
+        self.__doc__ = event.__doc__
+
+    def __get__(self, adapter: SnowplowAdapter | None, owner: type) -> _LogEvent[P]:
+        if adapter is None:
+            return cast("_LogEvent[P]", self)
+        return partial(adapter._log_event, self._event.event_name)  # noqa: SLF001
+
+
+class SnowplowAdapter(_LoggerAdapter):
+    """A logger whose methods log events, and which adds a subject and entities to each.
+
+    Each event type has a method that takes the event's keys, and besides them `level` (INFO where
+    absent) and the other keywords of a log call: `extra`, `exc_info`, `stack_info` and
+    `stacklevel`. It returns the event id, or None where the logger's level holds the event back.
+    The usual `info`, `warning` and so on work as ever, and their `extra` is merged with the
+    adapter's.
+
+    Args:
+        logger: The logger, or another adapter around one.
+        extra: What is added to every record; a call's own `extra` wins.
+        subject: The subject of every event; an event's own fields win.
+        context: Entities of every event, besides the event's own.
+        event_key: The attribute of a record that holds its event, as the handler has it.
+    """
+
+    page_view = _EventMethod(PageView)
+    page_ping = _EventMethod(PagePing)
+    ecommerce_transaction = _EventMethod(EcommerceTransaction)
+    ecommerce_transaction_item = _EventMethod(EcommerceTransactionItem)
+    link_click = _EventMethod(LinkClick)
+    add_to_cart = _EventMethod(AddToCart)
+    remove_from_cart = _EventMethod(RemoveFromCart)
+    form_change = _EventMethod(FormChange)
+    form_submit = _EventMethod(FormSubmit)
+    site_search = _EventMethod(SiteSearch)
+    screen_view = _EventMethod(ScreenView)
+    struct_event = _EventMethod(StructuredEvent)
+    self_describing_event = unstruct_event = _EventMethod(SelfDescribing)
+    application_error = _EventMethod(ApplicationError)
+
+    def __init__(
+        self,
+        logger: logging.Logger | logging.LoggerAdapter[Any],
+        extra: Mapping[str, object] | None = None,
+        *,
+        subject: Mapping[str, Any] | None = None,
+        context: Sequence[Entity] | None = None,
+        event_key: str = "snowplow",
+    ) -> None:
+        super().__init__(cast("logging.Logger", logger), dict(extra or {}))
+        self._subject = dict(subject or {})
+        self._context = list(context or ())
+        self._event_key = event_key
+
+    def bind(
+        self,
+        *,
+        extra: Mapping[str, object] | None = None,
+        subject: Mapping[str, Any] | None = None,
+        context: Sequence[Entity] | None = None,
+    ) -> Self:
+        """Return a new adapter with more bound to it; this one stays as it is.
+
+        Args:
+            extra: What is added to every record, over what this adapter adds.
+            subject: Fields of the subject, over this adapter's.
+            context: Entities, besides this adapter's.
+        """
+        bound = {
+            "extra": {**(self.extra or {}), **(extra or {})},
+            "_subject": {**self._subject, **(subject or {})},
+            "_context": [*(context or ()), *self._context],
+        }
+        new = copy.copy(self)
+        vars(new).update(bound)
+        return new
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Merge the adapter's extra, subject and entities into those of a log call."""
+        extra = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        event = extra.get(self._event_key)
+        if isinstance(event, (list, tuple)):
+            extra[self._event_key] = [self._with_bound(one) for one in event]
+        elif event is not None:
+            extra[self._event_key] = self._with_bound(event)
+        if isinstance(msg, Event):
+            msg = self._with_bound(msg)
+        return msg, {**kwargs, "extra": extra}
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log a message as `logging.LoggerAdapter.log` does, with the call's extra merged."""
+        if self.isEnabledFor(level):
+            if sys.version_info < (3, 11) and (
+                sys._getframe(1).f_code.co_filename == _LOGGING_FILE  # noqa: SLF001
+            ):
+                # Before 3.11 the frames of `logging` count as levels of the stack, too.
+                kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+            self._pass_on(level, msg, args, kwargs)
+
+    def _log_event(
+        self,
+        name: str,
+        /,
+        *,
+        level: int = logging.INFO,
+        extra: Mapping[str, Any] | None = None,
+        exc_info: Any = None,
+        stack_info: bool = False,
+        stacklevel: int = 1,
+        **keys: Any,
+    ) -> str | None:
+        if not self.isEnabledFor(level):
+            return None
+        event: dict[str, Any] = {**keys, "event": name}
+        if event.get("event_id") is None:
+            event["event_id"] = str(uuid4())
+        kwargs = {
+            "extra": {**(extra or {}), self._event_key: event},
+            "exc_info": exc_info,
+            "stack_info": stack_info,
+            "stacklevel": stacklevel,
+        }
+        self._pass_on(level, _Message(event), (), kwargs)
+        event_id = event["event_id"]
+        return str(event_id) if isinstance(event_id, (str, UUID)) else None
+
+    def _pass_on(
+        self, level: int, msg: object, args: tuple[object, ...], kwargs: MutableMapping[str, Any]
+    ) -> None:
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 2  # this method and its caller
+        msg, kwargs = self.process(msg, kwargs)
+        logger: Any = self.logger
+        while isinstance(logger, logging.LoggerAdapter):
+            extra = kwargs["extra"]
+            msg, kwargs = logger.process(msg, {**kwargs})
+            if not isinstance(logger, SnowplowAdapter):
+                # An adapter of the standard library throws away the call's own extra.
+                kwargs["extra"] = {**(kwargs.get("extra") or {}), **extra}
+            logger = logger.logger
+        logger.log(level, msg, *args, **kwargs)
+
+    def _with_bound(self, event: Any) -> Any:
+        """Return an event with the adapter's subject and entities; anything else as it is."""
+        keys = vars(event) if isinstance(event, Event) else event
+        if not isinstance(keys, Mapping):
+            return event
+        bound: dict[str, Any] = {}
+        subject, context = keys.get("subject") or {}, keys.get("context") or ()
+        if self._subject and isinstance(subject, Mapping):
+            own = {field: value for field, value in subject.items() if value is not None}
+            bound["subject"] = {**self._subject, **own}
+        if self._context and isinstance(context, (list, tuple)):
+            bound["context"] = [*context, *self._context]
+        return replace(event, **bound) if isinstance(event, Event) else {**event, **bound}

@@ -1,0 +1,434 @@
+"""The events: one definition per type serves dicts, classes, adapter, checks and documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Final
+from uuid import UUID
+
+from snowplow_logging.protocol import (
+    Check,
+    Key,
+    Number,
+    Refused,
+    Text,
+    annotated_keys,
+    atomic_text,
+    decimal,
+    derived_uuid,
+    describe,
+    integer,
+    milliseconds,
+    nearest,
+    number,
+    one_of,
+    schema_uri,
+    text,
+    uri,
+    uuid,
+)
+from snowplow_logging.subject import Subject
+
+__all__ = [
+    "COMMON_KEYS",
+    "EVENTS",
+    "AddToCart",
+    "ApplicationError",
+    "EcommerceTransaction",
+    "EcommerceTransactionItem",
+    "Event",
+    "FormChange",
+    "FormSubmit",
+    "LinkClick",
+    "PagePing",
+    "PageView",
+    "RemoveFromCart",
+    "ScreenView",
+    "SelfDescribing",
+    "SelfDescribingJson",
+    "SiteSearch",
+    "StructuredEvent",
+    "summary",
+]
+
+_SNOWPLOW: Final = "iglu:com.snowplowanalytics.snowplow"
+
+
+@dataclass(frozen=True)
+class SelfDescribingJson:
+    """Data with the schema that describes it: an entity, or a self-describing event's body.
+
+    Args:
+        schema: The Iglu URI of the schema.
+        data: The data, as the schema wants it.
+    """
+
+    schema: str
+    data: Mapping[str, Any]
+
+
+def _list_of(check: Check, least: int = 0) -> Check:
+    def checked(value: Any) -> list[Any]:
+        if not isinstance(value, (list, tuple)):
+            raise Refused(describe(value), "a list")
+        if len(value) < least:
+            raise Refused("is empty", f"a list of at least {least}")
+        checked_items = []
+        for index, item in enumerate(value):
+            try:
+                checked_items.append(check(item))
+            except Refused as error:
+                path = f"[{index}]{error.path}"
+                raise Refused(error.problem, error.expected, path) from None
+        return checked_items
+
+    return checked
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Refused(describe(value), "True or False")
+    return value
+
+
+def _filters(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Refused(describe(value), "a dict of strings or booleans")
+    as_text, checked = text(), {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise Refused(f"has a key that {describe(key)}", "strings as keys")
+        try:
+            checked[as_text(key)] = item if isinstance(item, bool) else as_text(item)
+        except Refused as error:
+            raise Refused(error.problem, f"{error.expected} or a bool", f".{key[:60]}") from None
+    return checked
+
+
+_NODE_NAME: Final = one_of("INPUT", "TEXTAREA", "SELECT")
+_ELEMENT_TYPE: Final = one_of(
+    *"button checkbox color date datetime datetime-local email file hidden image month number "
+    "password radio range reset search submit tel text time url week".split()
+)
+_FORM_ELEMENT: Final = {
+    "name": Key("name", text(65_535), required=True),
+    "value": Key("value", text(65_535), nullable=True, required=True),
+    "node_name": Key("nodeName", _NODE_NAME, required=True),
+    "nodeName": Key("nodeName", _NODE_NAME),
+    "type": Key("type", _ELEMENT_TYPE),
+}
+
+
+def _form_element(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Refused(describe(value), "a dict with name, value and node_name")
+    element: dict[str, Any] = {}
+    for key, item in value.items():
+        known = _FORM_ELEMENT.get(key) if isinstance(key, str) else None
+        if known is None:
+            problem = f"has the key {key!r}" if type(key) is str else "has a key that is no string"
+            raise Refused(problem, nearest(key, _FORM_ELEMENT))
+        if item is not None:
+            try:
+                element[known.name] = known.check(item)
+            except Refused as error:
+                raise Refused(error.problem, error.expected, f".{key}") from None
+        elif known.nullable:
+            element[known.name] = None
+    for key, known in _FORM_ELEMENT.items():
+        if known.required and known.name not in element:
+            raise Refused(f"has no {key}", f"{key}, which a form's element requires")
+    return element
+
+
+def summary(name: object, keys: Mapping[str, Any]) -> str:
+    """Return an event as one readable line: its name and its plain values."""
+    values = [
+        f"{key}={value!s}"
+        for key, value in keys.items()
+        if key not in COMMON_KEYS and isinstance(value, (str, int, float, UUID))
+    ]
+    return " ".join([str(name), *values])
+
+
+COMMON_KEYS: Final = ("event", "context", "subject", "true_timestamp", "event_id")
+"""What every event takes besides its own keys; `event` is its name where it is a dict."""
+
+EVENTS: Final[dict[str, type[Event]]] = {}
+"""The class of each event by the name that a dict gives as `event`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What all events share. Use one of its subclasses.
+
+    An event is checked when it is logged, not when it is made, so that a bad one never raises
+    in the program that logs.
+
+    Args:
+        context: The entities that belong to the event.
+        subject: Whom or what it is about.
+        true_timestamp: When it truly happened, if that is not when it is logged: milliseconds
+            since 1970 UTC, or an aware datetime.
+        event_id: Its UUID; made where absent.
+    """
+
+    event_name: ClassVar[str]
+    event_type: ClassVar[str]  # the protocol's `e`
+    event_schema: ClassVar[str | None]
+
+    context: Sequence[SelfDescribingJson | Mapping[str, Any]] | None = None
+    subject: Subject | Mapping[str, Any] | None = None
+    true_timestamp: Annotated[float | datetime | None, Key("ttm", milliseconds)] = None
+    event_id: UUID | str | None = None
+
+    def __init_subclass__(
+        cls, *, names: Sequence[str], e: str = "ue", schema: str | None = None
+    ) -> None:
+        """Register an event type.
+
+        Args:
+            names: Its names in dicts, the first being the usual one.
+            e: The protocol's name for it.
+            schema: Its schema, where `e` is `ue`.
+        """
+        cls.event_name, cls.event_type, cls.event_schema = names[0], e, schema
+        EVENTS.update(dict.fromkeys(names, cls))
+
+    def __str__(self) -> str:
+        """Return a readable line for handlers that write text."""
+        return summary(self.event_name, vars(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the event in the form of a dict, which is not a copy of what it holds."""
+        return {"event": self.event_name, **vars(self)}
+
+    @classmethod
+    def keys(cls) -> dict[str, Key]:
+        """Return the event's own keys with what Snowplow wants to know of each."""
+        required = {f.name for f in fields(cls) if f.default is MISSING}
+        return {
+            name: replace(key, required=name in required)
+            for name, key in annotated_keys(cls).items()
+            if name not in COMMON_KEYS
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageView(Event, names=["page_view"], e="pv"):
+    """Somebody saw a page."""
+
+    page_url: Annotated[Text, Key("url", uri(10_000))]
+    page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
+    referrer: Annotated[Text | None, Key("refr", uri(10_000))] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagePing(Event, names=["page_ping"], e="pp"):
+    """Somebody is still on a page; the offsets are how far it was scrolled since, in pixels."""
+
+    page_url: Annotated[Text, Key("url", uri(10_000))]
+    page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
+    referrer: Annotated[Text | None, Key("refr", uri(10_000))] = None
+    min_x: Annotated[int | None, Key("pp_mix", integer())] = None
+    max_x: Annotated[int | None, Key("pp_max", integer())] = None
+    min_y: Annotated[int | None, Key("pp_miy", integer())] = None
+    max_y: Annotated[int | None, Key("pp_may", integer())] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EcommerceTransactionItem(Event, names=["ecommerce_transaction_item"], e="ti"):
+    """One item of a transaction."""
+
+    order_id: Annotated[Text, Key("ti_id", atomic_text(255))]
+    sku: Annotated[Text, Key("ti_sk", atomic_text(255))]
+    price: Annotated[Number, Key("ti_pr", decimal)]
+    quantity: Annotated[int, Key("ti_qu", integer())]
+    name: Annotated[Text | None, Key("ti_nm", atomic_text(255))] = None
+    category: Annotated[Text | None, Key("ti_ca", atomic_text(255))] = None
+    currency: Annotated[Text | None, Key("ti_cu", atomic_text(3))] = None
+
+
+def _items(value: Any) -> None:
+    # A list has become events of its own before a transaction is checked.
+    raise Refused(describe(value), "a list of dicts with the keys of an item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EcommerceTransaction(Event, names=["ecommerce_transaction"], e="tr"):
+    """Somebody bought something.
+
+    Each of the `items`, a dict with the keys of `EcommerceTransactionItem`, is sent as an event
+    of its own. It takes the order id from the transaction and, where it has none of its own, the
+    currency, the true timestamp, the subject and the context.
+    """
+
+    order_id: Annotated[Text, Key("tr_id", atomic_text(255))]
+    total_value: Annotated[Number, Key("tr_tt", decimal)]
+    affiliation: Annotated[Text | None, Key("tr_af", atomic_text(255))] = None
+    tax_value: Annotated[Number | None, Key("tr_tx", decimal)] = None
+    shipping: Annotated[Number | None, Key("tr_sh", decimal)] = None
+    city: Annotated[Text | None, Key("tr_ci", atomic_text(255))] = None
+    state: Annotated[Text | None, Key("tr_st", atomic_text(255))] = None
+    country: Annotated[Text | None, Key("tr_co", atomic_text(255))] = None
+    currency: Annotated[Text | None, Key("tr_cu", atomic_text(3))] = None
+    items: Annotated[
+        Sequence[Mapping[str, Any] | EcommerceTransactionItem] | None, Key("items", _items)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkClick(Event, names=["link_click"], schema=f"{_SNOWPLOW}/link_click/jsonschema/1-0-1"):
+    """Somebody followed a link."""
+
+    target_url: Annotated[Text, Key("targetUrl", text(least=1))]
+    element_id: Annotated[Text | None, Key("elementId", text())] = None
+    element_classes: Annotated[Sequence[Text] | None, Key("elementClasses", _list_of(text()))] = (
+        None
+    )
+    element_target: Annotated[Text | None, Key("elementTarget", text())] = None
+    element_content: Annotated[Text | None, Key("elementContent", text())] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddToCart(Event, names=["add_to_cart"], schema=f"{_SNOWPLOW}/add_to_cart/jsonschema/1-0-0"):
+    """Somebody put something into a cart."""
+
+    sku: Annotated[Text, Key("sku", text())]
+    quantity: Annotated[Number, Key("quantity", number)]
+    name: Annotated[Text | None, Key("name", text())] = None
+    category: Annotated[Text | None, Key("category", text())] = None
+    unit_price: Annotated[Number | None, Key("unitPrice", number)] = None
+    currency: Annotated[Text | None, Key("currency", text())] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveFromCart(
+    AddToCart,
+    names=["remove_from_cart"],
+    schema=f"{_SNOWPLOW}/remove_from_cart/jsonschema/1-0-0",
+):
+    """Somebody took something out of a cart; the keys are those of `AddToCart`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormChange(Event, names=["form_change"], schema=f"{_SNOWPLOW}/change_form/jsonschema/1-0-0"):
+    """Somebody changed a field of a form; a `value` of None is sent as null."""
+
+    form_id: Annotated[Text, Key("formId", text(4_096))]
+    element_id: Annotated[Text, Key("elementId", text(4_096))]
+    node_name: Annotated[str, Key("nodeName", _NODE_NAME)]
+    value: Annotated[Text | None, Key("value", text(65_535), nullable=True)]
+    type: Annotated[str | None, Key("type", _ELEMENT_TYPE)] = None
+    element_classes: Annotated[
+        Sequence[Text] | None, Key("elementClasses", _list_of(text(4_096)))
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormSubmit(Event, names=["form_submit"], schema=f"{_SNOWPLOW}/submit_form/jsonschema/1-0-0"):
+    """Somebody submitted a form.
+
+    Each of the `elements` is a dict with `name`, `value` (None is sent as null), `node_name` and,
+    if wanted, `type`.
+    """
+
+    form_id: Annotated[Text, Key("formId", text(4_096))]
+    form_classes: Annotated[Sequence[Text] | None, Key("formClasses", _list_of(text(4_096)))] = None
+    elements: Annotated[
+        Sequence[Mapping[str, Any]] | None, Key("elements", _list_of(_form_element))
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSearch(Event, names=["site_search"], schema=f"{_SNOWPLOW}/site_search/jsonschema/1-0-0"):
+    """Somebody searched the site."""
+
+    terms: Annotated[Sequence[Text], Key("terms", _list_of(text(), least=1))]
+    filters: Annotated[Mapping[str, Text | bool] | None, Key("filters", _filters)] = None
+    total_results: Annotated[int | None, Key("totalResults", integer(least=0))] = None
+    page_results: Annotated[int | None, Key("pageResults", integer(least=0))] = None
+
+
+def _screen_id(event_id: str) -> str:
+    return derived_uuid(f"screen {event_id}".encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreenView(
+    Event,
+    names=["screen_view"],
+    schema="iglu:com.snowplowanalytics.mobile/screen_view/jsonschema/1-0-0",
+):
+    """Somebody saw a screen of an app; `id` is a fresh UUID where absent."""
+
+    name: Annotated[Text, Key("name", text())]
+    id: Annotated[
+        UUID | str | None,
+        # Made of the event's id, so that every handler that sees the record comes to the same.
+        Key("id", uuid, default=_screen_id),
+    ] = None
+    type: Annotated[Text | None, Key("type", text())] = None
+    previous_name: Annotated[Text | None, Key("previousName", text())] = None
+    previous_id: Annotated[UUID | str | None, Key("previousId", uuid)] = None
+    previous_type: Annotated[Text | None, Key("previousType", text())] = None
+    transition_type: Annotated[Text | None, Key("transitionType", text())] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredEvent(Event, names=["struct_event"], e="se"):
+    """Somebody did something that is told in Snowplow's five classic fields."""
+
+    category: Annotated[Text, Key("se_ca", atomic_text(1_000))]
+    action: Annotated[Text, Key("se_ac", atomic_text(1_000))]
+    label: Annotated[Text | None, Key("se_la", atomic_text(4_096))] = None
+    property: Annotated[Text | None, Key("se_pr", atomic_text(1_000))] = None
+    value: Annotated[Number | None, Key("se_va", decimal)] = None
+
+
+_LANGUAGE: Final = one_of(
+    *"JAVA SCALA KOTLIN GROOVY RUBY GOLANG JAVASCRIPT PHP PYTHON OBJECTIVEC SWIFT C CPLUSPLUS "
+    "CSHARP ACTIONSCRIPT LUA RUST HASKELL CLOJURE ERLANG ELIXIR CRYSTAL PONY NIM".split()
+)
+
+
+def _data(value: Any) -> Any:
+    if not isinstance(value, (Mapping, list, tuple)):
+        raise Refused(describe(value), "a dict, as the schema wants it")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfDescribing(Event, names=["self_describing_event", "unstruct_event"]):
+    """Anything else: data with a schema of your own."""
+
+    schema: Annotated[Text, Key("schema", schema_uri)]
+    data: Annotated[Mapping[str, Any], Key("data", _data)]
+
+
+def _python(_: str) -> str:
+    return "PYTHON"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplicationError(
+    Event, names=["application_error"], schema=f"{_SNOWPLOW}/application_error/jsonschema/1-0-2"
+):
+    """Something went wrong in the program; texts that are too long are cut."""
+
+    message: Annotated[Text, Key("message", text(2_048, cut=True))]
+    programming_language: Annotated[
+        str | None, Key("programmingLanguage", _LANGUAGE, default=_python)
+    ] = None
+    thread_name: Annotated[Text | None, Key("threadName", text(1_024, cut=True))] = None
+    thread_id: Annotated[int | None, Key("threadId", integer(least=0))] = None
+    stack_trace: Annotated[Text | None, Key("stackTrace", text(8_192, cut=True))] = None
+    cause_stack_trace: Annotated[Text | None, Key("causeStackTrace", text(8_192, cut=True))] = None
+    line_number: Annotated[int | None, Key("lineNumber", integer(least=0))] = None
+    class_name: Annotated[Text | None, Key("className", text(1_024, cut=True))] = None
+    exception_name: Annotated[Text | None, Key("exceptionName", text(1_024, cut=True))] = None
+    is_fatal: Annotated[bool | None, Key("isFatal", _boolean)] = None
+    line_column: Annotated[int | None, Key("lineColumn", integer(least=0))] = None
+    file_name: Annotated[Text | None, Key("fileName", text(1_024, cut=True))] = None

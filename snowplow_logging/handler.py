@@ -1,0 +1,345 @@
+"""The way in: a logging handler that queues the events of log records for the collector."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import math
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from logging.handlers import QueueHandler
+from typing import TYPE_CHECKING, Any, Final
+
+from snowplow_logging.events import Event
+from snowplow_logging.payload import Entity, PayloadEncoder, carries_event, events_of, shown
+from snowplow_logging.protocol import MAX_BODY_BYTES, InvalidEvent, nearest
+from snowplow_logging.subject import bound
+
+if TYPE_CHECKING:
+    import requests
+
+    from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess, Stats
+
+__all__ = ["SnowplowHandler"]
+
+_OWN_LOGGER: Final = "snowplow_logging"
+_RECORD_ATTRIBUTES: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+
+
+class _EventQueueHandler(QueueHandler):
+    """Turns a record into payloads and hands them to the emitter, which is its queue."""
+
+    def __init__(
+        self,
+        emitter: Emitter,
+        *,
+        encoder: PayloadEncoder,
+        event_key: str,
+        before_send: Callable[[dict[str, Any]], Any] | None,
+        excess: Callable[[bytes], str | None],
+        handle_error: Callable[[logging.LogRecord], None],
+    ) -> None:
+        super().__init__(emitter)  # type: ignore[arg-type]  # `enqueue` knows what it is
+        self._emitter = emitter
+        self._encoder = encoder
+        self._event_key = event_key
+        self._before_send = before_send
+        self._excess = excess
+        self._handle_error = handle_error
+
+    def prepare(self, record: logging.LogRecord) -> list[bytes]:
+        """Return the payloads of the record's good events, and account for the others."""
+        around = bound()
+        payloads = []
+        for event, event_id in events_of(record, self._event_key):
+            seen, complete = event, False
+            try:
+                if self._before_send is not None:
+                    # Until it has said what may be seen, nothing is shown to anyone.
+                    seen, complete = None, True
+                    full = self._encoder.completed(event, event_id, record, around)
+                    seen = self._before_send(full)
+                    if seen is None:
+                        self._emitter.leave_out()
+                        continue
+                    if isinstance(seen, Event):
+                        seen = seen.as_dict()
+                payload = self._encoder.encode(
+                    seen, event_id, record, None if complete else around, complete=complete
+                )
+                problem = self._excess(payload)
+                if problem is not None:
+                    raise InvalidEvent(seen["event"], "event", problem, "it less data")
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+                self._refuse(seen, event_id, record, error)
+            else:
+                payloads.append(payload)
+        return payloads
+
+    def _refuse(
+        self, event: Any, event_id: str, record: logging.LogRecord, error: Exception
+    ) -> None:
+        """Account for a bad event. Called while its error is being handled."""
+        reason = str(error) if isinstance(error, InvalidEvent) else f"the event raised {error!r}"
+        self._emitter.refuse({"event_id": event_id, **shown(event)}, reason, "invalid event")
+        self.handleError(record)
+
+    def enqueue(self, payloads: list[bytes]) -> None:  # type: ignore[override]  # by `prepare`
+        """Queue the payloads."""
+        for payload in payloads:
+            self._emitter.put(payload)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Handle an error as the handler that users see does."""
+        with contextlib.suppress(RecursionError):
+            self._handle_error(record)
+
+
+class SnowplowHandler(logging.Handler):
+    """Sends the events that log records carry to a Snowplow collector.
+
+    A record carries an event in its attribute `snowplow` (`extra={"snowplow": {…}}`) or as its
+    message (`logger.info(PageView(…))`). Records without an event pass by. The log call checks
+    and queues the event; threads of the handler's own send it, so that the call neither raises
+    nor waits for the network.
+
+    Args:
+        endpoint: The collector's URL; a bare host means https.
+        method: `post`, which sends many events a request, or `get`, which sends one.
+        path: The path on the collector; the protocol's own where None.
+        namespace: The tracker's namespace.
+        app_id: The application's id.
+        platform: One of the protocol's platforms, such as `srv` or `web`.
+        subject: The subject of every event, a dict or a `Subject`.
+        context: Entities of every event, or callables that take the record and return one or
+            None.
+        encode_base64: Whether self-describing data and entities are sent as base64.
+        event_key: The attribute of a record that holds its event.
+        batch_size: The events that a request carries at most.
+        batch_bytes: The bytes that its body has at most, up to the collector's 1,048,576.
+        flush_interval: The seconds that an event waits for others at most.
+        queue_size: The events that may wait in memory.
+        on_full: What gives way when no more may: `drop` the new event, `drop_oldest`, or `block`
+            the log call until there is room.
+        block_timeout: The seconds that `block` waits at most; on the thread of an asyncio event
+            loop it never does.
+        timeout: The seconds to connect and to wait for an answer, one number or a pair.
+        headers: Headers of every request.
+        session: A `requests.Session` to send with, for proxies, certificates, authentication.
+        anonymous: Whether to ask the collector to keep neither IP address nor cookie.
+        max_retry_delay: The seconds between two attempts at most.
+        retry_codes: HTTP statuses with whether they are tried again, over the common rule of
+            Snowplow's trackers.
+        max_attempts: The attempts after which events are given up; None for no end.
+        connections: The requests under way at once.
+        before_send: Called on the log call's thread with each event as a dict, its subject and
+            entities complete; returns it, changed or not, or None to leave it out.
+        on_success: Called on a sending thread with the events that the collector has taken, each
+            a dict of the protocol's names.
+        on_failure: Called on a sending thread with events that were given up, in the same form,
+            and why; and with those that Snowplow would have refused, as they were logged.
+        shutdown_timeout: The seconds that closing may take.
+        enabled: False queues, sends and starts nothing.
+
+    Raises:
+        TypeError: A setting is of the wrong type, or there is no such setting.
+        ValueError: A setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        method: str = "post",
+        path: str | None = None,
+        namespace: str | None = "snowplow_logging",
+        app_id: str | None = None,
+        platform: str = "srv",
+        subject: Mapping[str, Any] | None = None,
+        context: Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None = None,
+        encode_base64: bool = True,
+        event_key: str = "snowplow",
+        batch_size: int = 500,
+        batch_bytes: int = 500_000,
+        flush_interval: float = 1.0,
+        queue_size: int = 10_000,
+        on_full: str = "drop",
+        block_timeout: float = 1.0,
+        timeout: float | tuple[float | None, float | None] | None = (3.05, 10),
+        headers: Mapping[str, str] | None = None,
+        session: requests.Session | None = None,
+        anonymous: bool = False,
+        max_retry_delay: float = 60.0,
+        retry_codes: Mapping[int, bool] | None = None,
+        max_attempts: int | None = None,
+        connections: int = 1,
+        before_send: Callable[[dict[str, Any]], Any] | None = None,
+        on_success: OnSuccess | None = None,
+        on_failure: OnFailure | None = None,
+        shutdown_timeout: float = 5.0,
+        enabled: bool = True,
+        **unknown: Any,
+    ) -> None:
+        _check_keywords(unknown)
+        _check_flag("encode_base64", encode_base64)
+        _check_flag("enabled", enabled)
+        _check_event_key(event_key)
+        _check_number("batch_size", batch_size, "events", least=1)
+        _check_number("batch_bytes", batch_bytes, "bytes", least=1, most=MAX_BODY_BYTES)
+        _check_number("flush_interval", flush_interval, "seconds")
+        _check_number("queue_size", queue_size, "events", least=1)
+        if on_full not in ("drop", "drop_oldest", "block"):
+            raise ValueError(f"on_full is {on_full!r}; give 'drop', 'drop_oldest' or 'block'")
+        _check_number("block_timeout", block_timeout, "seconds")
+        _check_number("max_retry_delay", max_retry_delay, "seconds")
+        if max_attempts is not None:
+            _check_number("max_attempts", max_attempts, "attempts", least=1)
+        _check_number("connections", connections, "requests", least=1, most=100)
+        _check_callable("before_send", before_send)
+        _check_callable("on_success", on_success)
+        _check_callable("on_failure", on_failure)
+        _check_number("shutdown_timeout", shutdown_timeout, "seconds")
+
+        # Here and not at the top, because `requests` takes longer to import than all the rest;
+        # and not at the first event, because an import takes locks that a thread could wait for.
+        from snowplow_logging.emitter import Emitter
+        from snowplow_logging.transport import Transport, sends_here
+
+        self._sends_here = sends_here
+        self._event_key = event_key
+        self._enabled = enabled
+        transport = Transport(
+            endpoint=endpoint,
+            method=method,
+            path=path,
+            timeout=timeout,
+            headers=headers,
+            session=session,
+            anonymous=anonymous,
+            retry_codes=retry_codes,
+        )
+        self._emitter = Emitter(
+            transport,
+            batch_size=batch_size,
+            batch_bytes=batch_bytes,
+            flush_interval=flush_interval,
+            queue_size=queue_size,
+            on_full=on_full,
+            block_timeout=block_timeout,
+            connections=connections,
+            max_retry_delay=max_retry_delay,
+            max_attempts=max_attempts,
+            shutdown_timeout=shutdown_timeout,
+            on_success=on_success,
+            on_failure=on_failure,
+        )
+        encoder = PayloadEncoder(
+            namespace=namespace,
+            app_id=app_id,
+            platform=platform,
+            subject=subject,
+            context=context,
+            encode_base64=encode_base64,
+            report=partial(self._emitter.report, "context"),
+        )
+        # Last, so that logging never learns of a handler whose settings make no sense.
+        super().__init__()
+        self._queue_handler = _EventQueueHandler(
+            self._emitter,
+            encoder=encoder,
+            event_key=event_key,
+            before_send=before_send,
+            excess=transport.excess,
+            handle_error=self.handleError,
+        )
+        # A handler that is dropped without being closed still sends what it has, then rests.
+        weakref.finalize(self, self._emitter.retire).atexit = False
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Handle a record that passes the handler's filters.
+
+        Unlike other handlers it holds no lock meanwhile, so that no thread waits for another's
+        `before_send`, nor for another that waits for room in the queue.
+        """
+        passed: Any = self.filter(record)
+        if isinstance(passed, logging.LogRecord):
+            record = passed
+        if passed:
+            self.emit(record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the events of a record, if it has any."""
+        if (
+            self._enabled
+            and carries_event(record, self._event_key)
+            and record.name.partition(".")[0] != _OWN_LOGGER
+            and not self._sends_here()
+        ):
+            self._queue_handler.emit(record)
+
+    def flush(self, timeout: float | None = None) -> bool:  # type: ignore[override]  # says more
+        """Wait until all that was logged before has been answered for.
+
+        Args:
+            timeout: The seconds to wait at most; None for `shutdown_timeout`, `math.inf` for ever.
+
+        Returns:
+            True once it has, False when the time is up.
+        """
+        return self._emitter.flush(timeout)
+
+    def close(self) -> None:
+        """Send what is queued for at most `shutdown_timeout`, and give up what is left then.
+
+        A handler that gets another record opens again.
+        """
+        self._emitter.close()
+        super().close()
+
+    @property
+    def stats(self) -> Stats:
+        """What has become of the events logged in this process so far."""
+        return self._emitter.stats
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._emitter.url} ({logging.getLevelName(self.level)})>"
+
+
+def _check_keywords(unknown: Iterable[str]) -> None:
+    parameters = inspect.signature(SnowplowHandler).parameters
+    for name in unknown:
+        known = [keyword for keyword in parameters if keyword != "unknown"]
+        raise TypeError(f"SnowplowHandler has no setting {name!r}; give {nearest(name, known)}")
+
+
+def _check_number(
+    name: str, value: Any, unit: str, *, least: int = 0, most: float = math.inf
+) -> None:
+    whole = unit != "seconds"
+    above = f"from {least:,} to {most:,}" if most < math.inf else f"of at least {least:,}"
+    expected = f"give a {'whole ' if whole else ''}number of {unit}, {above}"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise TypeError(f"{name} is {value!r}; {expected}")
+    if not least <= value <= most or math.isinf(value):
+        raise ValueError(f"{name} is {value!r}; {expected}")
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; give True or False")
+
+
+def _check_callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is {value!r}; give a callable, or None for none")
+
+
+def _check_event_key(event_key: Any) -> None:
+    expected = "give the name of an attribute that records do not have otherwise"
+    if not isinstance(event_key, str):
+        raise TypeError(f"event_key is {event_key!r}; {expected}")
+    if not event_key or event_key in _RECORD_ATTRIBUTES:
+        raise ValueError(f"event_key is {event_key!r}; {expected}")

@@ -1,0 +1,97 @@
+"""Whom or what events are about, and how a request binds that to everything logged inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
+from uuid import UUID
+
+from snowplow_logging.protocol import (
+    PLATFORMS,
+    Key,
+    Text,
+    annotated_keys,
+    atomic_text,
+    dimensions,
+    integer,
+    one_of,
+    uuid,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["SUBJECT_KEYS", "Bound", "Subject", "bound", "subject_context"]
+
+
+class Subject(TypedDict, total=False):
+    """Whom or what an event is about. All fields are optional.
+
+    It is a plain dict at run time; `Subject(user_id="u-42")` and `{"user_id": "u-42"}` are alike.
+    The sizes are pairs of width and height in pixels.
+    """
+
+    platform: Annotated[str, Key("p", one_of(*PLATFORMS))]
+    user_id: Annotated[Text, Key("uid", atomic_text(255))]
+    domain_user_id: Annotated[Text, Key("duid", atomic_text(128))]
+    domain_session_id: Annotated[UUID | str, Key("sid", uuid)]
+    domain_session_index: Annotated[int, Key("vid", integer())]
+    network_user_id: Annotated[Text, Key("tnuid", atomic_text(128))]
+    ip_address: Annotated[Text, Key("ip", atomic_text(128))]
+    useragent: Annotated[Text, Key("ua", atomic_text(1000, cut=True))]
+    language: Annotated[Text, Key("lang", atomic_text(255))]
+    timezone: Annotated[Text, Key("tz", atomic_text(255))]
+    color_depth: Annotated[Text, Key("cd", atomic_text(12))]
+    screen_resolution: Annotated[tuple[int, int], Key("res", dimensions)]
+    viewport: Annotated[tuple[int, int], Key("vp", dimensions)]
+
+
+SUBJECT_KEYS: Final[dict[str, Key]] = annotated_keys(Subject)
+"""The fields of a subject with what Snowplow wants to know of each."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The subject and the entities that surround a log call.
+
+    Args:
+        subject: The fields of the subject.
+        context: The entities, those of the innermost `subject_context` first.
+    """
+
+    subject: Mapping[str, Any]
+    context: Sequence[Any]
+
+
+_bound: Final[ContextVar[Bound | None]] = ContextVar("snowplow_logging.bound", default=None)
+
+
+def bound() -> Bound | None:
+    """Return what `subject_context` has bound here, if anything."""
+    return _bound.get()
+
+
+@contextmanager
+def subject_context(
+    *, context: Sequence[Any] | None = None, **subject: Unpack[Subject]
+) -> Iterator[None]:
+    """Bind a subject and entities to every event that is logged inside.
+
+    That is in this thread or asyncio task and in the tasks that it starts; a new thread starts
+    without. Nested ones add up: an inner field wins over an outer one, entities are joined.
+    A value that Snowplow would refuse shows when an event is logged, never here.
+
+    Args:
+        context: Entities, each a dict with `schema` and `data` or a `SelfDescribingJson`.
+        **subject: The fields of a `Subject`.
+    """
+    outer = _bound.get() or Bound({}, ())
+    fields = {name: value for name, value in subject.items() if value is not None}
+    token = _bound.set(Bound({**outer.subject, **fields}, (*(context or ()), *outer.context)))
+    try:
+        yield
+    finally:
+        _bound.reset(token)

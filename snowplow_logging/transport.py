@@ -1,0 +1,350 @@
+"""Requests to a collector: puts payloads into one, sends it and says what the answer means."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+import requests
+
+from snowplow_logging._version import __version__
+from snowplow_logging.protocol import (
+    MAX_BODY_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_REQUEST_LINE_BYTES,
+    PAYLOAD_DATA,
+)
+
+__all__ = ["Answer", "Outcome", "Transport", "sends_here"]
+
+POST_PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
+GET_PATH: Final = "/i"
+CONTENT_TYPE: Final = "application/json; charset=utf-8"
+
+_BODY_PREFIX: Final = b'{"schema":"%s","data":[' % PAYLOAD_DATA.encode()
+_BODY_SUFFIX: Final = b"]}"
+_STM_BYTES: Final = len(b',"stm":"0000000000000"},')
+_REQUEST_LINE_BYTES: Final = len("GET  HTTP/1.1\r\n")
+_FINAL_CODES: Final = frozenset({400, 401, 403, 410, 422})
+"""Statuses that the trackers' common rule does not try again."""
+_PLACES: Final = {
+    400: "the collector could not read the request",
+    401: "the collector, or a proxy before it, wants authentication: use session or headers",
+    403: "the collector, or a proxy before it, forbids the request: check endpoint and headers",
+    404: "there is no collector at this path: check endpoint and path",
+    410: "the collector is gone from this address: check endpoint",
+    413: "the collector, or a proxy before it, takes no request as large as this one event",
+    422: "the collector could not process the request",
+}
+
+_sending: Final = threading.local()
+
+
+def sends_here() -> bool:
+    """Tell whether this thread is in the middle of a request to a collector."""
+    return getattr(_sending, "now", False)
+
+
+class Outcome(Enum):
+    """What becomes of the events of a request."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    SPLIT = "split"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the collector, or the way to it, answered to one request.
+
+    Args:
+        outcome: What becomes of the events.
+        reason: Why, and what to mend where something is to be mended.
+        retry_after: The seconds that the answer asks to wait at least.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    retry_after: float = 0.0
+
+
+class Transport:
+    """Sends payloads to one collector. Its methods may be called by several threads.
+
+    Args:
+        endpoint: The collector's URL; a bare host means https.
+        method: `post`, many events a request, or `get`, one.
+        path: The path on the collector, the protocol's own where None.
+        timeout: The seconds to connect and to wait for an answer, as `requests` takes them.
+        headers: Headers of every request.
+        session: The user's own session, for proxies, certificates and authentication.
+        anonymous: Whether to ask the collector to keep neither IP address nor cookie.
+        retry_codes: Statuses with whether they are tried again, over the common rule.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        method: str = "post",
+        path: str | None = None,
+        timeout: float | tuple[float | None, float | None] | None = (3.05, 10),
+        headers: Mapping[str, str] | None = None,
+        session: requests.Session | None = None,
+        anonymous: bool = False,
+        retry_codes: Mapping[int, bool] | None = None,
+    ) -> None:
+        if method not in ("post", "get"):
+            raise ValueError(f"method is {method!r}; give 'post' or 'get'")
+        self.batch_limit = 1 if method == "get" else None
+        self.url = _url(endpoint) + _path(path, POST_PATH if method == "post" else GET_PATH)
+        self._post = method == "post"
+        self._timeout = _timeout(timeout)
+        self._headers = _headers(headers, anonymous=anonymous)
+        self._retry_codes = _retry_codes(retry_codes)
+        if not (session is None or callable(getattr(session, "request", None))):
+            raise TypeError(f"session is a {type(session).__name__}; give a requests.Session")
+        self._user_session = session
+        self._session: requests.Session | None = None
+        self._pid = os.getpid()
+
+    def excess(self, payload: bytes) -> str | None:
+        """Say how far a payload alone would be over the collector's limit, if it is."""
+        if self._post:
+            size = self.size(payload) + self.overhead
+            limit, what = MAX_BODY_BYTES, "a request body"
+        else:
+            if len(payload) * 4 < MAX_REQUEST_LINE_BYTES - len(self.url) - 100:
+                return None
+            target = self._get_url(payload, 0)
+            size, limit = len(target) + _REQUEST_LINE_BYTES, MAX_REQUEST_LINE_BYTES
+            what = "a request line"
+        return f"takes {size:,} bytes as {what}, of {limit:,}" if size > limit else None
+
+    overhead: Final = len(_BODY_PREFIX) + len(_BODY_SUFFIX)
+    """What the body of a request has besides its payloads, in bytes."""
+
+    @staticmethod
+    def size(payload: bytes) -> int:
+        """Return what a payload adds to the body of a request, in bytes."""
+        return len(payload) + _STM_BYTES
+
+    @staticmethod
+    def body(payloads: Sequence[bytes], stm: int) -> bytes:
+        """Return the body of a request.
+
+        Args:
+            payloads: What `PayloadEncoder.encode` returned.
+            stm: The time of sending, in milliseconds since 1970 UTC.
+        """
+        end = b',"stm":"%d"}' % stm
+        return _BODY_PREFIX + (end + b",").join(payloads) + end + _BODY_SUFFIX
+
+    def _get_url(self, payload: bytes, stm: int) -> str:
+        return f"{self.url}?{urlencode({**json.loads(payload + b'}'), 'stm': str(stm)})}"
+
+    def send(self, payloads: Sequence[bytes], *, at_most: float | None = None) -> Answer:
+        """Send payloads in one request, stamped with the time, and say what came of them.
+
+        Args:
+            payloads: What `PayloadEncoder.encode` returned.
+            at_most: The seconds that connecting and waiting may each take at most, if less than
+                the transport's own timeout.
+        """
+        timeout: Any = self._timeout
+        if at_most is not None:
+            connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+            timeout = (_least(connect, at_most), _least(read, at_most))
+        stm = int(time.time() * 1000)
+        _sending.now = True
+        try:
+            session = self._current_session()
+            with session.request(
+                "POST" if self._post else "GET",
+                self.url if self._post else self._get_url(payloads[0], stm),
+                data=self.body(payloads, stm) if self._post else None,
+                headers=self._headers,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+                hooks={"response": _forget_cookies},
+            ) as response:
+                start = _start(response)
+        except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
+            return Answer(Outcome.RETRY, _describe(error))
+        finally:
+            _sending.now = False
+        return self._judge(response, start, len(payloads))
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones. A user's session stays."""
+        session, self._session = self._session, None
+        if session is not None and self._pid == os.getpid():
+            session.close()
+
+    def _current_session(self) -> requests.Session:
+        if self._pid != os.getpid():
+            # A forked child must not write into its parent's connections, nor wait for a lock
+            # that the parent held on them.
+            self._pid, self._session = os.getpid(), None
+            adapters = [] if self._user_session is None else self._user_session.adapters.values()
+            for adapter in adapters:
+                if isinstance(adapter, requests.adapters.HTTPAdapter):
+                    adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
+        if self._user_session is not None:
+            return self._user_session
+        if self._session is None:
+            session = requests.Session()
+            agent = session.headers["User-Agent"]
+            session.headers["User-Agent"] = f"snowplow-logging/{__version__} {agent!s}"
+            self._session = session
+        return self._session
+
+    def _judge(self, response: requests.Response, start: bytes, count: int) -> Answer:
+        status = response.status_code
+        where = f"{self.url} answered {status} {response.reason}"
+        retry = self._retry_codes.get(status)
+        if 200 <= status < 300:
+            is_html = "html" in response.headers.get("Content-Type", "")
+            if is_html and start.lstrip().startswith(b"<"):
+                return Answer(Outcome.RETRY, f"{where} with a web page, which is no collector's")
+            return Answer(Outcome.SENT)
+        if retry is None and status == 413 and count > 1:
+            return Answer(Outcome.SPLIT, where)
+        final = status in _FINAL_CODES or status in (404, 413) or 300 <= status < 400
+        if final if retry is None else not retry:
+            advice = _PLACES.get(status, "")
+            if 300 <= status < 400:
+                target = response.headers.get("Location", "nowhere")
+                advice = f"it redirects to {target}: give the collector's own address as endpoint"
+            return Answer(Outcome.FAILED, f"{where}; {advice}" if advice else where)
+        return Answer(Outcome.RETRY, where, _retry_after(response.headers.get("Retry-After")))
+
+
+def _least(timeout: float | None, at_most: float) -> float:
+    return max(0.001, at_most if timeout is None else min(timeout, at_most))
+
+
+def _url(endpoint: Any) -> str:
+    expected = "give the collector's URL, such as 'https://collector.example.com'"
+    if not isinstance(endpoint, str):
+        raise TypeError(f"endpoint is a {type(endpoint).__name__}; {expected}")
+    url = endpoint if "://" in endpoint else f"https://{endpoint}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"endpoint is {endpoint!r}: {error}; {expected}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(f"endpoint is {endpoint!r}; {expected}")
+    if parts.query or parts.fragment or any(map(str.isspace, endpoint)):
+        raise ValueError(f"endpoint is {endpoint!r}; {expected}, without query and fragment")
+    return url.rstrip("/")
+
+
+def _path(path: Any, default: str) -> str:
+    if path is None:
+        return default
+    if not isinstance(path, str):
+        raise TypeError(f"path is a {type(path).__name__}; give a path such as {default!r}")
+    if not path.strip("/") or any(character in path for character in "?# "):
+        raise ValueError(f"path is {path!r}; give a path such as {default!r}")
+    return "/" + path.lstrip("/")
+
+
+def _timeout(timeout: Any) -> Any:
+    expected = "give seconds, or a pair of seconds to connect and to wait for an answer"
+    pair = timeout if isinstance(timeout, (list, tuple)) else (timeout, timeout)
+    if len(pair) != 2:
+        raise ValueError(f"timeout has {len(pair)} parts; {expected}")
+    for seconds in pair:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float, type(None))):
+            raise TypeError(f"timeout is {timeout!r}; {expected}")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"timeout is {timeout!r}; {expected}, more than 0")
+    return tuple(pair)
+
+
+def _headers(headers: Any, *, anonymous: Any) -> dict[str, str]:
+    if not isinstance(headers, (Mapping, type(None))):
+        raise TypeError(f"headers is a {type(headers).__name__}; give a dict of strings")
+    if not isinstance(anonymous, bool):
+        raise TypeError(f"anonymous is {anonymous!r}; give True or False")
+    ours = {"Content-Type": CONTENT_TYPE, "SP-Anonymous": "*" if anonymous else None}
+    checked = {name: value for name, value in ours.items() if value is not None}
+    for name in headers or ():
+        value = (headers or {})[name]
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"headers holds {name!r}: {value!r}; give strings")
+        if name.lower() in ("content-type", "content-length", "content-encoding"):
+            raise ValueError(f"headers holds {name!r}, which the protocol fixes; leave it out")
+        checked[name] = value
+    if sum(len(name) + len(value) + 4 for name, value in checked.items()) > MAX_HEADER_BYTES - 1000:
+        raise ValueError(f"headers takes over {MAX_HEADER_BYTES:,} bytes, the collector's limit")
+    return checked
+
+
+def _retry_codes(codes: Any) -> dict[int, bool]:
+    expected = "give a dict of statuses, 300 to 599, with True to try again or False"
+    if not isinstance(codes, (Mapping, type(None))):
+        raise TypeError(f"retry_codes is a {type(codes).__name__}; {expected}")
+    checked = {}
+    for code in codes or ():
+        # In a configuration from JSON the keys are strings.
+        status = int(code) if isinstance(code, str) and code.isdecimal() else code
+        retry = (codes or {})[code]
+        if not isinstance(status, int) or isinstance(status, bool) or not isinstance(retry, bool):
+            raise TypeError(f"retry_codes holds {code!r}: {retry!r}; {expected}")
+        if not 300 <= status <= 599:
+            raise ValueError(f"retry_codes holds {code!r}; {expected}")
+        checked[status] = retry
+    return checked
+
+
+def _forget_cookies(response: requests.Response, *_: Any, **__: Any) -> None:
+    """Take the cookies out of a response before the session keeps them.
+
+    The collector knows a user by its cookie, and a server that sent one back would give all its
+    users the same `network_userid`.
+    """
+    original = getattr(response.raw, "_original_response", None)
+    if original is not None:
+        del original.msg["Set-Cookie"]
+
+
+def _start(response: requests.Response) -> bytes:
+    """Read the start of an answer, all of a collector's, so that the connection is used again."""
+    with contextlib.suppress(requests.RequestException):
+        for chunk in response.iter_content(65_536):
+            return bytes(chunk)
+    return b""
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _retry_after(value: str | None) -> float:
+    """Return the seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3)."""
+    if value is None:
+        return 0.0
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0
