@@ -29,7 +29,7 @@ from snowplow_logging.protocol import (
     uri,
     uuid,
 )
-from snowplow_logging.subject import Subject
+from snowplow_logging.subject import Subject, keep_in_records
 
 __all__ = [
     "COMMON_KEYS",
@@ -145,11 +145,13 @@ def _form_element(value: Any) -> dict[str, Any]:
 
 def summary(name: object, keys: Mapping[str, Any]) -> str:
     """Return an event as one readable line: its name and its plain values."""
-    values = [
-        f"{key}={value!s}"
-        for key, value in keys.items()
-        if key not in COMMON_KEYS and isinstance(value, (str, int, float, UUID))
-    ]
+    values = []
+    for key, value in keys.items():
+        if key not in COMMON_KEYS and isinstance(value, (str, int, float, UUID)):
+            try:
+                values.append(f"{key}={value!s}")
+            except Exception:  # noqa: BLE001 - such as an int of too many digits for Python
+                values.append(f"{key}=…")
     return " ".join([str(name), *values])
 
 
@@ -201,7 +203,11 @@ class Event:
         """Return a readable line for handlers that write text."""
         return summary(self.event_name, vars(self))
 
-    def as_dict(self) -> dict[str, Any]:
+    def __post_init__(self) -> None:
+        """Have records keep an event that is their message."""
+        keep_in_records()
+
+    def as_event_dict(self) -> dict[str, Any]:
         """Return the event in the form of a dict, which is not a copy of what it holds."""
         return {"event": self.event_name, **vars(self)}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from functools import cache
 from logging import LogRecord
@@ -28,14 +30,24 @@ from snowplow_logging.protocol import (
     describe,
     milliseconds,
     nearest,
+    number,
     one_of,
     payload_json,
     schema_uri,
     uuid,
 )
-from snowplow_logging.subject import SUBJECT_KEYS, Bound
+from snowplow_logging.subject import MESSAGE_EVENT, SUBJECT_KEYS, Bound
 
-__all__ = ["EVENT_ID", "Entity", "PayloadEncoder", "carries_event", "events_of", "shown"]
+__all__ = [
+    "EVENT_ID",
+    "TRACKER",
+    "Entity",
+    "PayloadEncoder",
+    "carries_event",
+    "event_id_of",
+    "events_of",
+    "shown",
+]
 
 Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
 """What is taken as an entity; a mapping has the keys `schema` and `data`."""
@@ -43,7 +55,11 @@ Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
 EVENT_ID: Final = slice(8, 44)
 """Where the event id stands in an encoded payload."""
 
+TRACKER: Final = f"snowplow-logging-{__version__}"
+"""The tracker's name and version, which every payload carries."""
+
 _MOST_SHOWN: Final = 10_000  # values
+_LONGEST_QUOTED: Final = 300  # characters of a key or a value in the message of an error
 _LONGEST_SHOWN: Final = 65_535  # characters, as long as a property of any event's schema
 _INHERITED: Final = ("currency", "true_timestamp", "subject", "context")
 _pack: Final = struct.Struct("<ddQQI").pack
@@ -52,7 +68,12 @@ _MASK: Final = 2**64 - 1
 
 def carries_event(record: LogRecord, event_key: str) -> bool:
     """Tell whether a record has an event, good or bad."""
-    return record.__dict__.get(event_key) is not None or isinstance(record.msg, Event)
+    attributes = record.__dict__
+    return (
+        attributes.get(event_key) is not None
+        or isinstance(record.msg, Event)
+        or MESSAGE_EVENT in attributes
+    )
 
 
 def events_of(record: LogRecord, event_key: str) -> Iterator[tuple[Any, str]]:
@@ -65,17 +86,23 @@ def events_of(record: LogRecord, event_key: str) -> Iterator[tuple[Any, str]]:
     What is no event at all is yielded as it is, for the check to say so.
     """
     value = record.__dict__.get(event_key)
-    events = [*value] if isinstance(value, (list, tuple)) else [value]
+    try:
+        events = [*value] if isinstance(value, (list, tuple)) else [value]
+    except Exception:  # noqa: BLE001 - a list of a class that does as it likes
+        events = [value]
     if isinstance(record.msg, Event):
         events.append(record.msg)
+    elif MESSAGE_EVENT in record.__dict__:
+        events.append(record.__dict__[MESSAGE_EVENT])
     index = 0
     for event in events:
         for part in () if event is None else _parts(event):
-            yield part, _event_id(record, index)
+            yield part, event_id_of(record, index)
             index += 1
 
 
-def _event_id(record: LogRecord, index: int) -> str:
+def event_id_of(record: LogRecord, index: int = 0) -> str:
+    """Return the id that an event of a record has where it names none."""
     try:
         process, thread = (record.process or 0) & _MASK, (record.thread or 0) & _MASK
         seed = _pack(record.created, record.relativeCreated, process, thread, index)
@@ -85,27 +112,33 @@ def _event_id(record: LogRecord, index: int) -> str:
     return derived_uuid(seed)
 
 
-def _parts(event: Any) -> Iterator[Any]:
-    """Yield a transaction and its items as the events that they are, and any other as it is."""
+def _parts(event: Any) -> Sequence[Any]:
+    """Return a transaction and its items as the events that they are, and any other as it is."""
     if isinstance(event, Event):
-        event = event.as_dict()
-    items = event.get("items") if isinstance(event, dict) else None
-    if not isinstance(items, (list, tuple)) or event.get("event") != "ecommerce_transaction":
-        yield event
-        return
-    yield {key: value for key, value in event.items() if key != "items"}
-    inherited = {key: event.get(key) for key in _INHERITED}
-    event_id = event.get("event_id")
-    for index, item in enumerate(items):
+        event = event.as_event_dict()
+    try:
+        items = event.get("items") if isinstance(event, Mapping) else None
+        if not isinstance(items, (list, tuple)) or event.get("event") != "ecommerce_transaction":
+            return [event]
+        transaction = {key: value for key, value in event.items() if key != "items"}
+        return [transaction, *(_item(transaction, item, i) for i, item in enumerate(items))]
+    except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
+        return [event]
+
+
+def _item(transaction: Mapping[str, Any], item: Any, index: int) -> Any:
+    """Return an item of a transaction as an event; what is none as it is."""
+    try:
         fields = vars(item) if isinstance(item, Event) else item
-        if not isinstance(fields, Mapping):
-            yield item
-            continue
         own = {key: value for key, value in fields.items() if value is not None}
-        if isinstance(event_id, (str, UUID)):
-            own.setdefault("event_id", derived_uuid(f"{index} {event_id}".encode(errors="replace")))
-        own["order_id"] = event.get("order_id")
-        yield {"event": "ecommerce_transaction_item", **inherited, **own}
+    except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
+        return item
+    event_id = transaction.get("event_id")
+    if isinstance(event_id, (str, UUID)):
+        own.setdefault("event_id", derived_uuid(f"{index} {event_id}".encode(errors="replace")))
+    inherited = {key: transaction.get(key) for key in _INHERITED}
+    own["order_id"] = transaction.get("order_id")
+    return {"event": "ecommerce_transaction_item", **inherited, **own}
 
 
 @dataclass(frozen=True)
@@ -140,6 +173,7 @@ class PayloadEncoder:
         context: Entities of every event, or callables that make one of the record.
         encode_base64: Whether self-describing data and entities are sent as base64.
         report: Told what went wrong where the event can go on without it.
+        tracker: The name and version of the tracker.
 
     Raises:
         ValueError: Snowplow would refuse one of these.
@@ -155,10 +189,11 @@ class PayloadEncoder:
         context: Sequence[Entity | Callable[[LogRecord], Entity | None]] | None,
         encode_base64: bool,
         report: Callable[[str], None],
+        tracker: str = TRACKER,
     ) -> None:
         self._encode_base64 = encode_base64
         self._report = report
-        self._tracker = {"tv": f"snowplow-logging-{__version__}"}
+        self._tracker = {"tv": tracker}
         keyword = ""
         try:
             for name, keyword, value, check in (
@@ -274,9 +309,9 @@ class PayloadEncoder:
                 payload_json(payload),
             )
         except Refused as error:
-            # A mapping's keys may be anything, whatever their type is said to be.
-            shown = key if type(key) is str else f"a key that {describe(key)}"
-            raise InvalidEvent(name, shown + error.path, error.problem, error.expected) from None
+            raise _invalid(name, key, error) from None
+        except Exception as error:  # noqa: BLE001 - the caller's objects may raise anything
+            raise _invalid(name, key, _unreadable(error)) from error
 
     def completed(
         self, event: Any, event_id: str, record: LogRecord, bound: Bound | None
@@ -290,12 +325,17 @@ class PayloadEncoder:
             bound: The subject and the entities around the log call.
 
         Raises:
-            InvalidEvent: It is no event at all.
+            InvalidEvent: It is no event at all, or cannot be copied.
         """
-        key = "event"
+        name = key = "event"
         try:
-            _definition_of(event)
-            full = _present(event)
+            definition = _definition_of(event)
+            name = definition.name
+            full = {
+                key: value
+                for key, value in event.items()
+                if value is not None or (key in definition.keys and definition.keys[key].nullable)
+            }
             full.setdefault("event_id", event_id)
             key = "subject"
             outer = {**self._subject, **(bound.subject if bound is not None else {})}
@@ -314,9 +354,13 @@ class PayloadEncoder:
                     else entity
                     for entity in context
                 ]
+            key = "event"
+            return copy.deepcopy(full)
         except Refused as error:
-            raise InvalidEvent("event", key + error.path, error.problem, error.expected) from None
-        return copy.deepcopy(full)
+            raise _invalid(name, key, error) from None
+        except Exception as error:  # noqa: BLE001 - the caller's objects may raise anything
+            self.encode(event, event_id, record, bound)  # says it better, if it refuses it too
+            raise _invalid(name, key, _unreadable(error)) from error
 
     def _handler_entities(self, record: LogRecord) -> list[bytes]:
         written = []
@@ -352,6 +396,23 @@ class PayloadEncoder:
             payload[names[0]] = base64_json(written)
         else:
             payload[names[1]] = written.decode()
+
+
+def _invalid(name: str, key: Any, error: Refused) -> InvalidEvent:
+    # A mapping's keys may be anything, whatever their type is said to be.
+    shown = key if type(key) is str else f"a key that {describe(key)}"
+    return InvalidEvent(name, _brief(shown + error.path), _brief(error.problem), error.expected)
+
+
+def _brief(text: str) -> str:
+    """Return a text, which may quote the caller's, as any log file can hold it."""
+    brief = text if len(text) <= _LONGEST_QUOTED else f"{text[:_LONGEST_QUOTED]}…"
+    return brief.encode(errors="backslashreplace").decode()
+
+
+def _unreadable(error: Exception) -> Refused:
+    problem = f"raised {type(error).__name__} when it was read"
+    return Refused(problem, "a plain value: dict, list, str, int, float, bool or None")
 
 
 def _definition_of(event: Any) -> _Definition:
@@ -442,20 +503,29 @@ def shown(event: Any) -> dict[str, Any]:
             return "…"
         if isinstance(value, Enum):
             value = value.value
-        if value is None or isinstance(value, (bool, int)):
+        if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, str):
-            return str.__str__(value)[:_LONGEST_SHOWN].encode(errors="backslashreplace").decode()
+        if isinstance(value, (int, float, Decimal)):
+            with suppress(Refused):  # JSON has no infinity, for one
+                return number(value)
         if isinstance(value, SelfDescribingJson):
             value = vars(value)
         if isinstance(value, Mapping):
             return {str(copied(key, 1)): copied(item, depth - 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [copied(item, depth - 1) for item in value]
-        return repr(value)[:_LONGEST_SHOWN].encode(errors="backslashreplace").decode()
+        return _quoted(value)
 
     try:
         copy = copied(event, 20)
     except Exception:  # noqa: BLE001 - it may be anything at all
         copy = f"<{type(event).__name__}>"
     return copy if isinstance(copy, dict) else {"event": copy}
+
+
+def _quoted(value: Any) -> str:
+    try:
+        text = str.__str__(value) if isinstance(value, str) else repr(value)
+    except Exception:  # noqa: BLE001 - it may be anything at all
+        text = f"<{type(value).__name__}>"
+    return text[:_LONGEST_SHOWN].encode(errors="backslashreplace").decode()

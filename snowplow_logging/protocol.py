@@ -159,7 +159,10 @@ def describe(value: object) -> str:
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return the words that name the nearest known name, or all of them where none is near."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, 1, 0.5) if isinstance(name, str) else []
+    close: list[str] = []
+    # A name of megabytes is near to none, and finding that out would take seconds.
+    if isinstance(name, str) and len(name) <= 100:
+        close = difflib.get_close_matches(name, names, 1, 0.5)
     return repr(close[0]) if close else "one of " + ", ".join(names)
 
 
@@ -169,7 +172,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, str):
         string = str.__str__(value)
     elif isinstance(value, int) and not isinstance(value, bool):
-        string = int.__repr__(value)
+        string = _digits(value)
     elif isinstance(value, UUID):
         string = UUID.__str__(value)
     else:
@@ -181,6 +184,13 @@ def _as_text(value: object) -> str:
             problem = f"holds a lone surrogate at character {error.start}"
             raise Refused(problem, "text that UTF-8 can encode") from None
     return string
+
+
+def _digits(value: int) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:  # Python's own limit, which guards against the time that it takes
+        raise Refused(describe(value), "a number of fewer digits") from None
 
 
 def _atomic_length(string: str) -> int:
@@ -288,7 +298,11 @@ def _as_number(value: object) -> Number:
         value = int(value)
     elif isinstance(value, float):
         value = float(value)
-    if not (isinstance(value, int) or math.isfinite(value)):
+    if isinstance(value, Decimal):
+        finite = value.is_finite()
+    else:
+        finite = isinstance(value, int) or math.isfinite(value)
+    if not finite:
         raise Refused(f"is {value}", "a finite number")
     return value
 
@@ -309,6 +323,8 @@ def integer(least: int = _INT32[0], most: int = _INT32[-1]) -> Callable[[Any], i
 def number(value: Any) -> int | float:
     """Check a number of a JSON schema."""
     checked = _as_number(value)
+    if isinstance(checked, int):
+        _digits(checked)
     if not isinstance(checked, Decimal):
         return checked
     as_float = float(checked)
@@ -320,11 +336,11 @@ def number(value: Any) -> int | float:
 def decimal(value: Any) -> str:
     """Check a number that `java.math.BigDecimal` reads; it comes back as a string."""
     checked = _as_number(value)
+    if isinstance(checked, int):
+        return _digits(checked)
     if isinstance(checked, Decimal):
-        _, _, exponent = checked.as_tuple()
-        if isinstance(exponent, int) and (
-            exponent not in _INT32 or checked.adjusted() not in _INT32
-        ):
+        scale = -int(checked.as_tuple().exponent)
+        if scale not in _INT32 or checked.adjusted() not in _INT32:
             raise Refused(f"is {value}", "a number whose exponent has 32 bits")
     return str(checked)
 
@@ -343,7 +359,7 @@ def milliseconds(value: Any) -> str:
         expected = "milliseconds since 1970 as an int or float, or an aware datetime"
         raise Refused(describe(value), expected)
     if not _MIN_MILLISECONDS <= value <= _MAX_MILLISECONDS:
-        raise Refused(f"is {float(value):g}", "milliseconds since 1970, up to the year 9999")
+        raise Refused(describe(value), "milliseconds since 1970 UTC, in the years 0 to 9999")
     return str(math.floor(value))
 
 
@@ -369,13 +385,16 @@ def schema_uri(value: Any) -> str:
     return string
 
 
-def plain_json(value: Any, depth: int = _MAX_JSON_DEPTH, path: str = "") -> Any:
+def plain_json(
+    value: Any, depth: int = _MAX_JSON_DEPTH, path: str = "", as_number: Check = number
+) -> Any:
     """Check a JSON value strictly and return a copy made of JSON's own types alone.
 
     Args:
         value: The value.
         depth: The levels that it may have, a leaf counting as one.
         path: Where it stands, for the error's message.
+        as_number: What numbers become.
 
     Raises:
         Refused: It holds something that JSON, or Snowplow, does not.
@@ -391,7 +410,7 @@ def plain_json(value: Any, depth: int = _MAX_JSON_DEPTH, path: str = "") -> Any:
         if isinstance(value, (str, UUID)):
             return _as_text(value)
         if isinstance(value, (int, float, Decimal)):
-            return number(value)
+            return as_number(value)
     except Refused as error:
         raise Refused(error.problem, error.expected, path) from None
     if isinstance(value, Mapping):
@@ -400,10 +419,12 @@ def plain_json(value: Any, depth: int = _MAX_JSON_DEPTH, path: str = "") -> Any:
             if not isinstance(key, str):
                 raise Refused(f"has a key that {describe(key)}", "strings as keys", path)
             key = plain_json(key, 1, path)  # noqa: PLW2901
-            copy[key] = plain_json(item, depth - 1, f"{path}.{key[:60]}")
+            copy[key] = plain_json(item, depth - 1, f"{path}.{key[:60]}", as_number)
         return copy
     if isinstance(value, (list, tuple)):
-        return [plain_json(item, depth - 1, f"{path}[{i}]") for i, item in enumerate(value)]
+        return [
+            plain_json(item, depth - 1, f"{path}[{i}]", as_number) for i, item in enumerate(value)
+        ]
     expected = "JSON: dict, list, str, int, float, bool or None"
     raise Refused(describe(value), f"{expected} (a time as isoformat())", path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,7 +25,15 @@ from snowplow_logging.protocol import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["SUBJECT_KEYS", "Bound", "Subject", "bound", "subject_context"]
+__all__ = [
+    "MESSAGE_EVENT",
+    "SUBJECT_KEYS",
+    "Bound",
+    "Subject",
+    "bound_to",
+    "keep_in_records",
+    "subject_context",
+]
 
 
 class Subject(TypedDict, total=False):
@@ -69,9 +78,58 @@ class Bound:
 _bound: Final[ContextVar[Bound | None]] = ContextVar("snowplow_logging.bound", default=None)
 
 
-def bound() -> Bound | None:
-    """Return what `subject_context` has bound here, if anything."""
+def bound_to(record: logging.LogRecord) -> Bound | None:
+    """Return what `subject_context` had bound at a record's log call, if anything."""
+    if isinstance(record, _Record):
+        return record.bound
+    if _BOUND in record.__dict__:  # it comes from another process
+        around = record.__dict__[_BOUND]
+        return None if around is None else Bound(**around)
     return _bound.get()
+
+
+MESSAGE_EVENT: Final = "_snowplow_event"
+"""The attribute that keeps an event which was a record's message before that became text."""
+
+_BOUND: Final = "_snowplow_bound"
+
+
+class _Record(logging.LogRecord):
+    """A record that keeps its event, and what was bound, through copies, queues and pickles.
+
+    What was bound is no attribute in its `__dict__`, where formatters look for what to write.
+    """
+
+    __slots__ = ("bound",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bound = _bound.get()
+
+    def __copy__(self) -> _Record:
+        copy = _Record.__new__(_Record)
+        copy.__dict__.update(self._with_event())
+        copy.bound = self.bound
+        return copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As a plain record, which a receiver can read that does not have this library.
+        plain = None if self.bound is None else vars(self.bound)
+        return logging.makeLogRecord, ({**self._with_event(), _BOUND: plain},)
+
+    def _with_event(self) -> dict[str, Any]:
+        """Return the attributes; `QueueHandler` makes text of the message after it has copied."""
+        event = getattr(self.msg, "as_event_dict", None)
+        return self.__dict__ if event is None else {**self.__dict__, MESSAGE_EVENT: event()}
+
+
+def keep_in_records() -> None:
+    """Have new records keep what is bound at their log call, and an event that is the message.
+
+    A record factory that a program has set itself is left alone.
+    """
+    if logging.getLogRecordFactory() is logging.LogRecord:
+        logging.setLogRecordFactory(_Record)
 
 
 @contextmanager
@@ -88,6 +146,7 @@ def subject_context(
         context: Entities, each a dict with `schema` and `data` or a `SelfDescribingJson`.
         **subject: The fields of a `Subject`.
     """
+    keep_in_records()
     outer = _bound.get() or Bound({}, ())
     fields = {name: value for name, value in subject.items() if value is not None}
     token = _bound.set(Bound({**outer.subject, **fields}, (*(context or ()), *outer.context)))
