@@ -21,6 +21,7 @@ from snowplow_logging.events import (
     SiteSearch,
     StructuredEvent,
 )
+from snowplow_logging.formatter import SnowplowJsonFormatter
 from snowplow_logging.handler import SnowplowHandler
 from snowplow_logging.protocol import InvalidEvent
 from snowplow_logging.subject import Subject, subject_context
@@ -45,6 +46,7 @@ __all__ = [
     "SiteSearch",
     "SnowplowAdapter",
     "SnowplowHandler",
+    "SnowplowJsonFormatter",
     "StructuredEvent",
     "Subject",
     "__version__",

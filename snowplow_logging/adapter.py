@@ -76,6 +76,8 @@ class _Message:
     def __str__(self) -> str:
         return summary(self._event.get("event"), self._event)
 
+    __repr__ = __str__  # which is what logging prints where a handler refuses the event
+
 
 class _EventMethod(Generic[P]):
     """A method of the adapter that logs one type of event."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import math
@@ -11,15 +12,20 @@ import random
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.transport import Answer, Outcome, Transport
 
-__all__ = ["Emitter", "OnFailure", "OnSuccess", "Stats"]
+if TYPE_CHECKING:
+    from snowplow_logging.dead_letter import DeadLetterFile
+    from snowplow_logging.store import Store
+
+__all__ = ["Emitter", "OnFailure", "OnSuccess", "Stats", "StoreError"]
 
 OnSuccess: TypeAlias = Callable[[list[dict[str, Any]]], None]
 OnFailure: TypeAlias = Callable[[list[dict[str, Any]], str], None]
@@ -31,7 +37,14 @@ _LOGGERS: Final = ("requests", "snowplow_logging", "urllib3")
 
 _FIRST_RETRY_DELAY: Final = 0.5  # seconds; doubled with each failure in a row
 _REPORT_INTERVAL: Final = 60.0  # seconds between two reports of one kind
+_WRITE_DELAY: Final = 0.02  # seconds that an event waits for others on its way into the store
+_RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a process left behind
+_STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
 _TAKEOVER_DELAY: Final = 0.05  # seconds that `close` gives the threads to begin before it does
+
+
+class StoreError(Exception):
+    """A store cannot be used, and why; events are better kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,8 @@ class Stats:
         dropped: Events for which the queue had no room.
         invalid: Events that Snowplow would have refused.
         filtered: Events that `before_send` left out.
+        recovered: Events taken over from a process that left them in the store, less those that
+            another has taken over from this one; they are counted in the six above as well.
         losses: The events failed, dropped and invalid by reason: `queue full`, `invalid event`,
             `before_send failed`, `refused by the collector`, `max_attempts`, `shutdown_timeout`.
         last_error: What went wrong last, if anything has.
@@ -61,6 +76,7 @@ class Stats:
     dropped: int = 0
     invalid: int = 0
     filtered: int = 0
+    recovered: int = 0
     losses: Mapping[str, int] = field(default_factory=dict)
     last_error: str | None = None
 
@@ -73,12 +89,14 @@ class _Batch:
         payloads: The events that are not answered for.
         first: The number of the first event, counted from the first ever queued.
         thread: The thread that sends them.
+        ids: Their ids in the store, where they come from it.
         abandoned: Whether `close` has given them up while their request was under way.
     """
 
     payloads: Sequence[bytes]
     first: int
     thread: int
+    ids: Sequence[int] = ()
     abandoned: bool = False
 
 
@@ -116,6 +134,9 @@ class Emitter:
         shutdown_timeout: The seconds that `close` takes at most.
         on_success: Called with the events that the collector has taken.
         on_failure: Called with events that were given up, and why.
+        dead_letters: Where events are kept that were given up.
+        store: Where events wait; in memory where None.
+        store_sync: Whether `put` returns only once its event is in the store.
     """
 
     def __init__(
@@ -134,22 +155,30 @@ class Emitter:
         shutdown_timeout: float,
         on_success: OnSuccess | None,
         on_failure: OnFailure | None,
+        dead_letters: DeadLetterFile | None,
+        store: Store | None,
+        store_sync: bool,
     ) -> None:
         self._transport = transport
         self._batch_size = min(batch_size, transport.batch_limit or batch_size)
         self._batch_bytes = batch_bytes
-        self._flush_interval = flush_interval
+        self._flush_interval = min(flush_interval, threading.TIMEOUT_MAX)
         self._queue_size = queue_size
         self._on_full = on_full
-        self._block_timeout = block_timeout
+        self._block_timeout = min(block_timeout, threading.TIMEOUT_MAX)
         self._connections = connections
-        self._max_retry_delay = max_retry_delay
+        self._max_retry_delay = min(max_retry_delay, threading.TIMEOUT_MAX)
         self._max_attempts = max_attempts
         self.shutdown_timeout = shutdown_timeout
         self._on_success = on_success
         self._on_failure = on_failure
+        self._dead_letters = dead_letters
+        self._store = store
+        self._store_sync = store_sync
         self._reset()
         _processes.register(self)
+        if store is not None and store.path.exists():
+            self._start_threads()  # an earlier process may have left events in it
 
     def _reset(self) -> None:
         """Start empty, with new locks, as a process does that has no part in its parent's."""
@@ -157,15 +186,27 @@ class Emitter:
         lock = threading.RLock()
         self._work = threading.Condition(lock)  # there is something to do for the threads
         self._done = threading.Condition(lock)  # something has been answered for
+        self._writes = threading.Condition(lock)  # there is something for the store
         self._hurry = threading.Condition(lock)  # who waits to try again is to look up
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes] = deque()  # in memory: to be sent, or to be stored if possible
         self._queued_bytes = 0
+        self._writing = threading.RLock()  # held by who writes into the store
+        self._written = 0  # events on their way into the store
+        self._stored = 0  # events in the store that are to be sent
+        self._store_full = False
+        self._store_down_until = 0.0
+        self._recover_at = 0.0
+        self._unremoved: list[int] = []  # events answered for that are still in the store
+        self._taking = threading.RLock()  # held by who takes from the store
+        self._parked = False  # whether closing has left events to the store
+        self._writer: threading.Thread | None = None
         self._since = 0.0  # when the first event in the queue began to wait
         self._accepted = 0  # events ever queued
         self._due = 0  # events up to this number leave at once
         self._unanswered = 0  # events in the queue and in flight
         self._in_flight: list[_Batch] = []
-        self._callers = _Connection()  # of a thread that works instead of the emitter's own
+        self._links = [_Connection() for _ in range(self._connections)]  # one for each thread
+        self._telling: list[int] = []  # threads in a callback about refused events
         self._refused: deque[tuple[dict[str, Any], str]] = deque()
         self._refusals = 0  # ever put into that
         self._refusals_told = 0
@@ -194,7 +235,13 @@ class Emitter:
         if self._pid != os.getpid():
             with _processes.fork_lock:
                 if self._pid != os.getpid():
-                    self._reset()
+                    self.after_fork()
+
+    def after_fork(self) -> None:
+        """Start afresh in a child process; what waits in the parent is the parent's to send."""
+        if self._store is not None:
+            self._store = self._store.after_fork()
+        self._reset()
 
     # The way in, on the thread of the log call.
 
@@ -202,26 +249,44 @@ class Emitter:
         """Queue one payload. Waits, if at all, no longer than `block_timeout`."""
         self._here()
         with self._work:
-            if self._unanswered >= self._queue_size and not self._make_room():
+            if self._is_full() and not self._make_room():
                 message = f"the queue of {self._queue_size:,} events is full, events are dropped"
                 self._lose("dropped", "queue full", 1, message)
                 return
-            self._queue.append(payload)
-            self._queued_bytes += self._transport.size(payload)
+            size = self._transport.size(payload)
+            begins = not self._queue
+            if begins:
+                self._since = time.monotonic()
+            # A signal handler may log or raise at any call, so there is none before the last.
+            self._queued_bytes += size
             self._accepted += 1
             self._unanswered += 1
-            queued = len(self._queue)
-            if queued == 1:
-                self._since = time.monotonic()
-                self._work.notify()
-            elif queued >= self._batch_size or self._queued_bytes >= self._batch_bytes:
+            self._queue.append(payload)
+            if self._store is not None:
+                self._writes.notify()
+            elif begins:
+                self._work.notify_all()  # one alone may be waiting to try again
+            elif (
+                len(self._queue) >= self._batch_size
+                or self._queued_bytes >= self._batch_bytes
+                or self._unanswered >= self._queue_size
+            ):
                 self._work.notify()
             if len(self._threads) < self._connections:
                 self._start_threads()
+        if self._store_sync:
+            self._write()
         if _processes.exiting:
             self.close()
 
+    def _is_full(self) -> bool:
+        if self._store is None:
+            return self._unanswered >= self._queue_size
+        return self._store_full or len(self._queue) + self._written >= self._queue_size
+
     def _make_room(self) -> bool:
+        if self._store_full and self._on_full == "drop_oldest":
+            return True  # the oldest are in the store, and go when this one is written
         if self._on_full == "drop_oldest" and self._queue:
             self._queued_bytes -= self._transport.size(self._queue.popleft())
             self._unanswered -= 1
@@ -229,24 +294,27 @@ class Emitter:
             self._lose("dropped", "queue full", 1, message)
         elif self._on_full == "block" and self._may_wait():
             until = time.monotonic() + self._block_timeout
-            while self._unanswered >= self._queue_size and (left := until - time.monotonic()) > 0:
+            while self._is_full() and (left := until - time.monotonic()) > 0:
                 self._done.wait(left)
-        return self._unanswered < self._queue_size
+        return not self._is_full()
+
+    def _is_own_thread(self) -> bool:
+        return threading.current_thread() in self._threads
 
     def _may_wait(self) -> bool:
-        if threading.current_thread() in self._threads:
+        if self._is_own_thread():
             return False
         try:
             sys.modules["asyncio"].get_running_loop()
-        except (KeyError, RuntimeError):
-            return True
+        except (AttributeError, KeyError, RuntimeError):
+            return True  # asyncio is not there, or only half imported, or does not run here
         return False  # an event loop must never wait
 
     def refuse(self, event: dict[str, Any], reason: str, loss: str) -> None:
         """Account for an event that is not sent because Snowplow would refuse it.
 
         Args:
-            event: The event as `on_failure` is shown it.
+            event: The event as it is shown.
             reason: What was wrong.
             loss: The reason under which it is counted.
         """
@@ -254,7 +322,8 @@ class Emitter:
         with self._work:
             self._lose("invalid", loss, 1, reason)
             # As many as events may wait, so that a flood of bad ones takes no more memory.
-            if self._on_failure is not None and len(self._refused) < self._queue_size:
+            wanted = self._on_failure is not None or self._dead_letters is not None
+            if wanted and len(self._refused) < self._queue_size:
                 self._refused.append((event, reason))
                 self._refusals += 1
                 self._work.notify()
@@ -280,11 +349,14 @@ class Emitter:
             self._work.notify()
             self._start_threads()
 
-    def _lose(self, count: str, loss: str, events: int, message: str) -> None:
+    def _lose(
+        self, count: str, loss: str, events: int, message: str, *, told: bool = False
+    ) -> None:
         self._counts[count] += events
         self._losses[loss] += events
         self._last_error = message
-        self.report(loss, message)
+        if not told:
+            self.report(loss, message)
 
     # What the owner may ask.
 
@@ -341,11 +413,11 @@ class Emitter:
             seconds -= self._exit_seconds
         deadline = max(start, min(start + seconds, until))
         with self._work:
-            if not (self._threads or self._unanswered or self._refused or self._reports):
+            under_way = any(not batch.abandoned for batch in self._in_flight)
+            if not (self._threads or self._queue or under_way or self._refused or self._reports):
                 return
-            self._closing, self._closing_since = deadline, start
-            for condition in (self._work, self._done, self._hurry):
-                condition.notify_all()
+            self._closing, self._closing_since, self._parked = deadline, start, False
+            self._wake_all()
         while True:
             self._wait(deadline, None, None)
             if self._end(deadline):
@@ -355,28 +427,41 @@ class Emitter:
 
     def hurry(self) -> None:
         """Have what is queued leave at once."""
+        self._here()
         with self._work:
             self._due = self._accepted
             self._work.notify_all()
+            self._writes.notify_all()
 
     def retire(self) -> None:
         """Send what is queued and then end the threads, without waiting for either."""
+        self._here()
         with self._work:
             self._closing, self._closing_since = math.inf, time.monotonic()
-            self._work.notify_all()
-            self._hurry.notify_all()
+            self._wake_all()
+
+    def _first(self) -> int:
+        """Return the number of the first event that no thread has taken yet."""
+        return self._accepted - len(self._queue) - self._written - self._stored
 
     def _answered(self, accepted: int | None, refusals: int | None) -> bool:
         """Tell whether all up to these numbers, or all there is, is answered for."""
         me = threading.get_ident()
-        first = self._accepted - len(self._queue)
+        in_callback = self._is_own_thread()
         if accepted is None or refusals is None:
             accepted, refusals = self._accepted, self._refusals
+        # A callback that flushes or closes waits neither for itself nor for another callback.
+        told = self._refusals_told + (len(self._telling) if in_callback else 0)
         return (
-            first >= accepted
-            and self._refusals_told >= refusals
-            # A callback that flushes or closes does not wait for itself.
-            and all(b.first >= accepted or b.thread == me for b in self._in_flight)
+            self._first() >= accepted
+            and told >= refusals
+            and all(
+                batch.first >= accepted
+                or batch.abandoned
+                or batch.thread == me
+                or (in_callback and not batch.payloads)
+                for batch in self._in_flight
+            )
         )
 
     def _wait(self, deadline: float, accepted: int | None, refusals: int | None) -> bool:
@@ -386,24 +471,27 @@ class Emitter:
         the thread to itself, and inside `dictConfig`, which holds logging's lock while it closes
         its handlers, so that a thread may be waiting for that lock.
         """
+        began = time.monotonic()
         while True:
             with self._work:
                 if self._answered(accepted, refusals):
                     return True
                 now = time.monotonic()
-                if now >= deadline:
+                if now >= deadline or (accepted is None and self._parked):
                     return False
-                stuck = not self._in_flight and now - self._progress > _TAKEOVER_DELAY
-                takes_over = self._has_work(self._callers) and (
-                    not self._threads
-                    or threading.current_thread() in self._threads
-                    or (accepted is None and stuck)
+                under_way = any(not batch.abandoned for batch in self._in_flight)
+                stuck = not under_way and now - max(began, self._progress) > _TAKEOVER_DELAY
+                takes_over = self._has_work(self._links[0]) and (
+                    not any(thread.is_alive() for thread in self._threads)
+                    or self._is_own_thread()
+                    or (stuck and _holds_logging_lock())
                 )
                 if not takes_over:
-                    looks = _TAKEOVER_DELAY if accepted is None or not self._threads else math.inf
+                    # Who sends says when it is done; who does not send may never be able to.
+                    looks = math.inf if under_way else _TAKEOVER_DELAY
                     self._done.wait(min(deadline - now, looks, threading.TIMEOUT_MAX))
             if takes_over:
-                self._work_once(self._callers, deadline)
+                self._work_once(self._links[0], deadline)
 
     def _end(self, deadline: float) -> bool:
         """Let the threads end, and count what is left at the deadline as failed.
@@ -411,34 +499,64 @@ class Emitter:
         Returns:
             False where events came in that there is still time for.
         """
+        self._write()
         with self._work:
-            if time.monotonic() < deadline and not self._answered(None, None):
+            if self._queue and self._stores():
                 return False
-            left = [payload for batch in self._in_flight for payload in batch.payloads]
-            left += self._queue
-            for batch in self._in_flight:
-                batch.abandoned, batch.payloads = True, ()
-            self._queue.clear()
-            self._queued_bytes = 0
-            self._unanswered -= len(left)
+            in_time = time.monotonic() < deadline and not self._parked
+            if in_time and not self._answered(None, None):
+                return False
+            left = self._abandon()
+            lines: list[str] = []
+            error = f"; the last error was: {self._last_error}" if self._last_error else ""
             reason = f"not delivered within the shutdown_timeout of {self.shutdown_timeout:g} s"
             if left:
-                message = f"{len(left):,} events for {self._transport.url} were {reason}"
-                if self._last_error is not None:
-                    message = f"{message}; the last error was: {self._last_error}"
-                self._lose("failed", "shutdown_timeout", len(left), message)
-                if _processes.exiting and sys.stderr is not None:
-                    sys.stderr.write(f"snowplow_logging: {message}\n")
+                message = f"{len(left):,} events for {self.url} were {reason}{error}"
+                self._lose(
+                    "failed", "shutdown_timeout", len(left), message, told=_processes.exiting
+                )
+                kept = f"; they are in {self._dead_letters.path}" if self._dead_letters else ""
+                lines.append(f"{message}{kept}")
+            if self._stored and self._store is not None:
+                message = f"{self._stored:,} events for {self.url} wait in {self._store.path}"
+                lines.append(f"{message}{error}")
             self._generation += 1
             self._threads = []
+            self._writer = None
             self._closing = None
-            for condition in (self._work, self._done, self._hurry):
-                condition.notify_all()
+            self._wake_all()
         if left:
-            self._call(self._on_failure, [_event(payload) for payload in left], reason)
+            self._give_up([_event(payload) for payload in left], reason)
         self._write_reports()
         self._transport.close()
+        if self._store is not None:
+            self._store.close()
+        if _processes.exiting and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # it may be closed
+                for line in lines:
+                    sys.stderr.write(f"snowplow_logging: {' '.join(line.split())}\n")
         return True
+
+    def _abandon(self) -> list[bytes]:
+        """Take all that waits in memory or is under way, but for what a store keeps."""
+        left: list[bytes] = []
+        for batch in self._in_flight:
+            if batch.thread == threading.get_ident():
+                continue  # this is its callback, after which the rest of it is sent
+            if batch.ids:
+                self._stored += len(batch.payloads)
+            else:
+                left += batch.payloads
+            batch.abandoned, batch.payloads, batch.ids = True, (), ()
+        left += self._queue
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._unanswered -= len(left)
+        return left
+
+    def _wake_all(self) -> None:
+        for condition in (self._work, self._done, self._writes, self._hurry):
+            condition.notify_all()
 
     # The way out, on the emitter's threads.
 
@@ -448,16 +566,26 @@ class Emitter:
         _processes.enter()
         while len(self._threads) < self._connections:
             name = f"snowplow-logging-{len(self._threads) + 1}"
-            arguments = (self._generation,)
+            arguments = (self._generation, self._links[len(self._threads)])
             thread = threading.Thread(target=self._run, args=arguments, name=name, daemon=True)
+            self._threads.append(thread)  # before a signal handler can log and come here as well
             try:
                 thread.start()
             except RuntimeError:
+                self._threads.remove(thread)
                 return  # at exit, or out of threads: `flush` and `close` work instead
-            self._threads.append(thread)
+        if self._store is not None and self._writer is None:
+            thread = threading.Thread(
+                target=self._run_writer,
+                args=(self._generation,),
+                name="snowplow-logging-store",
+                daemon=True,
+            )
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._writer = thread
 
-    def _run(self, generation: int) -> None:
-        connection = _Connection()
+    def _run(self, generation: int, connection: _Connection) -> None:
         while True:
             with self._work:
                 while generation == self._generation and not self._has_work(connection):
@@ -467,45 +595,69 @@ class Emitter:
                 if generation != self._generation:
                     return
             # May have to wait for logging's lock, so before anything is taken from the queue.
-            _warm_loggers()
+            with contextlib.suppress(Exception):  # a logger may be of a class of the user's
+                _warm_loggers()
             self._work_once(connection, None)
 
     def _has_work(self, connection: _Connection) -> bool:
-        return bool(self._refused or self._reports) or self._is_due(connection)
+        to_write = self._queue and self._stores() and self._closing is not None
+        return bool(self._refused or self._reports or to_write) or self._is_due(connection)
+
+    def _stores(self) -> bool:
+        """Tell whether events in memory go into the store first."""
+        return self._store is not None and time.monotonic() >= self._store_down_until
 
     def _is_due(self, connection: _Connection) -> bool:
+        ready = self._ready()
         return (
-            bool(self._queue)
+            ready > 0
             and self._may_send(connection)
             and (
                 self._closing is not None
-                or len(self._queue) >= self._batch_size
+                or ready >= self._batch_size
                 or self._queued_bytes >= self._batch_bytes
-                or self._accepted - len(self._queue) < self._due
+                or self._is_full()
+                or self._first() < self._due
                 or time.monotonic() >= self._since + self._flush_interval
             )
         )
 
+    def _ready(self) -> int:
+        """Return how many events can be taken: those in the store before those in memory."""
+        return self._stored or (0 if self._stores() else len(self._queue))
+
     def _may_send(self, connection: _Connection) -> bool:
-        """Tell whether a wait after a failure is over; closing cuts short one that had begun."""
-        return time.monotonic() >= connection.not_before or (
-            self._closing is not None and connection.failed_at < self._closing_since
-        )
+        return not self._is_busy() and time.monotonic() >= self._ready_at(connection)
+
+    def _is_busy(self) -> bool:
+        """Tell whether as many requests are under way as may be, a callback's own left out."""
+        me = threading.get_ident()
+        return sum(batch.thread != me for batch in self._in_flight) >= self._connections
+
+    def _ready_at(self, connection: _Connection) -> float:
+        """Return the monotonic time at which the wait after a failure is over."""
+        if self._closing is not None and connection.failed_at < self._closing_since:
+            # Closing cuts short a wait that had begun, but not below the first one's length, so
+            # that who closes again and again makes no more requests for that.
+            return min(connection.not_before, connection.failed_at + _FIRST_RETRY_DELAY)
+        return connection.not_before
 
     def _pause(self, connection: _Connection) -> float | None:
         """Return the seconds until events may be due, None where only more events make it so."""
-        if not self._queue:
+        if not self._ready() or self._is_busy():
             return None
         begin = self._since + self._flush_interval
-        if self._closing is not None or self._accepted - len(self._queue) < self._due:
+        if self._closing is not None or self._first() < self._due:
             begin = 0.0
-        return max(begin, connection.not_before) - time.monotonic()
+        return max(begin, self._ready_at(connection)) - time.monotonic()
 
     def _work_once(self, connection: _Connection, deadline: float | None) -> None:
         """Do what is to be done now. Nothing in it may end a thread."""
         try:
             self._write_reports()
             self._tell_refused()
+            if self._closing is not None:
+                self._write()
             batch = self._take(connection)
             if batch is not None:
                 try:
@@ -513,34 +665,188 @@ class Emitter:
                 finally:
                     with self._work:
                         self._in_flight.remove(batch)
+                        if batch.payloads:
+                            self._put_back(batch)
                         self._progress = time.monotonic()
                         self._done.notify_all()
+                        self._work.notify_all()
         except Exception as error:  # noqa: BLE001 - what is left in the queue must still leave
             self.report("internal error", f"internal error: {error!r}")
 
     def _take(self, connection: _Connection) -> _Batch | None:
+        with self._taking:
+            with self._work:
+                if not self._is_due(connection):
+                    return None
+                if not self._stored:
+                    return self._begin(*self._take_from_memory())
+            return None if self._store is None else self._take_from_store(self._store)
+
+    def _begin(self, first: int, payloads: Sequence[bytes], ids: Sequence[int] = ()) -> _Batch:
+        batch = _Batch(payloads, first, threading.get_ident(), ids)
+        self._in_flight.append(batch)
+        # `_since` stays: it is when the oldest of those that are left began to wait, or before.
+        self._progress = time.monotonic()
+        if self._ready():
+            self._work.notify()
+        return batch
+
+    def _take_from_memory(self) -> tuple[int, list[bytes]]:
+        first = self._first()
+        payloads: list[bytes] = []
+        size = self._transport.overhead
+        while self._queue and len(payloads) < self._batch_size:
+            added = self._transport.size(self._queue[0])
+            if payloads and size + added > self._batch_bytes:
+                break
+            payloads.append(self._queue.popleft())
+            size += added
+            self._queued_bytes -= added
+        return first, payloads
+
+    def _take_from_store(self, store: Store) -> _Batch | None:
+        try:
+            room = self._batch_bytes - self._transport.overhead
+            rows = store.take(self._batch_size, room, self._transport.size)
+        except StoreError as error:
+            self._put_up_with(error)
+            return None
         with self._work:
-            if not self._is_due(connection):
+            if not rows:  # another process took them, because this one stood still for too long
+                self._count_stored(0)
                 return None
-            payloads: list[bytes] = []
-            first = self._accepted - len(self._queue)
-            size = self._transport.overhead
-            while self._queue and len(payloads) < self._batch_size:
-                added = self._transport.size(self._queue[0])
-                if payloads and size + added > self._batch_bytes:
-                    break
-                payloads.append(self._queue.popleft())
-                size += added
-                self._queued_bytes -= added
-            batch = _Batch(payloads, first, threading.get_ident())
-            self._in_flight.append(batch)
-            self._since = self._progress = time.monotonic()
-            if self._queue:
+            first = self._first()
+            self._stored = max(0, self._stored - len(rows))
+            return self._begin(first, [row[1] for row in rows], [row[0] for row in rows])
+
+    # The store, on its own thread, or on the one that closes.
+
+    def _run_writer(self, generation: int) -> None:
+        while True:
+            try:
+                with self._work:
+                    while not (self._queue and self._stores()):
+                        pause = self._recover_at - time.monotonic()
+                        if generation != self._generation or self._closing is not None:
+                            return
+                        if pause <= 0:
+                            break
+                        self._writes.wait(pause)
+                    few = len(self._queue) < self._batch_size
+                    if few and self._closing is None and self._first() >= self._due:
+                        self._writes.wait(_WRITE_DELAY)
+                self._write()
+                self._recover()
+            except Exception as error:  # noqa: BLE001 - what comes later must still be written
+                self.report("internal error", f"internal error: {error!r}")
+
+    def _write(self) -> None:
+        """Move what is in memory into the store; where that fails it is sent from memory."""
+        store = self._store
+        if store is None:
+            return
+        with self._writing:
+            with self._work:
+                if not self._stores():
+                    return
+                payloads, self._queue = self._queue, deque()
+                self._written, self._queued_bytes = len(payloads), 0
+            try:
+                self._open(store)
+                if payloads:
+                    full = store.is_full()
+                    if full and self._on_full == "drop_oldest":
+                        self._drop_stored(store.remove_oldest(len(payloads)))
+                    store.add(payloads)
+                    self._store_full = store.is_full() and self._on_full != "drop_oldest"
+            except StoreError as error:
+                with self._work:
+                    self._queue.extendleft(reversed(payloads))
+                    self._queued_bytes = sum(map(self._transport.size, self._queue))
+                    self._written = 0
+                self._put_up_with(error)
+                return
+            with self._work:
+                if not self._stored:
+                    self._since = time.monotonic()
+                self._stored += self._written
+                self._written = 0
                 self._work.notify()
-            return batch
+                self._done.notify_all()
+
+    def _open(self, store: Store) -> None:
+        if store.open():
+            self._forget(())
+            waiting = store.waiting()
+            with self._work:
+                self._count_stored(waiting)
+
+    def _count_stored(self, stored: int) -> None:
+        """Note how many events are in the store, where that is not how many were put there."""
+        more = stored - self._stored
+        self._stored = stored
+        self._accepted += more
+        self._unanswered += more
+        self._counts["recovered"] += more
+        self._done.notify_all()
+
+    def _drop_stored(self, count: int) -> None:
+        with self._work:
+            self._stored = max(0, self._stored - count)
+            self._unanswered -= count
+            self._lose("dropped", "queue full", count, "the store is full, the oldest are dropped")
+
+    def _recover(self) -> None:
+        """Take over, now and then, what another process left in the store."""
+        store = self._store
+        now = time.monotonic()
+        if store is None or now < self._recover_at:
+            return
+        self._recover_at = now + _RECOVER_INTERVAL
+        if not self._stores():
+            return
+        try:
+            self._open(store)
+            # Not more than are sent soon, so that other processes can help.
+            while self._closing is None and self._stored < self._batch_size:
+                recovered = store.recover(renew=self._unanswered > 0)
+                if not recovered:
+                    break
+                with self._work:
+                    self._count_stored(self._stored + recovered)
+                    self._work.notify()
+        except StoreError as error:
+            self._put_up_with(error)
+
+    def _put_up_with(self, error: StoreError) -> None:
+        """Go on in memory for a while, whatever is wrong with the store."""
+        store = self._store
+        with self._work:
+            self._store_down_until = time.monotonic() + _STORE_RETRY_DELAY
+            self._store_full = False
+            self._count_stored(0)
+            self._last_error = str(error)
+            self._since = time.monotonic()
+            self._work.notify_all()
+        if store is not None:
+            store.close()
+        self.report("store", f"{error}; events are kept in memory")
+
+    def _forget(self, ids: Sequence[int]) -> None:
+        """Remove events from the store that are answered for."""
+        store = self._store
+        with self._writing:
+            self._unremoved += ids
+            if store is not None and self._unremoved:
+                try:
+                    store.remove(self._unremoved)
+                    self._unremoved = []
+                    self._store_full = self._store_full and store.is_full()
+                except StoreError as error:
+                    self.report("store", f"{error}; events may be sent twice")
 
     def _deliver(self, batch: _Batch, connection: _Connection, deadline: float | None) -> None:
-        """Send a batch until it is answered for, or, with a deadline, put it back by then."""
+        """Send a batch until it is answered for, or, with a deadline, until then."""
         parts = [batch.payloads]
         attempts = 0
         while parts:
@@ -554,10 +860,12 @@ class Emitter:
                 if attempts == self._max_attempts:
                     reason = f"{answer.reason} (after {attempts} attempts)"
                     self._settle(batch, part, reason, "max_attempts")
-                elif not self._wait_to_retry(batch, connection, answer, delay, deadline):
-                    return
-                else:
+                elif self._wait_to_retry(batch, connection, answer, delay, deadline):
+                    with self._work:
+                        self._counts["retried"] += len(part)
                     continue
+                else:
+                    return
             else:
                 connection.failures, connection.not_before = 0, 0.0
                 if answer.outcome is Outcome.SPLIT:
@@ -592,7 +900,6 @@ class Emitter:
         deadline: float | None,
     ) -> bool:
         """Wait out a back-off; return False where the batch is no longer this thread's to send."""
-        count = len(batch.payloads)
         with self._work:
             self._last_error = answer.reason
             waiting = self._unanswered
@@ -601,25 +908,33 @@ class Emitter:
         )
         self._write_reports()
         with self._work:
-            while not batch.abandoned and not self._may_send(connection):
-                until = connection.not_before
+            while not batch.abandoned and time.monotonic() < self._ready_at(connection):
+                until = self._ready_at(connection)
+                if batch.ids and self._closing is not None:
+                    self._parked = True  # the store keeps them, so why wait
+                    return False
                 if deadline is not None and deadline <= time.monotonic():
-                    self._queue.extendleft(reversed(batch.payloads))
-                    self._queued_bytes += sum(map(self._transport.size, batch.payloads))
                     return False
                 self._hurry.wait(min(until, deadline or until) - time.monotonic())
-            if batch.abandoned:
-                return False
-            self._counts["retried"] += count
-            return True
+            return not batch.abandoned
+
+    def _put_back(self, batch: _Batch) -> None:
+        if batch.ids and self._store is not None:
+            self._store.rewind(batch.ids[0])
+            self._stored += len(batch.payloads)
+        else:
+            self._queue.extendleft(reversed(batch.payloads))
+            self._queued_bytes += sum(map(self._transport.size, batch.payloads))
 
     def _settle(self, batch: _Batch, part: Sequence[bytes], failure: str | None, loss: str) -> None:
         """Account for the first part of a batch, as sent or, where there is a reason, as failed."""
         count = len(part)
+        if batch.ids:
+            self._forget(batch.ids[:count])
         with self._work:
             if batch.abandoned:
                 return
-            batch.payloads = batch.payloads[count:]
+            batch.payloads, batch.ids = batch.payloads[count:], batch.ids[count:]
             self._unanswered -= count
             self._done.notify_all()
             if failure is None:
@@ -629,7 +944,7 @@ class Emitter:
         if failure is None:
             self._call(self._on_success, [_event(payload) for payload in part])
         else:
-            self._call(self._on_failure, [_event(payload) for payload in part], failure)
+            self._give_up([_event(payload) for payload in part], failure)
 
     def _tell_refused(self) -> None:
         while True:
@@ -637,17 +952,36 @@ class Emitter:
                 if not self._refused:
                     return
                 event, reason = self._refused.popleft()
-            self._call(self._on_failure, [event], reason)
-            with self._work:
-                self._refusals_told += 1
-                self._done.notify_all()
+                self._telling.append(threading.get_ident())
+            try:
+                self._give_up([event], reason)
+            finally:
+                with self._work:
+                    self._telling.remove(threading.get_ident())
+                    self._refusals_told += 1
+                    self._done.notify_all()
+
+    def _give_up(self, events: list[dict[str, Any]], reason: str) -> None:
+        """Keep events that will not be sent, and tell who wants to know."""
+        if self._dead_letters is not None:
+            try:
+                self._dead_letters.write(events, reason)
+            except Exception as error:  # noqa: BLE001 - a full disk must not end the thread
+                message = f"{len(events):,} events could not be kept in {self._dead_letters.path}"
+                self.report("dead letter", f"{message}: {error!r}")
+        self._call(self._on_failure, events, reason)
 
     def _call(self, callback: Callable[..., None] | None, *arguments: Any) -> None:
         if callback is not None:
             try:
                 callback(*arguments)
-            except Exception as error:  # noqa: BLE001 - it is the user's code
-                self.report("callback", f"the callback {callback!r} raised {error!r}")
+            except BaseException as error:
+                if not isinstance(error, Exception) and not self._is_own_thread():
+                    raise  # an interrupt is for who works instead of the emitter's threads
+                # Not `repr`, which may raise as well.
+                raised = traceback.format_exception_only(type(error), error)[-1].strip()
+                name = getattr(callback, "__qualname__", type(callback).__qualname__)
+                self.report("callback", f"the callback {name} raised {raised}")
 
     def _write_reports(self) -> None:
         with self._work:
@@ -659,6 +993,12 @@ class Emitter:
 def _event(payload: bytes) -> dict[str, Any]:
     event: dict[str, Any] = json.loads(payload + b"}")
     return event
+
+
+def _holds_logging_lock() -> bool:
+    """Tell whether this thread holds the lock of logging, as it does inside `dictConfig`."""
+    owned = getattr(getattr(logging, "_lock", None), "_is_owned", None)
+    return owned is None or bool(owned())
 
 
 def _warm_loggers() -> None:
@@ -679,30 +1019,32 @@ class _Processes:
         self.fork_lock = threading.Lock()
         self.exiting = False
         self._emitters: weakref.WeakSet[Emitter] = weakref.WeakSet()
-        self._hooked: int | None = None
+        self._hooked = False
+        self._entered: int | None = None
 
     def register(self, emitter: Emitter) -> None:
         """Have an emitter start afresh after a fork and closed at the end of the process."""
-        if self._hooked is None and hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
-        if self._hooked is None:
+        if not self._hooked:
+            self._hooked = True
             # Not `logging.shutdown` alone: `dictConfig` takes handlers off its list.
             atexit.register(self._at_exit)
-            self._hooked = os.getpid()
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=self._after_fork)
         self._emitters.add(emitter)
 
     def _after_fork(self) -> None:
         self.fork_lock = threading.Lock()
         self.exiting = False
         for emitter in self._emitters:
-            emitter._reset()  # noqa: SLF001
+            emitter.after_fork()
 
     def enter(self) -> None:
         """Note that this process sends events; a child of multiprocessing ends in its own way."""
-        if self._hooked != os.getpid():
-            self._hooked = os.getpid()
+        if self._entered != os.getpid():
+            self._entered = os.getpid()
             multiprocessing = sys.modules.get("multiprocessing.util")
-            if multiprocessing is not None:
+            process = sys.modules.get("multiprocessing.process")
+            if multiprocessing and process and process.parent_process() is not None:
                 multiprocessing.Finalize(None, self._at_exit, exitpriority=0)
 
     def _at_exit(self) -> None:

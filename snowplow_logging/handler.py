@@ -6,6 +6,8 @@ import contextlib
 import inspect
 import logging
 import math
+import os
+import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,9 +15,10 @@ from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.events import Event
-from snowplow_logging.payload import Entity, PayloadEncoder, carries_event, events_of, shown
+from snowplow_logging.formatter import event_fields
+from snowplow_logging.payload import Entity, PayloadEncoder, carries_event, event_id_of, events_of
 from snowplow_logging.protocol import MAX_BODY_BYTES, InvalidEvent, nearest
-from snowplow_logging.subject import bound
+from snowplow_logging.subject import bound_to
 
 if TYPE_CHECKING:
     import requests
@@ -51,9 +54,9 @@ class _EventQueueHandler(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> list[bytes]:
         """Return the payloads of the record's good events, and account for the others."""
-        around = bound()
+        around = bound_to(record)
         payloads = []
-        for event, event_id in events_of(record, self._event_key):
+        for event, event_id in self._events(record):
             seen, complete = event, False
             try:
                 if self._before_send is not None:
@@ -65,7 +68,7 @@ class _EventQueueHandler(QueueHandler):
                         self._emitter.leave_out()
                         continue
                     if isinstance(seen, Event):
-                        seen = seen.as_dict()
+                        seen = seen.as_event_dict()
                 payload = self._encoder.encode(
                     seen, event_id, record, None if complete else around, complete=complete
                 )
@@ -73,17 +76,29 @@ class _EventQueueHandler(QueueHandler):
                 if problem is not None:
                     raise InvalidEvent(seen["event"], "event", problem, "it less data")
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-                self._refuse(seen, event_id, record, error)
+                letter = event_fields(seen, event_id, record, None if complete else around)
+                self._refuse(letter, record, error)
             else:
                 payloads.append(payload)
         return payloads
 
-    def _refuse(
-        self, event: Any, event_id: str, record: logging.LogRecord, error: Exception
-    ) -> None:
+    def _events(self, record: logging.LogRecord) -> Iterable[tuple[Any, str]]:
+        if carries_event(record, self._event_key):
+            return events_of(record, self._event_key)
+        from snowplow_logging.application_error import application_error
+
+        error = application_error(record)
+        return [] if error is None else [(error, event_id_of(record))]
+
+    def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
         """Account for a bad event. Called while its error is being handled."""
-        reason = str(error) if isinstance(error, InvalidEvent) else f"the event raised {error!r}"
-        self._emitter.refuse({"event_id": event_id, **shown(event)}, reason, "invalid event")
+        if isinstance(error, InvalidEvent):
+            reason, loss = str(error), "invalid event"
+        else:
+            # Not `repr`, which may raise as well.
+            raised = traceback.format_exception_only(type(error), error)
+            reason, loss = f"before_send raised {raised[-1].strip()}", "before_send failed"
+        self._emitter.refuse(event, reason, loss)
         self.handleError(record)
 
     def enqueue(self, payloads: list[bytes]) -> None:  # type: ignore[override]  # by `prepare`
@@ -117,6 +132,8 @@ class SnowplowHandler(logging.Handler):
             None.
         encode_base64: Whether self-describing data and entities are sent as base64.
         event_key: The attribute of a record that holds its event.
+        capture_exceptions: Whether a record with an exception and no event of its own becomes an
+            `application_error`; a level, such as `ERROR`, makes it those from that level on.
         batch_size: The events that a request carries at most.
         batch_bytes: The bytes that its body has at most, up to the collector's 1,048,576.
         flush_interval: The seconds that an event waits for others at most.
@@ -125,6 +142,12 @@ class SnowplowHandler(logging.Handler):
             the log call until there is room.
         block_timeout: The seconds that `block` waits at most; on the thread of an asyncio event
             loop it never does.
+        store: The path of an SQLite file in which events wait until the collector has answered
+            for them, so that they outlive the process; in memory where None. Several processes
+            may share one.
+        store_sync: Whether the log call returns only once its event is in the file, instead of
+            within 50 ms of it.
+        store_limit: The bytes that the file may take; what happens then is `on_full`.
         timeout: The seconds to connect and to wait for an answer, one number or a pair.
         headers: Headers of every request.
         session: A `requests.Session` to send with, for proxies, certificates, authentication.
@@ -140,6 +163,8 @@ class SnowplowHandler(logging.Handler):
             a dict of the protocol's names.
         on_failure: Called on a sending thread with events that were given up, in the same form,
             and why; and with those that Snowplow would have refused, as they were logged.
+        dead_letter: The path of a file for what could not be delivered, as JSON lines that
+            `python -m snowplow_logging replay` reads; at most ten files of 50 MB.
         shutdown_timeout: The seconds that closing may take.
         enabled: False queues, sends and starts nothing.
 
@@ -161,12 +186,16 @@ class SnowplowHandler(logging.Handler):
         context: Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None = None,
         encode_base64: bool = True,
         event_key: str = "snowplow",
+        capture_exceptions: bool | int | str = False,
         batch_size: int = 500,
         batch_bytes: int = 500_000,
         flush_interval: float = 1.0,
         queue_size: int = 10_000,
         on_full: str = "drop",
         block_timeout: float = 1.0,
+        store: str | os.PathLike[str] | None = None,
+        store_sync: bool = False,
+        store_limit: int = 1_073_741_824,
         timeout: float | tuple[float | None, float | None] | None = (3.05, 10),
         headers: Mapping[str, str] | None = None,
         session: requests.Session | None = None,
@@ -178,6 +207,7 @@ class SnowplowHandler(logging.Handler):
         before_send: Callable[[dict[str, Any]], Any] | None = None,
         on_success: OnSuccess | None = None,
         on_failure: OnFailure | None = None,
+        dead_letter: str | os.PathLike[str] | None = None,
         shutdown_timeout: float = 5.0,
         enabled: bool = True,
         **unknown: Any,
@@ -186,6 +216,7 @@ class SnowplowHandler(logging.Handler):
         _check_flag("encode_base64", encode_base64)
         _check_flag("enabled", enabled)
         _check_event_key(event_key)
+        capture_level = _capture_level(capture_exceptions)
         _check_number("batch_size", batch_size, "events", least=1)
         _check_number("batch_bytes", batch_bytes, "bytes", least=1, most=MAX_BODY_BYTES)
         _check_number("flush_interval", flush_interval, "seconds")
@@ -193,6 +224,9 @@ class SnowplowHandler(logging.Handler):
         if on_full not in ("drop", "drop_oldest", "block"):
             raise ValueError(f"on_full is {on_full!r}; give 'drop', 'drop_oldest' or 'block'")
         _check_number("block_timeout", block_timeout, "seconds")
+        _check_path("store", store)
+        _check_flag("store_sync", store_sync)
+        _check_number("store_limit", store_limit, "bytes", least=1_000_000)
         _check_number("max_retry_delay", max_retry_delay, "seconds")
         if max_attempts is not None:
             _check_number("max_attempts", max_attempts, "attempts", least=1)
@@ -200,6 +234,7 @@ class SnowplowHandler(logging.Handler):
         _check_callable("before_send", before_send)
         _check_callable("on_success", on_success)
         _check_callable("on_failure", on_failure)
+        _check_path("dead_letter", dead_letter)
         _check_number("shutdown_timeout", shutdown_timeout, "seconds")
 
         # Here and not at the top, because `requests` takes longer to import than all the rest;
@@ -210,6 +245,7 @@ class SnowplowHandler(logging.Handler):
         self._sends_here = sends_here
         self._event_key = event_key
         self._enabled = enabled
+        self._capture_level = capture_level
         transport = Transport(
             endpoint=endpoint,
             method=method,
@@ -219,7 +255,18 @@ class SnowplowHandler(logging.Handler):
             session=session,
             anonymous=anonymous,
             retry_codes=retry_codes,
+            connections=connections,
         )
+        letters = None
+        if dead_letter is not None and enabled:
+            from snowplow_logging.dead_letter import DeadLetterFile
+
+            letters = DeadLetterFile(dead_letter)
+        kept = None
+        if store is not None and enabled:
+            from snowplow_logging.store import Store
+
+            kept = Store(store, store_limit)
         self._emitter = Emitter(
             transport,
             batch_size=batch_size,
@@ -234,6 +281,9 @@ class SnowplowHandler(logging.Handler):
             shutdown_timeout=shutdown_timeout,
             on_success=on_success,
             on_failure=on_failure,
+            dead_letters=letters,
+            store=kept,
+            store_sync=store_sync and kept is not None,
         )
         encoder = PayloadEncoder(
             namespace=namespace,
@@ -274,11 +324,14 @@ class SnowplowHandler(logging.Handler):
         """Queue the events of a record, if it has any."""
         if (
             self._enabled
-            and carries_event(record, self._event_key)
+            and (carries_event(record, self._event_key) or self._captures(record))
             and record.name.partition(".")[0] != _OWN_LOGGER
             and not self._sends_here()
         ):
             self._queue_handler.emit(record)
+
+    def _captures(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= self._capture_level and bool(record.exc_info or record.exc_text)
 
     def flush(self, timeout: float | None = None) -> bool:  # type: ignore[override]  # says more
         """Wait until all that was logged before has been answered for.
@@ -330,6 +383,23 @@ def _check_number(
 def _check_flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; give True or False")
+
+
+def _capture_level(value: Any) -> float:
+    if isinstance(value, bool):
+        return 0 if value else math.inf
+    expected = "give True, False or the name or number of a level"
+    if not isinstance(value, (int, str)):
+        raise TypeError(f"capture_exceptions is {value!r}; {expected}")
+    level = logging.getLevelName(value) if isinstance(value, str) else value
+    if not isinstance(level, int):
+        raise ValueError(f"capture_exceptions is {value!r}; {expected}")  # noqa: TRY004
+    return level
+
+
+def _check_path(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
+        raise TypeError(f"{name} is {value!r}; give a path, or None for none")
 
 
 def _check_callable(name: str, value: Any) -> None:

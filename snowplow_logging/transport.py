@@ -46,6 +46,9 @@ _PLACES: Final = {
     422: "the collector could not process the request",
 }
 
+_TARGET: Final = "X-Redirect-Target"
+"""The name under which the `Location` of an answer is kept out of the session's sight."""
+
 _sending: Final = threading.local()
 
 
@@ -90,6 +93,7 @@ class Transport:
         session: The user's own session, for proxies, certificates and authentication.
         anonymous: Whether to ask the collector to keep neither IP address nor cookie.
         retry_codes: Statuses with whether they are tried again, over the common rule.
+        connections: How many threads send at once.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -107,6 +111,7 @@ class Transport:
         session: requests.Session | None = None,
         anonymous: bool = False,
         retry_codes: Mapping[int, bool] | None = None,
+        connections: int = 1,
     ) -> None:
         if method not in ("post", "get"):
             raise ValueError(f"method is {method!r}; give 'post' or 'get'")
@@ -114,10 +119,11 @@ class Transport:
         self.url = _url(endpoint) + _path(path, POST_PATH if method == "post" else GET_PATH)
         self._post = method == "post"
         self._timeout = _timeout(timeout)
-        self._headers = _headers(headers, anonymous=anonymous)
+        self._headers = _headers(headers, content=self._post, anonymous=anonymous)
         self._retry_codes = _retry_codes(retry_codes)
         if not (session is None or callable(getattr(session, "request", None))):
             raise TypeError(f"session is a {type(session).__name__}; give a requests.Session")
+        self._connections = connections
         self._user_session = session
         self._session: requests.Session | None = None
         self._pid = os.getpid()
@@ -181,11 +187,11 @@ class Transport:
                 timeout=timeout,
                 allow_redirects=False,
                 stream=True,
-                hooks={"response": _forget_cookies},
+                hooks={"response": [_disarm, *_hooks_of(session)]},
             ) as response:
                 start = _start(response)
         except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
-            return Answer(Outcome.RETRY, _describe(error))
+            return Answer(Outcome.RETRY, f"{self.url} did not answer: {_describe(error)}")
         finally:
             _sending.now = False
         return self._judge(response, start, len(payloads))
@@ -194,6 +200,12 @@ class Transport:
         """Close the connections; the next request opens new ones. A user's session stays."""
         session, self._session = self._session, None
         if session is not None and self._pid == os.getpid():
+            for adapter in session.adapters.values():
+                if isinstance(adapter, requests.adapters.HTTPAdapter):
+                    # Otherwise urllib3 leaves it to finalizers, which at exit have already run.
+                    pools = adapter.poolmanager.pools
+                    for key in list(pools.keys()):
+                        pools[key].close()
             session.close()
 
     def _current_session(self) -> requests.Session:
@@ -207,12 +219,17 @@ class Transport:
                     adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
         if self._user_session is not None:
             return self._user_session
-        if self._session is None:
+        session = self._session  # `close` may take it away at any moment
+        if session is None:
             session = requests.Session()
             agent = session.headers["User-Agent"]
             session.headers["User-Agent"] = f"snowplow-logging/{__version__} {agent!s}"
+            for scheme in ("http://", "https://"):
+                # A pool with fewer throws connections away, and warns each time.
+                adapter = requests.adapters.HTTPAdapter(pool_maxsize=self._connections)
+                session.mount(scheme, adapter)
             self._session = session
-        return self._session
+        return session
 
     def _judge(self, response: requests.Response, start: bytes, count: int) -> Answer:
         status = response.status_code
@@ -229,13 +246,15 @@ class Transport:
         if final if retry is None else not retry:
             advice = _PLACES.get(status, "")
             if 300 <= status < 400:
-                target = response.headers.get("Location", "nowhere")
+                target = response.headers.get(_TARGET, "nowhere")
                 advice = f"it redirects to {target}: give the collector's own address as endpoint"
             return Answer(Outcome.FAILED, f"{where}; {advice}" if advice else where)
         return Answer(Outcome.RETRY, where, _retry_after(response.headers.get("Retry-After")))
 
 
-def _least(timeout: float | None, at_most: float) -> float:
+def _least(timeout: float | None, at_most: float) -> float | None:
+    if at_most > threading.TIMEOUT_MAX:  # `math.inf` is no time that a socket takes
+        return timeout
     return max(0.001, at_most if timeout is None else min(timeout, at_most))
 
 
@@ -279,13 +298,14 @@ def _timeout(timeout: Any) -> Any:
     return tuple(pair)
 
 
-def _headers(headers: Any, *, anonymous: Any) -> dict[str, str]:
+def _headers(headers: Any, *, content: bool, anonymous: Any) -> dict[str, str]:
     if not isinstance(headers, (Mapping, type(None))):
         raise TypeError(f"headers is a {type(headers).__name__}; give a dict of strings")
     if not isinstance(anonymous, bool):
         raise TypeError(f"anonymous is {anonymous!r}; give True or False")
-    ours = {"Content-Type": CONTENT_TYPE, "SP-Anonymous": "*" if anonymous else None}
-    checked = {name: value for name, value in ours.items() if value is not None}
+    checked = {"Content-Type": CONTENT_TYPE} if content else {}
+    if anonymous:
+        checked["SP-Anonymous"] = "*"
     for name in headers or ():
         value = (headers or {})[name]
         if not (isinstance(name, str) and isinstance(value, str)):
@@ -315,15 +335,24 @@ def _retry_codes(codes: Any) -> dict[int, bool]:
     return checked
 
 
-def _forget_cookies(response: requests.Response, *_: Any, **__: Any) -> None:
-    """Take the cookies out of a response before the session keeps them.
+def _disarm(response: requests.Response, *_: Any, **__: Any) -> None:
+    """Take out of a response what the session would act upon: cookies and a redirect.
 
     The collector knows a user by its cookie, and a server that sent one back would give all its
-    users the same `network_userid`.
+    users the same `network_userid`. A redirect is looked into even where it is not followed, with
+    an error where its target makes no sense.
     """
-    original = getattr(response.raw, "_original_response", None)
-    if original is not None:
-        del original.msg["Set-Cookie"]
+    for answer in (response, *response.history):  # an authentication may have taken several
+        original = getattr(answer.raw, "_original_response", None)
+        if original is not None:
+            del original.msg["Set-Cookie"]
+    if "Location" in response.headers:
+        response.headers[_TARGET] = response.headers.pop("Location")
+
+
+def _hooks_of(session: requests.Session) -> list[Any]:
+    hooks: Any = getattr(session, "hooks", {}).get("response") or []
+    return [hooks] if callable(hooks) else list(hooks)
 
 
 def _start(response: requests.Response) -> bytes:
@@ -335,7 +364,10 @@ def _start(response: requests.Response) -> bytes:
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    """Say what went wrong without the layers that `requests` and `urllib3` wrap it in."""
+    inner = error.args[0] if error.args else error
+    inner = getattr(inner, "reason", inner)
+    return str(getattr(inner, "__cause__", None) or inner)
 
 
 def _retry_after(value: str | None) -> float:
@@ -346,5 +378,5 @@ def _retry_after(value: str | None) -> float:
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return 0.0
