@@ -5,42 +5,47 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from logging.handlers import RotatingFileHandler
 from typing import Any, Final
 
 from snowplow_logging.formatter import SnowplowJsonFormatter
 
-try:
-    import fcntl
-except ImportError:  # Windows
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
 __all__ = ["DeadLetterFile"]
 
 _MAX_BYTES: Final = 50_000_000
 _FILES: Final = 10
-"""When the file has reached its size it becomes PATH.1, PATH.1 becomes PATH.2, and so on."""
+_LOCK_TIMEOUT: Final = 2.0  # seconds to wait for who writes or rotates
 
 
 class DeadLetterFile:
-    """Appends events with the reason why they were given up. Processes may share a file.
+    """Appends events with the reason why they were given up. Threads and processes may share one.
+
+    When the file has reached its size it becomes PATH.1, PATH.1 becomes PATH.2, and so on.
 
     Args:
         path: The file; it is made when the first event is given up.
+        max_bytes: The bytes that it may take.
+        files: How many files there may be, the older ones included.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self._handler = _File(
-            self.path, maxBytes=_MAX_BYTES, backupCount=_FILES - 1, encoding="utf-8", delay=True
-        )
-        self._handler.setFormatter(
-            SnowplowJsonFormatter("{levelname}{message}", style="{", timestamp=True)
-        )
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES, files: int = _FILES
+    ) -> None:
+        # Absolute, because a program may change its directory before it logs.
+        self.path = os.path.abspath(path)  # noqa: PTH100 - `resolve` would follow links
+        self._max_bytes = max_bytes
+        self._files = files
+        self._formatter = SnowplowJsonFormatter("{levelname}{message}", style="{", timestamp=True)
 
     def write(self, events: Sequence[Mapping[str, Any]], reason: str) -> None:
-        """Append events, each as it was logged or as it was sent.
+        """Append events, each as it was logged or as it was sent, all or none.
 
         Args:
             events: The events.
@@ -49,35 +54,85 @@ class DeadLetterFile:
         Raises:
             OSError: The file cannot be written.
         """
+        lines = b"".join(self._line(event, reason) for event in events)
         with self._locked():
+            if not self._append(lines):
+                self._rotate()
+                self._append(lines)
+
+    def _line(self, event: Mapping[str, Any], reason: str) -> bytes:
+        record = logging.LogRecord("snowplow_logging", logging.ERROR, "", 0, "%s", (reason,), None)
+        record.snowplow = event
+        return f"{self._formatter.format(record)}\n".encode(errors="backslashreplace")
+
+    def _append(self, lines: bytes) -> bool:
+        """Append lines whole, and return False where the file has no room for them."""
+        with open(self.path, "a+b", buffering=0) as file:  # noqa: PTH123 - it is a str
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                if size + len(lines) > self._max_bytes:
+                    return False
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # who wrote it was killed in the middle of a line
+                    lines = b"\n" + lines
+            left = memoryview(lines)
             try:
-                for event in events:
-                    record = logging.LogRecord(
-                        "snowplow_logging", logging.ERROR, "", 0, "%s", (reason,), None
-                    )
-                    record.snowplow = event
-                    self._handler.emit(record)
-            finally:
-                # Another process may rename it before the next event is given up.
-                self._handler.leave()
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(size)  # no part of a line stays where the disk is full
+                raise
+            return True
+
+    def _rotate(self) -> None:
+        for number in range(self._files - 1, 0, -1):
+            older = f"{self.path}.{number}"
+            newer = f"{self.path}.{number - 1}" if number > 1 else self.path
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(newer, older)  # noqa: PTH105 - they are strs
+        if self._files == 1:
+            os.remove(self.path)  # noqa: PTH107 - it is a str
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        # Opened each time, because a forked child shares what its parent has locked.
-        with open(f"{self.path}.lock", "ab") as lock:  # noqa: PTH123 - it is a str
-            if os.name == "nt":
-                msvcrt.locking(lock.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-            else:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield  # closing the file gives up the lock
+        # A file beside it, which is not rotated; opened each time, because a forked child shares
+        # what its parent has locked.
+        with open(f"{self.path}.lock", "ab") as file:  # noqa: PTH123 - it is a str
+            until = time.monotonic() + _LOCK_TIMEOUT
+            while not _lock(file.fileno()):
+                if time.monotonic() > until:
+                    raise TimeoutError("another process has locked it")
+                time.sleep(0.005)
+            try:
+                yield
+            finally:
+                _unlock(file.fileno())
 
 
-class _File(RotatingFileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
-        raise  # noqa: PLE0704 - it is called while the error is being handled
+if sys.platform == "win32":
 
-    def leave(self) -> None:
-        """Close the file until the next record."""
-        if self.stream is not None:
-            self.stream.close()
-            self.stream = None
+    def _lock(descriptor: int) -> bool:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+
+    def _lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        # Not by closing the file alone: a child that was forked meanwhile has it open as well.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

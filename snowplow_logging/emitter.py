@@ -15,11 +15,11 @@ import time
 import traceback
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from snowplow_logging.transport import Answer, Outcome, Transport
+from snowplow_logging.transport import STM_BYTES, Answer, Outcome, Transport
 
 if TYPE_CHECKING:
     from snowplow_logging.dead_letter import DeadLetterFile
@@ -40,11 +40,21 @@ _REPORT_INTERVAL: Final = 60.0  # seconds between two reports of one kind
 _WRITE_DELAY: Final = 0.02  # seconds that an event waits for others on its way into the store
 _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a process left behind
 _STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
+_LEAVE_TIMEOUT: Final = 1.0  # seconds that the end of the process waits for a thread at most
 _TAKEOVER_DELAY: Final = 0.05  # seconds that `close` gives the threads to begin before it does
 
 
 class StoreError(Exception):
-    """A store cannot be used, and why; events are better kept in memory."""
+    """A store cannot be used, and why; events are better kept in memory.
+
+    Args:
+        message: What is wrong.
+        set_aside: Whether the file was no store, and with it what was in it is out of reach.
+    """
+
+    def __init__(self, message: str, *, set_aside: bool = False) -> None:
+        super().__init__(message)
+        self.set_aside = set_aside
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ class Stats:
         recovered: Events taken over from a process that left them in the store, less those that
             another has taken over from this one; they are counted in the six above as well.
         losses: The events failed, dropped and invalid by reason: `queue full`, `invalid event`,
-            `before_send failed`, `refused by the collector`, `max_attempts`, `shutdown_timeout`.
+            `before_send failed`, `refused by the collector`, `max_attempts`, `shutdown_timeout`,
+            `store set aside` (because it was corrupt).
         last_error: What went wrong last, if anything has.
     """
 
@@ -177,27 +188,29 @@ class Emitter:
         self._store_sync = store_sync
         self._reset()
         _processes.register(self)
-        if store is not None and store.path.exists():
+        if store is not None and os.path.exists(store.path):  # noqa: PTH110 - never raises
             self._start_threads()  # an earlier process may have left events in it
 
     def _reset(self) -> None:
         """Start empty, with new locks, as a process does that has no part in its parent's."""
         # Re-entrant: a signal handler or a finaliser may log while its own thread holds it.
-        lock = threading.RLock()
+        lock = self._lock = threading.RLock()
         self._work = threading.Condition(lock)  # there is something to do for the threads
         self._done = threading.Condition(lock)  # something has been answered for
         self._writes = threading.Condition(lock)  # there is something for the store
         self._hurry = threading.Condition(lock)  # who waits to try again is to look up
         self._queue: deque[bytes] = deque()  # in memory: to be sent, or to be stored if possible
         self._queued_bytes = 0
-        self._writing = threading.RLock()  # held by who writes into the store
+        self._storing = threading.RLock()  # held by who uses the store, taken before the other
+        self._store_user: int | None = None  # the thread that uses it
         self._written = 0  # events on their way into the store
         self._stored = 0  # events in the store that are to be sent
+        self._returned: list[_Batch] = []  # those of them that are in memory as well
         self._store_full = False
         self._store_down_until = 0.0
         self._recover_at = 0.0
+        self._more_to_recover = False
         self._unremoved: list[int] = []  # events answered for that are still in the store
-        self._taking = threading.RLock()  # held by who takes from the store
         self._parked = False  # whether closing has left events to the store
         self._writer: threading.Thread | None = None
         self._since = 0.0  # when the first event in the queue began to wait
@@ -206,12 +219,15 @@ class Emitter:
         self._unanswered = 0  # events in the queue and in flight
         self._in_flight: list[_Batch] = []
         self._links = [_Connection() for _ in range(self._connections)]  # one for each thread
-        self._telling: list[int] = []  # threads in a callback about refused events
+        self._telling = 0  # refused events that are being told
+        self._calling: list[int] = []  # threads in a callback
         self._refused: deque[tuple[dict[str, Any], str]] = deque()
         self._refusals = 0  # ever put into that
         self._refusals_told = 0
         self._threads: list[threading.Thread] = []
+        self._leaving: list[threading.Thread] = []  # those of before a `close`
         self._generation = 0  # of the threads; `close` ends one
+        self._idle = 0  # threads that wait for work
         self._closing: float | None = None  # the monotonic time by which all has to be done
         self._closing_since = 0.0
         self._progress = 0.0  # when a thread last began or ended something
@@ -221,6 +237,7 @@ class Emitter:
         self._losses: Counter[str] = Counter()
         self._last_error: str | None = None
         self._reports: list[str] = []
+        self._reporting: list[int] = []  # threads that write some
         self._reported: dict[str, float] = {}
         self._unreported: Counter[str] = Counter()
         self._pid = os.getpid()
@@ -247,46 +264,60 @@ class Emitter:
 
     def put(self, payload: bytes) -> None:
         """Queue one payload. Waits, if at all, no longer than `block_timeout`."""
-        self._here()
-        with self._work:
-            if self._is_full() and not self._make_room():
-                message = f"the queue of {self._queue_size:,} events is full, events are dropped"
-                self._lose("dropped", "queue full", 1, message)
+        if self._pid != os.getpid():
+            self._here()
+        with self._lock:
+            full = self._unanswered >= self._queue_size if self._store is None else self._is_full()
+            if full and not self._make_room():
+                self._lose(
+                    "dropped", "queue full", 1, f"{self._what_is_full()}, events are dropped"
+                )
                 return
-            size = self._transport.size(payload)
-            begins = not self._queue
+            size = len(payload) + STM_BYTES
+            queue = self._queue
+            begins = not queue
             if begins:
                 self._since = time.monotonic()
             # A signal handler may log or raise at any call, so there is none before the last.
             self._queued_bytes += size
             self._accepted += 1
             self._unanswered += 1
-            self._queue.append(payload)
-            if self._store is not None:
-                self._writes.notify()
+            queue.append(payload)
+            if self._store is not None and self._stores():
+                self._wake_writer(begins=begins)
             elif begins:
                 self._work.notify_all()  # one alone may be waiting to try again
-            elif (
-                len(self._queue) >= self._batch_size
+            elif self._idle and (
+                len(queue) >= self._batch_size
                 or self._queued_bytes >= self._batch_bytes
                 or self._unanswered >= self._queue_size
             ):
                 self._work.notify()
-            if len(self._threads) < self._connections:
+            if len(self._threads) < self._connections or (self._store and not self._writer):
                 self._start_threads()
         if self._store_sync:
             self._write()
         if _processes.exiting:
             self.close()
+            self.join()
+
+    def _wake_writer(self, *, begins: bool) -> None:
+        # Not each time, because it lets other events join the first. With `store_sync` the thread
+        # of the log call writes.
+        if (begins or len(self._queue) == self._batch_size) and not self._store_sync:
+            self._writes.notify()
 
     def _is_full(self) -> bool:
         if self._store is None:
             return self._unanswered >= self._queue_size
         return self._store_full or len(self._queue) + self._written >= self._queue_size
 
+    def _what_is_full(self) -> str:
+        if self._store_full and self._store is not None:
+            return f"the store {self._store.path} has reached its {self._store.limit:,} bytes"
+        return f"the queue of {self._queue_size:,} events is full"
+
     def _make_room(self) -> bool:
-        if self._store_full and self._on_full == "drop_oldest":
-            return True  # the oldest are in the store, and go when this one is written
         if self._on_full == "drop_oldest" and self._queue:
             self._queued_bytes -= self._transport.size(self._queue.popleft())
             self._unanswered -= 1
@@ -302,7 +333,7 @@ class Emitter:
         return threading.current_thread() in self._threads
 
     def _may_wait(self) -> bool:
-        if self._is_own_thread():
+        if self._is_own_thread() or threading.get_ident() in self._calling:
             return False
         try:
             sys.modules["asyncio"].get_running_loop()
@@ -388,6 +419,8 @@ class Emitter:
         with self._work:
             accepted, refusals = self._due, self._refusals
             if not self._answered(accepted, refusals):
+                if not (self._threads or self._queue or self._refused or self._store_is_open()):
+                    return False  # closed, and what is left waits in the store
                 self._start_threads()
         answered = self._wait(deadline, accepted, refusals)
         self._last_flush = threading.get_ident(), start, time.monotonic()
@@ -414,8 +447,13 @@ class Emitter:
         deadline = max(start, min(start + seconds, until))
         with self._work:
             under_way = any(not batch.abandoned for batch in self._in_flight)
-            if not (self._threads or self._queue or under_way or self._refused or self._reports):
+            idle = not (self._threads or self._queue or under_way or self._store_is_open())
+            if idle and not (self._refused or self._reports):
                 return
+            if self._store is not None:
+                self._store.patience = max(0.1, deadline - start)
+            if self._store_user == threading.get_ident():
+                deadline = start  # in a signal handler, inside a write that cannot go on meanwhile
             self._closing, self._closing_since, self._parked = deadline, start, False
             self._wake_all()
         while True:
@@ -424,6 +462,22 @@ class Emitter:
                 break
         if _processes.exiting:
             self._exit_seconds += time.monotonic() - start
+
+    def join(self) -> None:
+        """Wait for the threads that `close` has let go, if nothing but that keeps them.
+
+        When the process ends they stand still for ever, wherever they are; inside logging, with
+        its lock, they would keep the process from ending.
+        """
+        with self._work:
+            busy = {*self._calling, *(batch.thread for batch in self._in_flight)}
+            leaving, self._leaving = self._leaving, []
+        for thread in leaving:
+            if thread.ident not in busy and thread is not threading.current_thread():
+                thread.join(_LEAVE_TIMEOUT)
+
+    def _store_is_open(self) -> bool:
+        return self._store is not None and self._store.is_open
 
     def hurry(self) -> None:
         """Have what is queued leave at once."""
@@ -447,11 +501,15 @@ class Emitter:
     def _answered(self, accepted: int | None, refusals: int | None) -> bool:
         """Tell whether all up to these numbers, or all there is, is answered for."""
         me = threading.get_ident()
-        in_callback = self._is_own_thread()
+        in_callback = me in self._calling
         if accepted is None or refusals is None:
             accepted, refusals = self._accepted, self._refusals
+            if not self._stores():
+                accepted -= self._stored - self._in_memory()  # they wait in a file out of reach
+            if not in_callback and any(thread != me for thread in self._reporting):
+                return False  # the process may end right after
         # A callback that flushes or closes waits neither for itself nor for another callback.
-        told = self._refusals_told + (len(self._telling) if in_callback else 0)
+        told = self._refusals_told + (self._telling if in_callback else 0)
         return (
             self._first() >= accepted
             and told >= refusals
@@ -483,7 +541,7 @@ class Emitter:
                 stuck = not under_way and now - max(began, self._progress) > _TAKEOVER_DELAY
                 takes_over = self._has_work(self._links[0]) and (
                     not any(thread.is_alive() for thread in self._threads)
-                    or self._is_own_thread()
+                    or threading.get_ident() in self._calling
                     or (stuck and _holds_logging_lock())
                 )
                 if not takes_over:
@@ -500,9 +558,8 @@ class Emitter:
             False where events came in that there is still time for.
         """
         self._write()
-        with self._work:
-            if self._queue and self._stores():
-                return False
+        with self._storing, self._work:
+            self._write()  # what has come in since; nothing can come in meanwhile
             in_time = time.monotonic() < deadline and not self._parked
             if in_time and not self._answered(None, None):
                 return False
@@ -515,22 +572,26 @@ class Emitter:
                 self._lose(
                     "failed", "shutdown_timeout", len(left), message, told=_processes.exiting
                 )
-                kept = f"; they are in {self._dead_letters.path}" if self._dead_letters else ""
-                lines.append(f"{message}{kept}")
+                lines.append(message)
             if self._stored and self._store is not None:
                 message = f"{self._stored:,} events for {self.url} wait in {self._store.path}"
                 lines.append(f"{message}{error}")
             self._generation += 1
+            threads = [*self._leaving, *self._threads]
+            self._leaving = [thread for thread in threads if thread.is_alive()]
             self._threads = []
             self._writer = None
             self._closing = None
             self._wake_all()
         if left:
-            self._give_up([_event(payload) for payload in left], reason)
+            events = [_event(payload) for payload in left]
+            if self._keep(events, reason) and self._dead_letters is not None:
+                lines[0] += f"; they are in {self._dead_letters.path}"
+            self._call(self._on_failure, events, reason)
+        self._tell_refused()
         self._write_reports()
         self._transport.close()
-        if self._store is not None:
-            self._store.close()
+        self._leave_store()
         if _processes.exiting and sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):  # it may be closed
                 for line in lines:
@@ -548,6 +609,7 @@ class Emitter:
             else:
                 left += batch.payloads
             batch.abandoned, batch.payloads, batch.ids = True, (), ()
+        self._returned.clear()
         left += self._queue
         self._queue.clear()
         self._queued_bytes = 0
@@ -563,7 +625,6 @@ class Emitter:
     def _start_threads(self) -> None:
         if self._closing is not None:
             return
-        _processes.enter()
         while len(self._threads) < self._connections:
             name = f"snowplow-logging-{len(self._threads) + 1}"
             arguments = (self._generation, self._links[len(self._threads)])
@@ -581,23 +642,32 @@ class Emitter:
                 name="snowplow-logging-store",
                 daemon=True,
             )
-            with contextlib.suppress(RuntimeError):
+            self._writer = thread
+            try:
                 thread.start()
-                self._writer = thread
+            except RuntimeError:
+                self._writer = None
 
     def _run(self, generation: int, connection: _Connection) -> None:
         while True:
             with self._work:
                 while generation == self._generation and not self._has_work(connection):
-                    if self._closing is not None and not self._queue:
-                        return
-                    self._work.wait(self._pause(connection))
+                    if self._closing is not None and not (self._queue or self._written):
+                        generation = -1  # nothing is left to do
+                        break
+                    self._idle += 1
+                    try:
+                        self._work.wait(self._pause(connection))
+                    finally:
+                        self._idle -= 1
                 if generation != self._generation:
-                    return
+                    break
             # May have to wait for logging's lock, so before anything is taken from the queue.
             with contextlib.suppress(Exception):  # a logger may be of a class of the user's
                 _warm_loggers()
             self._work_once(connection, None)
+        if self._closing == math.inf and not self._in_flight:
+            self._leave_store()  # the last thread of an emitter that nobody will close
 
     def _has_work(self, connection: _Connection) -> bool:
         to_write = self._queue and self._stores() and self._closing is not None
@@ -624,7 +694,11 @@ class Emitter:
 
     def _ready(self) -> int:
         """Return how many events can be taken: those in the store before those in memory."""
-        return self._stored or (0 if self._stores() else len(self._queue))
+        return self._stored if self._stores() else self._in_memory() + len(self._queue)
+
+    def _in_memory(self) -> int:
+        """Return how many of the events in the store can be sent without it."""
+        return sum(len(batch.payloads) for batch in self._returned)
 
     def _may_send(self, connection: _Connection) -> bool:
         return not self._is_busy() and time.monotonic() >= self._ready_at(connection)
@@ -674,13 +748,18 @@ class Emitter:
             self.report("internal error", f"internal error: {error!r}")
 
     def _take(self, connection: _Connection) -> _Batch | None:
-        with self._taking:
+        with self._storage() as store:
             with self._work:
                 if not self._is_due(connection):
                     return None
-                if not self._stored:
-                    return self._begin(*self._take_from_memory())
-            return None if self._store is None else self._take_from_store(self._store)
+                first = self._first()
+                if self._returned:
+                    batch = self._returned.pop(0)
+                    self._stored -= len(batch.payloads)
+                    return self._begin(first, batch.payloads, batch.ids)
+                if not self._stores():
+                    return self._begin(first, self._take_from_memory())
+            return None if store is None else self._take_from_store(store)
 
     def _begin(self, first: int, payloads: Sequence[bytes], ids: Sequence[int] = ()) -> _Batch:
         batch = _Batch(payloads, first, threading.get_ident(), ids)
@@ -691,48 +770,69 @@ class Emitter:
             self._work.notify()
         return batch
 
-    def _take_from_memory(self) -> tuple[int, list[bytes]]:
-        first = self._first()
+    def _take_from_memory(self) -> list[bytes]:
         payloads: list[bytes] = []
-        size = self._transport.overhead
-        while self._queue and len(payloads) < self._batch_size:
-            added = self._transport.size(self._queue[0])
-            if payloads and size + added > self._batch_bytes:
+        queue, room = self._queue, self._batch_bytes - self._transport.overhead
+        before = room
+        for _ in range(min(self._batch_size, len(queue))):
+            room -= len(queue[0]) + STM_BYTES
+            if room < 0 and payloads:
+                room += len(queue[0]) + STM_BYTES
                 break
-            payloads.append(self._queue.popleft())
-            size += added
-            self._queued_bytes -= added
-        return first, payloads
+            payloads.append(queue.popleft())
+        self._queued_bytes -= before - room
+        return payloads
 
     def _take_from_store(self, store: Store) -> _Batch | None:
         try:
+            self._open(store)
             room = self._batch_bytes - self._transport.overhead
-            rows = store.take(self._batch_size, room, self._transport.size)
-        except StoreError as error:
+            rows = store.take(min(self._batch_size, self._stored), room, self._transport.size)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
             self._put_up_with(error)
             return None
         with self._work:
             if not rows:  # another process took them, because this one stood still for too long
-                self._count_stored(0)
+                self._count_stored(self._in_memory())
                 return None
             first = self._first()
-            self._stored = max(0, self._stored - len(rows))
+            self._stored -= len(rows)
+            if self._more_to_recover and self._stored < self._batch_size:
+                self._recover_at = 0.0
+                self._writes.notify()
             return self._begin(first, [row[1] for row in rows], [row[0] for row in rows])
 
     # The store, on its own thread, or on the one that closes.
+
+    @contextlib.contextmanager
+    def _storage(self) -> Iterator[Store | None]:
+        """Give the store to one thread at a time; None where there is none to be had.
+
+        That is also so in a signal handler or a finaliser that logs or closes in the middle of a
+        use of the store.
+        """
+        with self._storing:
+            if self._store_user is not None:
+                yield None
+                return
+            self._store_user = threading.get_ident()
+            try:
+                yield self._store
+            finally:
+                self._store_user = None
 
     def _run_writer(self, generation: int) -> None:
         while True:
             try:
                 with self._work:
-                    while not (self._queue and self._stores()):
+                    while True:
                         pause = self._recover_at - time.monotonic()
-                        if generation != self._generation or self._closing is not None:
+                        if generation != self._generation or self._closing == math.inf:
                             return
-                        if pause <= 0:
+                        if pause <= 0 or (self._queue and self._stores()):
                             break
                         self._writes.wait(pause)
-                    few = len(self._queue) < self._batch_size
+                    few = 0 < len(self._queue) < self._batch_size
                     if few and self._closing is None and self._first() >= self._due:
                         self._writes.wait(_WRITE_DELAY)
                 self._write()
@@ -742,108 +842,143 @@ class Emitter:
 
     def _write(self) -> None:
         """Move what is in memory into the store; where that fails it is sent from memory."""
-        store = self._store
-        if store is None:
-            return
-        with self._writing:
+        with self._storage() as store:
+            if store is None:
+                return
             with self._work:
-                if not self._stores():
+                if not (self._queue and self._stores()):
                     return
                 payloads, self._queue = self._queue, deque()
                 self._written, self._queued_bytes = len(payloads), 0
+            written, full, failure = False, False, None
             try:
                 self._open(store)
-                if payloads:
-                    full = store.is_full()
-                    if full and self._on_full == "drop_oldest":
-                        self._drop_stored(store.remove_oldest(len(payloads)))
-                    store.add(payloads)
-                    self._store_full = store.is_full() and self._on_full != "drop_oldest"
-            except StoreError as error:
+                full = store.add(payloads)
+                written = True
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+                failure = error
+            finally:  # a signal handler may raise as well
                 with self._work:
-                    self._queue.extendleft(reversed(payloads))
-                    self._queued_bytes = sum(map(self._transport.size, self._queue))
+                    if not written:
+                        self._queue.extendleft(reversed(payloads))
+                        self._queued_bytes = sum(map(self._transport.size, self._queue))
+                    else:
+                        if not self._stored:
+                            self._since = time.monotonic()
+                        self._stored += len(payloads)
+                        self._store_full = full and self._on_full != "drop_oldest"
                     self._written = 0
-                self._put_up_with(error)
-                return
-            with self._work:
-                if not self._stored:
-                    self._since = time.monotonic()
-                self._stored += self._written
-                self._written = 0
-                self._work.notify()
-                self._done.notify_all()
+                    self._work.notify()
+                    self._done.notify_all()
+            if failure is not None:
+                self._put_up_with(failure)
+            elif full and self._on_full == "drop_oldest":
+                self._drop_oldest(store, len(payloads))
 
     def _open(self, store: Store) -> None:
         if store.open():
-            self._forget(())
+            self._remove(store)
             waiting = store.waiting()
             with self._work:
-                self._count_stored(waiting)
+                self._count_stored(waiting + self._in_memory())
+                self._work.notify_all()  # they have been out of reach
 
     def _count_stored(self, stored: int) -> None:
         """Note how many events are in the store, where that is not how many were put there."""
         more = stored - self._stored
-        self._stored = stored
-        self._accepted += more
-        self._unanswered += more
-        self._counts["recovered"] += more
-        self._done.notify_all()
+        if more:
+            self._stored = stored
+            self._accepted += max(more, 0)
+            self._unanswered += more
+            self._counts["recovered"] += more
+            self._done.notify_all()
 
-    def _drop_stored(self, count: int) -> None:
-        with self._work:
-            self._stored = max(0, self._stored - count)
-            self._unanswered -= count
-            self._lose("dropped", "queue full", count, "the store is full, the oldest are dropped")
-
-    def _recover(self) -> None:
-        """Take over, now and then, what another process left in the store."""
-        store = self._store
-        now = time.monotonic()
-        if store is None or now < self._recover_at:
-            return
-        self._recover_at = now + _RECOVER_INTERVAL
-        if not self._stores():
-            return
+    def _drop_oldest(self, store: Store, count: int) -> None:
         try:
-            self._open(store)
-            # Not more than are sent soon, so that other processes can help.
-            while self._closing is None and self._stored < self._batch_size:
-                recovered = store.recover(renew=self._unanswered > 0)
-                if not recovered:
-                    break
+            while store.is_full() and (dropped := store.remove_oldest(max(count, 20))):
                 with self._work:
-                    self._count_stored(self._stored + recovered)
-                    self._work.notify()
-        except StoreError as error:
+                    self._stored -= dropped
+                    self._unanswered -= dropped
+                    message = f"the store {store.path} has reached its {store.limit:,} bytes"
+                    self._lose(
+                        "dropped", "queue full", dropped, f"{message}, the oldest are dropped"
+                    )
+                    self._done.notify_all()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
             self._put_up_with(error)
 
-    def _put_up_with(self, error: StoreError) -> None:
+    def _recover(self) -> None:
+        """Renew the lease, and take over, now and then, what another process left in the store."""
+        if time.monotonic() < self._recover_at:
+            return
+        self._recover_at = time.monotonic() + _RECOVER_INTERVAL
+        with self._storage() as store:
+            if store is None or not self._stores():
+                return
+            try:
+                self._open(store)
+                if self._unanswered:
+                    store.renew()
+                if self._store_full and not store.is_full():
+                    self._make_known_not_full()
+                # Not more than are sent soon, so that other processes can help.
+                while self._closing is None and self._stored < self._batch_size:
+                    recovered = store.recover()
+                    self._more_to_recover = recovered > 0
+                    if not recovered:
+                        store.shrink()
+                        break
+                    with self._work:
+                        self._count_stored(self._stored + recovered)
+                        self._work.notify()
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+                self._put_up_with(error)
+
+    def _make_known_not_full(self) -> None:
+        with self._work:
+            self._store_full = False
+            self._done.notify_all()
+
+    def _put_up_with(self, error: Exception) -> None:
         """Go on in memory for a while, whatever is wrong with the store."""
-        store = self._store
+        message = str(error) if isinstance(error, StoreError) else f"the store failed: {error!r}"
         with self._work:
             self._store_down_until = time.monotonic() + _STORE_RETRY_DELAY
             self._store_full = False
-            self._count_stored(0)
-            self._last_error = str(error)
+            self._last_error = message
             self._since = time.monotonic()
-            self._work.notify_all()
-        if store is not None:
-            store.close()
-        self.report("store", f"{error}; events are kept in memory")
+            lost = self._stored - self._in_memory()
+            if isinstance(error, StoreError) and error.set_aside and lost:
+                message = f"{message}, with {lost:,} events that waited in it"
+                self._stored -= lost
+                self._unanswered -= lost
+                self._lose("failed", "store set aside", lost, message, told=True)
+            self._wake_all()
+        self.report("store", f"{message}; events are kept in memory")
 
     def _forget(self, ids: Sequence[int]) -> None:
         """Remove events from the store that are answered for."""
-        store = self._store
-        with self._writing:
+        with self._storage() as store:
             self._unremoved += ids
-            if store is not None and self._unremoved:
-                try:
-                    store.remove(self._unremoved)
-                    self._unremoved = []
-                    self._store_full = self._store_full and store.is_full()
-                except StoreError as error:
-                    self.report("store", f"{error}; events may be sent twice")
+            if store is None or not store.is_open:
+                return  # they are removed before anything else is done with it
+            try:
+                self._remove(store)
+                if self._store_full and not store.is_full():
+                    self._make_known_not_full()
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+                self._put_up_with(error)
+
+    def _remove(self, store: Store) -> None:
+        if self._unremoved:
+            store.remove(self._unremoved)
+            self._unremoved = []
+
+    def _leave_store(self) -> None:
+        with self._storage() as store:
+            if store is not None:
+                # What a callback that closes has under way is not taken a second time.
+                store.close(again=not any(batch.ids for batch in self._in_flight))
 
     def _deliver(self, batch: _Batch, connection: _Connection, deadline: float | None) -> None:
         """Send a batch until it is answered for, or, with a deadline, until then."""
@@ -855,6 +990,8 @@ class Emitter:
             at_most = None if limit is None else limit - time.monotonic()
             answer = self._transport.send(part, at_most=at_most)
             attempts += 1
+            if batch.abandoned:
+                return
             if answer.outcome is Outcome.RETRY:
                 delay = self._count_failure(connection, answer)
                 if attempts == self._max_attempts:
@@ -901,6 +1038,9 @@ class Emitter:
     ) -> bool:
         """Wait out a back-off; return False where the batch is no longer this thread's to send."""
         with self._work:
+            given_up = batch.abandoned
+            if given_up:
+                return False  # closed meanwhile, and a report would open it again
             self._last_error = answer.reason
             waiting = self._unanswered
         self.report(
@@ -919,8 +1059,9 @@ class Emitter:
             return not batch.abandoned
 
     def _put_back(self, batch: _Batch) -> None:
-        if batch.ids and self._store is not None:
-            self._store.rewind(batch.ids[0])
+        if batch.ids:
+            self._returned.append(batch)
+            self._returned.sort(key=lambda one: one.ids[0])
             self._stored += len(batch.payloads)
         else:
             self._queue.extendleft(reversed(batch.payloads))
@@ -929,11 +1070,10 @@ class Emitter:
     def _settle(self, batch: _Batch, part: Sequence[bytes], failure: str | None, loss: str) -> None:
         """Account for the first part of a batch, as sent or, where there is a reason, as failed."""
         count = len(part)
-        if batch.ids:
-            self._forget(batch.ids[:count])
         with self._work:
             if batch.abandoned:
                 return
+            ids = batch.ids[:count]
             batch.payloads, batch.ids = batch.payloads[count:], batch.ids[count:]
             self._unanswered -= count
             self._done.notify_all()
@@ -941,10 +1081,17 @@ class Emitter:
                 self._counts["sent"] += count
             else:
                 self._lose("failed", loss, count, f"{count:,} events given up: {failure}")
+        callback = self._on_success if failure is None else self._on_failure
+        wanted = callback is not None or (failure is not None and self._dead_letters is not None)
+        events = [_event(payload) for payload in part] if wanted else []
+        if failure is not None:
+            self._keep(events, failure)
+        if ids:
+            self._forget(ids)  # only now, so that the event is at any moment in one of the files
         if failure is None:
-            self._call(self._on_success, [_event(payload) for payload in part])
+            self._call(self._on_success, events)
         else:
-            self._give_up([_event(payload) for payload in part], failure)
+            self._call(self._on_failure, events, failure)
 
     def _tell_refused(self) -> None:
         while True:
@@ -952,42 +1099,62 @@ class Emitter:
                 if not self._refused:
                     return
                 event, reason = self._refused.popleft()
-                self._telling.append(threading.get_ident())
+                self._telling += 1
             try:
                 self._give_up([event], reason)
             finally:
                 with self._work:
-                    self._telling.remove(threading.get_ident())
+                    self._telling -= 1
                     self._refusals_told += 1
                     self._done.notify_all()
 
     def _give_up(self, events: list[dict[str, Any]], reason: str) -> None:
         """Keep events that will not be sent, and tell who wants to know."""
+        self._keep(events, reason)
+        self._call(self._on_failure, events, reason)
+
+    def _keep(self, events: list[dict[str, Any]], reason: str) -> bool:
+        """Write events into the dead-letter file, if there is one; return False where it fails."""
         if self._dead_letters is not None:
             try:
                 self._dead_letters.write(events, reason)
             except Exception as error:  # noqa: BLE001 - a full disk must not end the thread
                 message = f"{len(events):,} events could not be kept in {self._dead_letters.path}"
                 self.report("dead letter", f"{message}: {error!r}")
-        self._call(self._on_failure, events, reason)
+                return False
+        return True
 
     def _call(self, callback: Callable[..., None] | None, *arguments: Any) -> None:
-        if callback is not None:
-            try:
-                callback(*arguments)
-            except BaseException as error:
-                if not isinstance(error, Exception) and not self._is_own_thread():
-                    raise  # an interrupt is for who works instead of the emitter's threads
-                # Not `repr`, which may raise as well.
-                raised = traceback.format_exception_only(type(error), error)[-1].strip()
-                name = getattr(callback, "__qualname__", type(callback).__qualname__)
-                self.report("callback", f"the callback {name} raised {raised}")
+        if callback is None:
+            return
+        with self._work:
+            self._calling.append(threading.get_ident())
+        try:
+            callback(*arguments)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not self._is_own_thread():
+                raise  # an interrupt is for who works instead of the emitter's threads
+            # Not `repr`, which may raise as well.
+            raised = traceback.format_exception_only(type(error), error)[-1].strip()
+            name = getattr(callback, "__qualname__", type(callback).__qualname__)
+            self.report("callback", f"the callback {name} raised {raised}")
+        finally:
+            with self._work:
+                self._calling.remove(threading.get_ident())
 
     def _write_reports(self) -> None:
         with self._work:
+            if not self._reports:
+                return
             reports, self._reports = self._reports, []
-        for report in reports:
-            logger.warning("%s", report)
+            self._reporting.append(threading.get_ident())
+        try:
+            for report in reports:
+                logger.warning("%s", report)
+        finally:
+            with self._work:
+                self._reporting.remove(threading.get_ident())
+                self._done.notify_all()
 
 
 def _event(payload: bytes) -> dict[str, Any]:
@@ -1020,7 +1187,6 @@ class _Processes:
         self.exiting = False
         self._emitters: weakref.WeakSet[Emitter] = weakref.WeakSet()
         self._hooked = False
-        self._entered: int | None = None
 
     def register(self, emitter: Emitter) -> None:
         """Have an emitter start afresh after a fork and closed at the end of the process."""
@@ -1030,22 +1196,28 @@ class _Processes:
             atexit.register(self._at_exit)
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=self._after_fork)
+        self._await_multiprocessing()
         self._emitters.add(emitter)
 
     def _after_fork(self) -> None:
         self.fork_lock = threading.Lock()
         self.exiting = False
+        self._await_multiprocessing()
         for emitter in self._emitters:
             emitter.after_fork()
 
-    def enter(self) -> None:
-        """Note that this process sends events; a child of multiprocessing ends in its own way."""
-        if self._entered != os.getpid():
-            self._entered = os.getpid()
-            multiprocessing = sys.modules.get("multiprocessing.util")
-            process = sys.modules.get("multiprocessing.process")
-            if multiprocessing and process and process.parent_process() is not None:
-                multiprocessing.Finalize(None, self._at_exit, exitpriority=0)
+    def _await_multiprocessing(self) -> None:
+        """Have a child of multiprocessing close its emitters at its end, which is of its own kind.
+
+        It forgets what was to be done at its end before it begins, so it has to be told then.
+        """
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.register_after_fork(self, _Processes._begin_child)
+
+    def _begin_child(self) -> None:
+        util = sys.modules["multiprocessing.util"]
+        util.Finalize(None, self._at_exit, exitpriority=0)
 
     def _at_exit(self) -> None:
         self.exiting = True
@@ -1055,6 +1227,8 @@ class _Processes:
             emitter.hurry()
         for emitter in emitters:
             emitter.close(start + emitter.shutdown_timeout)
+        for emitter in emitters:
+            emitter.join()
 
 
 _processes: Final = _Processes()

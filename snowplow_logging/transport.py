@@ -24,7 +24,7 @@ from snowplow_logging.protocol import (
     PAYLOAD_DATA,
 )
 
-__all__ = ["Answer", "Outcome", "Transport", "sends_here"]
+__all__ = ["STM_BYTES", "Answer", "Outcome", "Transport", "sends_here"]
 
 POST_PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
 GET_PATH: Final = "/i"
@@ -32,7 +32,8 @@ CONTENT_TYPE: Final = "application/json; charset=utf-8"
 
 _BODY_PREFIX: Final = b'{"schema":"%s","data":[' % PAYLOAD_DATA.encode()
 _BODY_SUFFIX: Final = b"]}"
-_STM_BYTES: Final = len(b',"stm":"0000000000000"},')
+STM_BYTES: Final = len(b',"stm":"0000000000000"},')
+"""What the time of sending adds to a payload in the body of a request."""
 _REQUEST_LINE_BYTES: Final = len("GET  HTTP/1.1\r\n")
 _FINAL_CODES: Final = frozenset({400, 401, 403, 410, 422})
 """Statuses that the trackers' common rule does not try again."""
@@ -49,12 +50,14 @@ _PLACES: Final = {
 _TARGET: Final = "X-Redirect-Target"
 """The name under which the `Location` of an answer is kept out of the session's sight."""
 
-_sending: Final = threading.local()
+
+_sending: Final[set[tuple[int, int]]] = set()
+"""The process and the thread of each request under way."""
 
 
 def sends_here() -> bool:
     """Tell whether this thread is in the middle of a request to a collector."""
-    return getattr(_sending, "now", False)
+    return bool(_sending) and (os.getpid(), threading.get_ident()) in _sending
 
 
 class Outcome(Enum):
@@ -118,6 +121,12 @@ class Transport:
         self.batch_limit = 1 if method == "get" else None
         self.url = _url(endpoint) + _path(path, POST_PATH if method == "post" else GET_PATH)
         self._post = method == "post"
+        # In a query string a byte takes three at most, and `stm` some more.
+        self.fits_for_sure = (
+            MAX_BODY_BYTES - self.overhead - STM_BYTES
+            if self._post
+            else (MAX_REQUEST_LINE_BYTES - len(self.url) - 100) // 3
+        )
         self._timeout = _timeout(timeout)
         self._headers = _headers(headers, content=self._post, anonymous=anonymous)
         self._retry_codes = _retry_codes(retry_codes)
@@ -129,13 +138,13 @@ class Transport:
         self._pid = os.getpid()
 
     def excess(self, payload: bytes) -> str | None:
-        """Say how far a payload alone would be over the collector's limit, if it is."""
+        """Say how far a payload alone would be over the collector's limit, if it is.
+
+        One of at most `fits_for_sure` bytes never is.
+        """
         if self._post:
-            size = self.size(payload) + self.overhead
-            limit, what = MAX_BODY_BYTES, "a request body"
+            size, limit, what = self.size(payload) + self.overhead, MAX_BODY_BYTES, "a request body"
         else:
-            if len(payload) * 4 < MAX_REQUEST_LINE_BYTES - len(self.url) - 100:
-                return None
             target = self._get_url(payload, 0)
             size, limit = len(target) + _REQUEST_LINE_BYTES, MAX_REQUEST_LINE_BYTES
             what = "a request line"
@@ -147,7 +156,7 @@ class Transport:
     @staticmethod
     def size(payload: bytes) -> int:
         """Return what a payload adds to the body of a request, in bytes."""
-        return len(payload) + _STM_BYTES
+        return len(payload) + STM_BYTES
 
     @staticmethod
     def body(payloads: Sequence[bytes], stm: int) -> bytes:
@@ -176,7 +185,9 @@ class Transport:
             connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
             timeout = (_least(connect, at_most), _least(read, at_most))
         stm = int(time.time() * 1000)
-        _sending.now = True
+        here = os.getpid(), threading.get_ident()
+        nested = here in _sending
+        _sending.add(here)
         try:
             session = self._current_session()
             with session.request(
@@ -193,7 +204,8 @@ class Transport:
         except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
             return Answer(Outcome.RETRY, f"{self.url} did not answer: {_describe(error)}")
         finally:
-            _sending.now = False
+            if not nested:
+                _sending.discard(here)
         return self._judge(response, start, len(payloads))
 
     def close(self) -> None:
@@ -228,6 +240,11 @@ class Transport:
                 # A pool with fewer throws connections away, and warns each time.
                 adapter = requests.adapters.HTTPAdapter(pool_maxsize=self._connections)
                 session.mount(scheme, adapter)
+            # Once, and not at each request, which would take a third of its time.
+            settings = session.merge_environment_settings(self.url, {}, None, None, None)
+            session.proxies, session.verify = settings["proxies"], settings["verify"]
+            session.auth = requests.utils.get_netrc_auth(self.url)
+            session.trust_env = False
             self._session = session
         return session
 
