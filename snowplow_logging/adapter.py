@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, cast, overload
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from snowplow_logging.events import (
     AddToCart,
@@ -30,6 +31,7 @@ from snowplow_logging.events import (
     summary,
 )
 from snowplow_logging.payload import Entity
+from snowplow_logging.protocol import uuid
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,22 +48,24 @@ _LOGGING_FILE: Final = logging.addLevelName.__code__.co_filename
 
 
 class _LogEvent(Protocol[P]):
-    """What a method of an event type takes: the keys of the event, and those of a log call."""
+    """What a method of an event type takes: the keys of the event, and those of a log call.
+
+    A `ParamSpec` cannot be added to, so that a type checker checks the event's keys only where
+    there is none of a log call.
+    """
 
     @overload
     def __call__(self, *args: P.args, **keys: P.kwargs) -> str | None: ...
-
     @overload
-    def __call__(
-        self,
-        *,
-        level: int,
-        exc_info: Any = ...,
-        stack_info: bool = ...,
-        stacklevel: int = ...,
-        extra: Mapping[str, Any] | None = ...,
-        **keys: Any,
-    ) -> str | None: ...
+    def __call__(self, *, level: int, **keys: Any) -> str | None: ...
+    @overload
+    def __call__(self, *, extra: Mapping[str, Any] | None, **keys: Any) -> str | None: ...
+    @overload
+    def __call__(self, *, exc_info: Any, **keys: Any) -> str | None: ...
+    @overload
+    def __call__(self, *, stack_info: bool, **keys: Any) -> str | None: ...
+    @overload
+    def __call__(self, *, stacklevel: int, **keys: Any) -> str | None: ...
 
     def __call__(self, *args: Any, **keys: Any) -> str | None:
         """Log the event; return its id, or None where the logger's level holds it back."""
@@ -167,22 +171,21 @@ class SnowplowAdapter(_LoggerAdapter):
         """Merge the adapter's extra, subject and entities into those of a log call."""
         extra = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         event = extra.get(self._event_key)
-        if isinstance(event, (list, tuple)):
-            extra[self._event_key] = [self._with_bound(one) for one in event]
-        elif event is not None:
+        if event is not None:
             extra[self._event_key] = self._with_bound(event)
-        if isinstance(msg, Event):
+        if issubclass(type(msg), Event):  # `isinstance` would trust the object
             msg = self._with_bound(msg)
         return msg, {**kwargs, "extra": extra}
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log a message as `logging.LoggerAdapter.log` does, with the call's extra merged."""
         if self.isEnabledFor(level):
-            if sys.version_info < (3, 11) and (
-                sys._getframe(1).f_code.co_filename == _LOGGING_FILE  # noqa: SLF001
-            ):
+            if sys.version_info < (3, 11):
                 # Before 3.11 the frames of `logging` count as levels of the stack, too.
-                kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+                frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+                while frame is not None and frame.f_code.co_filename == _LOGGING_FILE:
+                    kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+                    frame = frame.f_back
             self._pass_on(level, msg, args, kwargs)
 
     def _log_event(
@@ -209,8 +212,10 @@ class SnowplowAdapter(_LoggerAdapter):
             "stacklevel": stacklevel,
         }
         self._pass_on(level, _Message(event), (), kwargs)
-        event_id = event["event_id"]
-        return str(event_id) if isinstance(event_id, (str, UUID)) else None
+        try:
+            return uuid(event["event_id"])
+        except Exception:  # noqa: BLE001 - it may be anything, and is refused then
+            return None
 
     def _pass_on(
         self, level: int, msg: object, args: tuple[object, ...], kwargs: MutableMapping[str, Any]
@@ -228,7 +233,15 @@ class SnowplowAdapter(_LoggerAdapter):
         logger.log(level, msg, *args, **kwargs)
 
     def _with_bound(self, event: Any) -> Any:
-        """Return an event with the adapter's subject and entities; anything else as it is."""
+        """Return an event, or each of a list, with what the adapter adds; all else as it is."""
+        try:
+            if isinstance(event, (list, tuple)):
+                return [self._with_bound(one) for one in event]
+            return self._one_with_bound(event)
+        except Exception:  # noqa: BLE001 - it may be anything, and the handler says what is wrong
+            return event
+
+    def _one_with_bound(self, event: Any) -> Any:
         keys = vars(event) if isinstance(event, Event) else event
         if not isinstance(keys, Mapping):
             return event

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from snowplow_logging.protocol import (
     derived_uuid,
     describe,
     integer,
+    integer_text,
     milliseconds,
     nearest,
     number,
@@ -29,7 +31,7 @@ from snowplow_logging.protocol import (
     uri,
     uuid,
 )
-from snowplow_logging.subject import Subject, keep_in_records
+from snowplow_logging.subject import MessageText, Subject, keep_in_records
 
 __all__ = [
     "COMMON_KEYS",
@@ -53,6 +55,7 @@ __all__ = [
     "summary",
 ]
 
+_LONGEST_VALUE: Final = 200  # characters of a value in the line that shows an event
 _SNOWPLOW: Final = "iglu:com.snowplowanalytics.snowplow"
 
 
@@ -147,11 +150,15 @@ def summary(name: object, keys: Mapping[str, Any]) -> str:
     """Return an event as one readable line: its name and its plain values."""
     values = []
     for key, value in keys.items():
-        if key not in COMMON_KEYS and isinstance(value, (str, int, float, UUID)):
+        if key not in COMMON_KEYS and isinstance(value, (str, int, float, Decimal, UUID)):
             try:
-                values.append(f"{key}={value!s}")
+                text = f"{value!s}"
             except Exception:  # noqa: BLE001 - such as an int of too many digits for Python
-                values.append(f"{key}=…")
+                text = "…"
+            if len(text) > _LONGEST_VALUE:
+                text = f"{text[:_LONGEST_VALUE]}…"
+            # Line breaks are escaped, and whatever else no terminal shows.
+            values.append(f"{key}={text if text.isprintable() else repr(text)[1:-1]}")
     return " ".join([str(name), *values])
 
 
@@ -201,7 +208,9 @@ class Event:
 
     def __str__(self) -> str:
         """Return a readable line for handlers that write text."""
-        return summary(self.event_name, vars(self))
+        text = MessageText(summary(self.event_name, vars(self)))
+        text.event = self.as_event_dict()
+        return text
 
     def __post_init__(self) -> None:
         """Have records keep an event that is their message."""
@@ -238,10 +247,10 @@ class PagePing(Event, names=["page_ping"], e="pp"):
     page_url: Annotated[Text, Key("url", uri(10_000))]
     page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
     referrer: Annotated[Text | None, Key("refr", uri(10_000))] = None
-    min_x: Annotated[int | None, Key("pp_mix", integer())] = None
-    max_x: Annotated[int | None, Key("pp_max", integer())] = None
-    min_y: Annotated[int | None, Key("pp_miy", integer())] = None
-    max_y: Annotated[int | None, Key("pp_may", integer())] = None
+    min_x: Annotated[int | None, Key("pp_mix", integer_text)] = None
+    max_x: Annotated[int | None, Key("pp_max", integer_text)] = None
+    min_y: Annotated[int | None, Key("pp_miy", integer_text)] = None
+    max_y: Annotated[int | None, Key("pp_may", integer_text)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +260,7 @@ class EcommerceTransactionItem(Event, names=["ecommerce_transaction_item"], e="t
     order_id: Annotated[Text, Key("ti_id", atomic_text(255))]
     sku: Annotated[Text, Key("ti_sk", atomic_text(255))]
     price: Annotated[Number, Key("ti_pr", decimal)]
-    quantity: Annotated[int, Key("ti_qu", integer())]
+    quantity: Annotated[int, Key("ti_qu", integer_text)]
     name: Annotated[Text | None, Key("ti_nm", atomic_text(255))] = None
     category: Annotated[Text | None, Key("ti_ca", atomic_text(255))] = None
     currency: Annotated[Text | None, Key("ti_cu", atomic_text(3))] = None

@@ -15,14 +15,16 @@ import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from functools import cache
 from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
 
 from snowplow_logging.events import EVENTS, Event, SelfDescribingJson
-from snowplow_logging.payload import TRACKER, carries_event, events_of, shown
+from snowplow_logging.payload import TRACKER
 from snowplow_logging.protocol import Check, Refused, describe, milliseconds, number, plain_json
+from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.subject import Bound, bound_to
 
 __all__ = ["SnowplowJsonFormatter", "event_fields", "exact_number", "read_decimal"]
@@ -155,13 +157,18 @@ def _fields(event: Any, around: Bound | None, as_number: Check) -> dict[str, Any
             raise Refused("is not a key of an event", "nothing", f".{added}")
     time = parts.get("true_timestamp")
     if isinstance(time, datetime):
-        parts["true_timestamp"] = int(milliseconds(time))
+        try:
+            parts["true_timestamp"] = int(milliseconds(time))
+        except Refused as error:
+            raise Refused(error.problem, error.expected, ".true_timestamp") from None
     context = parts.get("context")
     if around is not None and around.context and isinstance(context, (list, tuple, type(None))):
         context = [*(context or ()), *around.context]
     if isinstance(context, (list, tuple)):
         parts["context"] = [vars(e) if isinstance(e, SelfDescribingJson) else e for e in context]
     fields: dict[str, Any] = plain_json(parts, as_number=as_number)
+    for key in parts.keys() - {"data", "context"}:
+        _check_enums(parts[key], f".{key}")
     subject = fields.get("subject")
     if around is not None and around.subject and isinstance(subject, (dict, type(None))):
         # An empty text counts as absent, like None.
@@ -169,6 +176,19 @@ def _fields(event: Any, around: Bound | None, as_number: Check) -> dict[str, Any
         outer = plain_json(around.subject, path=".subject", as_number=as_number)
         fields["subject"] = {**(subject or {}), **outer, **own}
     return fields
+
+
+def _check_enums(value: Any, path: str) -> None:
+    """Refuse an enum that only free JSON takes, for as a plain value it would be taken anywhere."""
+    if isinstance(value, Enum):
+        if not isinstance(value.value, str) and not isinstance(value, type(value.value)):
+            raise Refused(describe(value), "a string enum", path)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_enums(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check_enums(item, f"{path}[{index}]")
 
 
 @cache

@@ -12,23 +12,34 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from logging.handlers import QueueHandler
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event
 from snowplow_logging.formatter import event_fields
-from snowplow_logging.payload import Entity, PayloadEncoder, carries_event, event_id_of, events_of
+from snowplow_logging.payload import Entity, PayloadEncoder
 from snowplow_logging.protocol import MAX_BODY_BYTES, InvalidEvent, nearest
-from snowplow_logging.subject import bound_to
+from snowplow_logging.record import carries_event, event_id_of, events_of
+from snowplow_logging.subject import bound_to, keep_in_records, kept_error
 
 if TYPE_CHECKING:
     import requests
 
     from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess, Stats
+    from snowplow_logging.transport import Transport
 
 __all__ = ["SnowplowHandler"]
 
 _OWN_LOGGER: Final = "snowplow_logging"
 _RECORD_ATTRIBUTES: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+
+Outcome: TypeAlias = bytes | Exception | None
+"""What became of an event: its payload, why it was refused, or None: `before_send` left it out."""
+
+Capture: TypeAlias = Callable[[logging.Handler, logging.LogRecord, Any, str, Outcome], None]
+"""Takes a handler, a record, one of its events, the id that has if it names none, the outcome."""
+
+captures: Final[list[Capture]] = []
+"""Who takes every event that is logged now, so that none is sent or counted; see `testing`."""
 
 
 class _EventQueueHandler(QueueHandler):
@@ -41,7 +52,7 @@ class _EventQueueHandler(QueueHandler):
         encoder: PayloadEncoder,
         event_key: str,
         before_send: Callable[[dict[str, Any]], Any] | None,
-        excess: Callable[[bytes], str | None],
+        transport: Transport,
         handle_error: Callable[[logging.LogRecord], None],
     ) -> None:
         super().__init__(emitter)  # type: ignore[arg-type]  # `enqueue` knows what it is
@@ -49,46 +60,57 @@ class _EventQueueHandler(QueueHandler):
         self._encoder = encoder
         self._event_key = event_key
         self._before_send = before_send
-        self._excess = excess
+        self._transport = transport
         self._handle_error = handle_error
 
     def prepare(self, record: logging.LogRecord) -> list[bytes]:
         """Return the payloads of the record's good events, and account for the others."""
         around = bound_to(record)
+        complete = self._before_send is not None
         payloads = []
-        for event, event_id in self._events(record):
-            seen, complete = event, False
+        for event, event_id in events_of(record, self._event_key) or _captured(record):
+            seen = event
             try:
                 if self._before_send is not None:
-                    # Until it has said what may be seen, nothing is shown to anyone.
-                    seen, complete = None, True
+                    seen = None  # until it has said what may be seen, nothing is shown to anyone
                     full = self._encoder.completed(event, event_id, record, around)
                     seen = self._before_send(full)
                     if seen is None:
-                        self._emitter.leave_out()
+                        self._leave_out(record, event, event_id)
                         continue
                     if isinstance(seen, Event):
                         seen = seen.as_event_dict()
                 payload = self._encoder.encode(
                     seen, event_id, record, None if complete else around, complete=complete
                 )
-                problem = self._excess(payload)
-                if problem is not None:
-                    raise InvalidEvent(seen["event"], "event", problem, "it less data")
+                if len(payload) > self._transport.fits_for_sure:
+                    problem = self._transport.excess(payload)
+                    if problem is not None:
+                        raise InvalidEvent(seen["event"], "event", problem, "it less data")
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+                if captures:
+                    self._capture(record, event, event_id, error)
+                    continue
                 letter = event_fields(seen, event_id, record, None if complete else around)
                 self._refuse(letter, record, error)
             else:
-                payloads.append(payload)
+                if captures:
+                    self._capture(record, event, event_id, payload)
+                else:
+                    payloads.append(payload)
         return payloads
 
-    def _events(self, record: logging.LogRecord) -> Iterable[tuple[Any, str]]:
-        if carries_event(record, self._event_key):
-            return events_of(record, self._event_key)
-        from snowplow_logging.application_error import application_error
+    def _capture(
+        self, record: logging.LogRecord, event: Any, event_id: str, outcome: Outcome
+    ) -> None:
+        for capture in [*captures]:  # another thread may be ending one
+            capture(self, record, event, event_id, outcome)
 
-        error = application_error(record)
-        return [] if error is None else [(error, event_id_of(record))]
+    def _leave_out(self, record: logging.LogRecord, event: Any, event_id: str) -> None:
+        if captures:
+            self._capture(record, event, event_id, None)
+        else:
+            self._emitter.leave_out()
 
     def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
         """Account for a bad event. Called while its error is being handled."""
@@ -134,6 +156,9 @@ class SnowplowHandler(logging.Handler):
         event_key: The attribute of a record that holds its event.
         capture_exceptions: Whether a record with an exception and no event of its own becomes an
             `application_error`; a level, such as `ERROR`, makes it those from that level on.
+            `QueueHandler` leaves nothing but text of an exception: this handler at the other end
+            captures it only if the process that logs has made such a handler too, or is a fork
+            of one that has. `SocketHandler` leaves the message and the stack trace.
         batch_size: The events that a request carries at most.
         batch_bytes: The bytes that its body has at most, up to the collector's 1,048,576.
         flush_interval: The seconds that an event waits for others at most.
@@ -301,9 +326,11 @@ class SnowplowHandler(logging.Handler):
             encoder=encoder,
             event_key=event_key,
             before_send=before_send,
-            excess=transport.excess,
+            transport=transport,
             handle_error=self.handleError,
         )
+        if enabled and capture_level < math.inf:
+            keep_in_records(captured_from=capture_level)
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
@@ -323,15 +350,19 @@ class SnowplowHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the events of a record, if it has any."""
         if (
-            self._enabled
+            (self._enabled or captures)
             and (carries_event(record, self._event_key) or self._captures(record))
-            and record.name.partition(".")[0] != _OWN_LOGGER
+            and record.name != _OWN_LOGGER
             and not self._sends_here()
         ):
             self._queue_handler.emit(record)
 
     def _captures(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= self._capture_level and bool(record.exc_info or record.exc_text)
+        return (
+            self._capture_level < math.inf
+            and record.levelno >= self._capture_level
+            and bool(record.exc_info or record.exc_text or kept_error(record))
+        )
 
     def flush(self, timeout: float | None = None) -> bool:  # type: ignore[override]  # says more
         """Wait until all that was logged before has been answered for.
@@ -359,6 +390,14 @@ class SnowplowHandler(logging.Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._emitter.url} ({logging.getLevelName(self.level)})>"
+
+
+def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:
+    """Return the exception of a record without an event as one."""
+    from snowplow_logging.application_error import application_error
+
+    error = application_error(record)
+    return [] if error is None else [(error, event_id_of(record))]
 
 
 def _check_keywords(unknown: Iterable[str]) -> None:

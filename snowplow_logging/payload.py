@@ -1,56 +1,50 @@
-"""From a log record to payloads: finds a record's events, checks them and writes them as JSON."""
+"""From an event to its payload: checks it by the protocol and writes it as JSON."""
 
 from __future__ import annotations
 
 import copy
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from enum import Enum
 from functools import cache
 from logging import LogRecord
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 from snowplow_logging._version import __version__
-from snowplow_logging.events import COMMON_KEYS, EVENTS, Event, SelfDescribingJson
+from snowplow_logging.events import COMMON_KEYS, EVENTS, SelfDescribingJson
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
     UNSTRUCT_EVENT,
+    Check,
     InvalidEvent,
     Key,
     Refused,
     atomic_text,
     base64_json,
     data_json,
-    derived_uuid,
     describe,
+    is_schema_uri,
     milliseconds,
     nearest,
-    number,
     one_of,
     payload_json,
+    plain_json,
     schema_uri,
+    text_json,
     uuid,
 )
-from snowplow_logging.subject import MESSAGE_EVENT, SUBJECT_KEYS, Bound
+from snowplow_logging.subject import SUBJECT_KEYS, Bound
 
-__all__ = [
-    "EVENT_ID",
-    "TRACKER",
-    "Entity",
-    "PayloadEncoder",
-    "carries_event",
-    "event_id_of",
-    "events_of",
-    "shown",
-]
+__all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
 
 Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
 """What is taken as an entity; a mapping has the keys `schema` and `data`."""
+
+_UNSTRUCT_EVENT: Final = b'{"schema":"%b","data":' % UNSTRUCT_EVENT.encode()
+_CONTEXTS: Final = b'{"schema":"%b","data":' % CONTEXTS.encode()
+_COMMON_KEYS: Final = frozenset(COMMON_KEYS)
+_YEAR_5138: Final = 1e11  # seconds since 1970; up to there a time needs no check
 
 EVENT_ID: Final = slice(8, 44)
 """Where the event id stands in an encoded payload."""
@@ -58,87 +52,7 @@ EVENT_ID: Final = slice(8, 44)
 TRACKER: Final = f"snowplow-logging-{__version__}"
 """The tracker's name and version, which every payload carries."""
 
-_MOST_SHOWN: Final = 10_000  # values
 _LONGEST_QUOTED: Final = 300  # characters of a key or a value in the message of an error
-_LONGEST_SHOWN: Final = 65_535  # characters, as long as a property of any event's schema
-_INHERITED: Final = ("currency", "true_timestamp", "subject", "context")
-_pack: Final = struct.Struct("<ddQQI").pack
-_MASK: Final = 2**64 - 1
-
-
-def carries_event(record: LogRecord, event_key: str) -> bool:
-    """Tell whether a record has an event, good or bad."""
-    attributes = record.__dict__
-    return (
-        attributes.get(event_key) is not None
-        or isinstance(record.msg, Event)
-        or MESSAGE_EVENT in attributes
-    )
-
-
-def events_of(record: LogRecord, event_key: str) -> Iterator[tuple[Any, str]]:
-    """Yield each event of a record as a mapping, with the event id it has if it names none.
-
-    The id is made from what identifies the record, so that every handler that sees the record,
-    or a copy of it in another process, comes to the same one. It differs between records because
-    a log call takes longer than the tick of the clock that `created` is read from.
-
-    What is no event at all is yielded as it is, for the check to say so.
-    """
-    value = record.__dict__.get(event_key)
-    try:
-        events = [*value] if isinstance(value, (list, tuple)) else [value]
-    except Exception:  # noqa: BLE001 - a list of a class that does as it likes
-        events = [value]
-    if isinstance(record.msg, Event):
-        events.append(record.msg)
-    elif MESSAGE_EVENT in record.__dict__:
-        events.append(record.__dict__[MESSAGE_EVENT])
-    index = 0
-    for event in events:
-        for part in () if event is None else _parts(event):
-            yield part, event_id_of(record, index)
-            index += 1
-
-
-def event_id_of(record: LogRecord, index: int = 0) -> str:
-    """Return the id that an event of a record has where it names none."""
-    try:
-        process, thread = (record.process or 0) & _MASK, (record.thread or 0) & _MASK
-        seed = _pack(record.created, record.relativeCreated, process, thread, index)
-    except (struct.error, TypeError):  # somebody has put something else into the record
-        identity = (record.created, record.relativeCreated, record.process, record.thread, index)
-        seed = repr(identity).encode(errors="replace")
-    return derived_uuid(seed)
-
-
-def _parts(event: Any) -> Sequence[Any]:
-    """Return a transaction and its items as the events that they are, and any other as it is."""
-    if isinstance(event, Event):
-        event = event.as_event_dict()
-    try:
-        items = event.get("items") if isinstance(event, Mapping) else None
-        if not isinstance(items, (list, tuple)) or event.get("event") != "ecommerce_transaction":
-            return [event]
-        transaction = {key: value for key, value in event.items() if key != "items"}
-        return [transaction, *(_item(transaction, item, i) for i, item in enumerate(items))]
-    except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
-        return [event]
-
-
-def _item(transaction: Mapping[str, Any], item: Any, index: int) -> Any:
-    """Return an item of a transaction as an event; what is none as it is."""
-    try:
-        fields = vars(item) if isinstance(item, Event) else item
-        own = {key: value for key, value in fields.items() if value is not None}
-    except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
-        return item
-    event_id = transaction.get("event_id")
-    if isinstance(event_id, (str, UUID)):
-        own.setdefault("event_id", derived_uuid(f"{index} {event_id}".encode(errors="replace")))
-    inherited = {key: transaction.get(key) for key in _INHERITED}
-    own["order_id"] = transaction.get("order_id")
-    return {"event": "ecommerce_transaction_item", **inherited, **own}
 
 
 @dataclass(frozen=True)
@@ -146,20 +60,27 @@ class _Definition:
     """An event type, laid out for the check."""
 
     name: str
-    type: str
+    type: bytes
     schema: str | None
+    is_atomic: bool  # whether its values are parameters of the protocol, and not JSON
     keys: Mapping[str, Key]
-    required: Sequence[tuple[str, Key]]
-    defaults: Sequence[Key]
+    required: Mapping[str, str]  # keys by Snowplow's names
+    defaults: Sequence[tuple[str, Callable[[str], Any]]]
 
 
 @cache
 def _definition(name: str) -> _Definition:
     cls = EVENTS[name]
     keys = cls.keys()
-    required = [(name, key) for name, key in keys.items() if key.required]
-    defaults = [key for key in keys.values() if key.default is not None]
-    return _Definition(cls.event_name, cls.event_type, cls.event_schema, keys, required, defaults)
+    return _Definition(
+        cls.event_name,
+        cls.event_type.encode(),
+        cls.event_schema,
+        cls.event_type != "ue",
+        keys,
+        {key.name: name for name, key in keys.items() if key.required},
+        [(key.name, key.default) for key in keys.values() if key.default is not None],
+    )
 
 
 class PayloadEncoder:
@@ -204,14 +125,20 @@ class PayloadEncoder:
                 if value is not None or keyword == "platform":
                     self._tracker[name] = check(value)
             keyword = "subject"
-            self._subject = {} if subject is None else dict(_mapping(subject))
-            self._constant = {**self._tracker, **_subject_payload(self._subject)}
+            given = {} if subject is None else _mapping(subject)
+            self._constant = {**self._tracker, **_subject_payload(given)}
+            # Plain copies: what `dictConfig` gives cannot be copied later, and may change.
+            self._subject: dict[str, Any] = plain_json(given)
+            self._tracker_json = payload_json(self._tracker)
+            self._constant_json = payload_json(self._constant)
             keyword = "context"
-            self._context = [] if context is None else list(_sequence(context))
+            self._context: list[Any] = []
             self._entities: list[bytes | Callable[[LogRecord], Entity | None]] = []
-            for index, entity in enumerate(self._context):
+            for index, entity in enumerate([] if context is None else _sequence(context)):
                 keyword = f"context[{index}]"
-                self._entities.append(entity if callable(entity) else _entity_json(entity))
+                written = entity if callable(entity) else _entity_json(entity)
+                self._entities.append(written)
+                self._context.append(json.loads(written) if written is not entity else entity)
         except Refused as error:
             message = f"{keyword}{error.path} {error.problem}; give {error.expected}"
             raise ValueError(message) from None
@@ -241,77 +168,56 @@ class PayloadEncoder:
         Raises:
             InvalidEvent: Snowplow would refuse the event.
         """
-        name = key = "event"
+        name = "event"
         try:
             definition = _definition_of(event)
             name = definition.name
-            own: dict[str, Any] = {}
-            common: dict[str, Any] = {}
-            for key, value in event.items():
-                known = definition.keys.get(key)
-                if known is not None:
-                    if value is not None:
-                        own[known.name] = known.check(value)
-                    elif known.nullable:
-                        own[known.name] = None
-                elif key in COMMON_KEYS:
-                    common[key] = value
-                elif value is not None:
-                    problem = f"is not a key of {name}"
-                    raise Refused(problem, nearest(key, [*definition.keys, *COMMON_KEYS[1:]]))
-            key = "event_id"
-            if common.get(key) is not None:
-                event_id = uuid(common[key])
-            for default in definition.defaults:
-                if default.name not in own and default.default is not None:
-                    own[default.name] = default.default(event_id)
-            for key, required in definition.required:  # noqa: B007 - the error names it
-                # An empty parameter of the protocol counts as absent, an empty property does not.
-                if own.get(required.name, "") == "" and (
-                    required.name not in own or definition.type != "ue"
-                ):
-                    raise Refused("is missing or empty", f"it, for {name} requires it")
-
-            payload = dict(self._tracker if complete else self._constant)
-            payload["e"] = definition.type
-            key = "created"
-            created = milliseconds(record.created * 1000)
-            key = "true_timestamp"
-            if common.get(key) is not None:
-                payload["ttm"] = milliseconds(common[key])
-            key = "subject"
+            own, common = _values(definition, event)
+            if "event_id" in common:
+                event_id = _checked("event_id", uuid, common["event_id"])
+            if definition.defaults or not own.keys() >= definition.required.keys():
+                _fill(definition, own, event_id)
+            described = b""
+            if not definition.is_atomic:
+                described = self._self_describing(definition, own)
+                own = {}
+            if "true_timestamp" in common:
+                own["ttm"] = _checked("true_timestamp", milliseconds, common["true_timestamp"])
+            entities = _checked("context", _entities, common.get("context", ()))
             if bound is not None:
-                payload.update(_subject_payload(bound.subject))
-            if common.get(key) is not None:
-                payload.update(_subject_payload(_mapping(common[key])))
-            if definition.type != "ue":
-                payload.update((n, str(value)) for n, value in own.items() if value != "")
-            else:
-                key = "data"
-                schema = own["schema"] if definition.schema is None else definition.schema
-                data = own["data"] if definition.schema is None else own
-                self._add_json(
-                    payload, ("ue_px", "ue_pr"), UNSTRUCT_EVENT, _self_describing(schema, data, 2)
-                )
-            key = "context"
-            entities = []
-            if common.get(key) is not None:
-                entities = [_entity(entity, i) for i, entity in enumerate(_sequence(common[key]))]
-            if bound is not None:
-                entities += [_entity(entity, i) for i, entity in enumerate(bound.context)]
+                entities += _checked("context", _entities, bound.context)
             if self._entities and not complete:
                 entities += self._handler_entities(record)
             if entities:
-                self._add_json(payload, ("cx", "co"), CONTEXTS, b"[" + b",".join(entities) + b"]")
-            return b'{"eid":"%s","dtm":"%s",%s' % (
+                described += self._member(b"cx", b"co", _CONTEXTS, b"[%b]" % b",".join(entities))
+            if bound is None and not complete and "subject" not in common:
+                constant = self._constant_json
+            else:
+                outer = self._tracker if complete else self._constant
+                constant = _constant_json(outer, bound, common.get("subject", {}))
+            return b'{"eid":"%b","dtm":"%b",%b,"e":"%b"%b%b' % (
                 event_id.encode(),
-                created.encode(),
-                payload_json(payload),
+                _checked("created", _record_time, record.created),
+                constant,
+                definition.type,
+                b"," + payload_json(own) if own else b"",
+                described,
             )
         except Refused as error:
-            raise _invalid(name, key, error) from None
-        except Exception as error:  # noqa: BLE001 - the caller's objects may raise anything
-            raise _invalid(name, key, _unreadable(error)) from error
+            raise _invalid(name, error) from None
+        except Exception as error:
+            raise _invalid(name, _unreadable(error).within("event")) from error
+
+    def _self_describing(self, definition: _Definition, own: dict[str, Any]) -> bytes:
+        """Write the values of an event that is described by a schema."""
+        described = own if definition.schema is None else {"schema": definition.schema, "data": own}
+        try:
+            written = data_json(described, 1)
+        except Refused as error:
+            raise Refused(error.problem, error.expected, error.path[1:]) from None
+        except Exception as error:
+            raise _unreadable(error).within("data") from error
+        return self._member(b"ue_px", b"ue_pr", _UNSTRUCT_EVENT, written)
 
     def completed(
         self, event: Any, event_id: str, record: LogRecord, bound: Bound | None
@@ -357,10 +263,10 @@ class PayloadEncoder:
             key = "event"
             return copy.deepcopy(full)
         except Refused as error:
-            raise _invalid(name, key, error) from None
-        except Exception as error:  # noqa: BLE001 - the caller's objects may raise anything
+            raise _invalid(name, error.within(key)) from None
+        except Exception as error:
             self.encode(event, event_id, record, bound)  # says it better, if it refuses it too
-            raise _invalid(name, key, _unreadable(error)) from error
+            raise _invalid(name, _unreadable(error).within(key)) from error
 
     def _handler_entities(self, record: LogRecord) -> list[bytes]:
         written = []
@@ -388,20 +294,74 @@ class PayloadEncoder:
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")
         return None
 
-    def _add_json(
-        self, payload: dict[str, str], names: tuple[str, str], schema: str, data: bytes
-    ) -> None:
-        written = b'{"schema":"%s","data":%s}' % (schema.encode(), data)
+    def _member(self, base64_name: bytes, name: bytes, prefix: bytes, data: bytes) -> bytes:
+        """Write self-describing JSON as a member of the payload."""
+        written = b"%b%b}" % (prefix, data)
         if self._encode_base64:
-            payload[names[0]] = base64_json(written)
-        else:
-            payload[names[1]] = written.decode()
+            return b',"%b":"%b"' % (base64_name, base64_json(written))
+        return b',"%b":%b' % (name, text_json(written.decode()))
 
 
-def _invalid(name: str, key: Any, error: Refused) -> InvalidEvent:
+def _values(
+    definition: _Definition, event: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of an event's own keys, by Snowplow's names, and of the common ones."""
+    own: dict[str, Any] = {}
+    common: dict[str, Any] = {}
+    key = "event"
+    try:
+        for key, value in event.items():
+            known = definition.keys.get(key)
+            if known is None:
+                if value is not None:
+                    common[key] = value
+            elif value is not None:
+                checked = known.check(value)
+                # An empty parameter of the protocol counts as absent, an empty property does not.
+                if checked != "" or not definition.is_atomic:
+                    own[known.name] = checked
+            elif known.nullable:
+                own[known.name] = None
+    except Refused as error:
+        raise error.within(key) from None
+    except Exception as error:
+        raise _unreadable(error).within(_as_path(key)) from error
+    if not common.keys() <= _COMMON_KEYS:
+        unknown = next(key for key in common if key not in _COMMON_KEYS)
+        expected = nearest(unknown, [*definition.keys, *COMMON_KEYS])
+        raise Refused(f"is not a key of {definition.name}", expected, _as_path(unknown))
+    return own, common
+
+
+def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
+    """Add the values that absent keys have, and refuse where one is missing that has none."""
+    for parameter, default in definition.defaults:
+        if parameter not in own:
+            own[parameter] = default(event_id)
+    for parameter, key in definition.required.items():
+        if parameter not in own:
+            raise Refused("is missing or empty", f"it, for {definition.name} requires it", key)
+
+
+def _constant_json(outer: Mapping[str, str], bound: Bound | None, subject: Any) -> bytes:
+    """Write what does not depend on the event's type, the more specific subject over the outer."""
+    around = {} if bound is None else _checked("subject", _subject_payload, bound.subject)
+    return payload_json({**outer, **around, **_checked("subject", _subject_payload, subject)})
+
+
+def _record_time(created: Any) -> bytes:
+    if type(created) is float and 0 <= created < _YEAR_5138:
+        return b"%d" % (created * 1000)
+    return milliseconds(created * 1000).encode()
+
+
+def _as_path(key: Any) -> str:
     # A mapping's keys may be anything, whatever their type is said to be.
-    shown = key if type(key) is str else f"a key that {describe(key)}"
-    return InvalidEvent(name, _brief(shown + error.path), _brief(error.problem), error.expected)
+    return key if type(key) is str else f"a key that {describe(key)}"
+
+
+def _invalid(name: str, error: Refused) -> InvalidEvent:
+    return InvalidEvent(name, _brief(error.path), _brief(error.problem), error.expected)
 
 
 def _brief(text: str) -> str:
@@ -415,14 +375,25 @@ def _unreadable(error: Exception) -> Refused:
     return Refused(problem, "a plain value: dict, list, str, int, float, bool or None")
 
 
+def _checked(key: str, check: Check, value: Any) -> Any:
+    try:
+        return check(value)
+    except Refused as error:
+        raise error.within(key) from None
+    except Exception as error:  # the caller's objects may raise anything
+        raise _unreadable(error).within(key) from error
+
+
 def _definition_of(event: Any) -> _Definition:
-    if not isinstance(event, Mapping):
+    if not (type(event) is dict or isinstance(event, Mapping)):
         expected = "a dict with the key 'event', a list of them, or an event object"
-        raise Refused(describe(event), expected)
+        raise Refused(describe(event), expected, "event")
     name = event.get("event")
-    if not isinstance(name, str) or name not in EVENTS:
-        problem = "is missing" if name is None else describe(name)
-        raise Refused(problem, nearest(name, EVENTS))
+    if type(name) is not str or name not in EVENTS:
+        if not isinstance(name, str) or str.__str__(name) not in EVENTS:
+            problem = "is missing" if name is None else describe(name)
+            raise Refused(problem, nearest(name, EVENTS), "event")
+        name = str.__str__(name)
     return _definition(name)
 
 
@@ -433,6 +404,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _sequence(value: Any) -> Sequence[Any]:
+    if type(value) is list or type(value) is tuple:
+        return value
     if not isinstance(value, (list, tuple)):
         raise Refused(describe(value), "a list of entities")
     # By index, because that is how a list of `dictConfig` converts its items.
@@ -443,89 +416,43 @@ def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _subject_payload(subject: Mapping[str, Any]) -> dict[str, str]:
+def _subject_payload(subject: Any) -> dict[str, str]:
     payload = {}
-    for field, value in subject.items():
+    for field, value in _mapping(subject).items():
         known = SUBJECT_KEYS.get(field)
-        shown = f".{field}" if type(field) is str else ""
         if known is None:
-            raise Refused("is not a field of a subject", nearest(field, SUBJECT_KEYS), shown)
+            path = f".{field}" if type(field) is str else ""
+            raise Refused("is not a field of a subject", nearest(field, SUBJECT_KEYS), path)
         if value is not None:
-            try:
-                checked = known.check(value)
-            except Refused as error:
-                raise Refused(error.problem, error.expected, shown + error.path) from None
+            checked = _checked(f".{field}", known.check, value)
             if checked != "":
-                payload[known.name] = str(checked)
+                payload[known.name] = checked
     return payload
 
 
-def _self_describing(schema: str, data: Any, wrappers: int) -> bytes:
-    return b'{"schema":"%s","data":%s}' % (schema.encode(), data_json(data, wrappers))
-
-
-def _entity(entity: Any, index: int) -> bytes:
+def _entities(context: Any) -> list[bytes]:
+    written: list[bytes] = []
+    sequence = _sequence(context)
     try:
-        return _entity_json(entity)
+        for entity in sequence:
+            written.append(_entity_json(entity))  # noqa: PERF401 - its length tells which failed
     except Refused as error:
-        raise Refused(error.problem, error.expected, f"[{index}]{error.path}") from None
+        raise error.within(f"[{len(written)}]") from None
+    return written
 
 
 def _entity_json(entity: Any) -> bytes:
     if isinstance(entity, SelfDescribingJson):
         entity = vars(entity)
-    if not isinstance(entity, Mapping):
+    elif not (type(entity) is dict or isinstance(entity, Mapping)):
         raise Refused(describe(entity), "a dict with schema and data, or a SelfDescribingJson")
-    for key in entity:
-        if key not in ("schema", "data"):
-            problem = f"has the key {key!r}" if type(key) is str else "has a key that is no string"
-            raise Refused(problem, "schema and data alone")
-    path = ".schema"
-    try:
-        schema = schema_uri(entity.get("schema"))
-        path = ".data"
-        data = entity.get("data")
-        if not isinstance(data, (Mapping, list, tuple)):
-            raise Refused(describe(data), "a dict, as the schema wants it")
-        return _self_describing(schema, data, 3)
-    except Refused as error:
-        raise Refused(error.problem, error.expected, path + error.path) from None
-
-
-def shown(event: Any) -> dict[str, Any]:
-    """Return as much of a bad event as JSON can hold, whatever it is made of."""
-    left = _MOST_SHOWN
-
-    def copied(value: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if depth == 0 or left < 0:
-            return "…"
-        if isinstance(value, Enum):
-            value = value.value
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, (int, float, Decimal)):
-            with suppress(Refused):  # JSON has no infinity, for one
-                return number(value)
-        if isinstance(value, SelfDescribingJson):
-            value = vars(value)
-        if isinstance(value, Mapping):
-            return {str(copied(key, 1)): copied(item, depth - 1) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [copied(item, depth - 1) for item in value]
-        return _quoted(value)
-
-    try:
-        copy = copied(event, 20)
-    except Exception:  # noqa: BLE001 - it may be anything at all
-        copy = f"<{type(event).__name__}>"
-    return copy if isinstance(copy, dict) else {"event": copy}
-
-
-def _quoted(value: Any) -> str:
-    try:
-        text = str.__str__(value) if isinstance(value, str) else repr(value)
-    except Exception:  # noqa: BLE001 - it may be anything at all
-        text = f"<{type(value).__name__}>"
-    return text[:_LONGEST_SHOWN].encode(errors="backslashreplace").decode()
+    schema, data = entity.get("schema"), entity.get("data")
+    if len(entity) > 2:
+        key = next(key for key in entity if key not in ("schema", "data"))
+        problem = f"has the key {key!r}" if type(key) is str else "has a key that is no string"
+        raise Refused(problem, "schema and data alone")
+    if not (type(schema) is str and is_schema_uri(schema)):
+        entity = {"schema": _checked(".schema", schema_uri, schema), "data": data}
+    if not isinstance(data, (dict, list, tuple, Mapping)):
+        raise Refused(describe(data), "a dict, as the schema wants it", ".data")
+    return data_json(entity, 2)

@@ -7,7 +7,7 @@ refuse it. The limits are those of Enrich; JSON schema limits are those of Iglu 
 
 from __future__ import annotations
 
-import base64
+import binascii
 import difflib
 import hashlib
 import json
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias, get_args, get_type_hints
 from uuid import UUID
@@ -53,6 +53,8 @@ __all__ = [
     "describe",
     "dimensions",
     "integer",
+    "integer_text",
+    "is_schema_uri",
     "milliseconds",
     "nearest",
     "number",
@@ -61,6 +63,7 @@ __all__ = [
     "plain_json",
     "schema_uri",
     "text",
+    "text_json",
     "uri",
     "uuid",
 ]
@@ -98,7 +101,7 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 # RFC 3986 with the characters beyond ASCII that java.net.URI, Enrich's parser, takes as well.
 _URI: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.\-]*:(?!(?://)?(?:[?#]|\Z))"
-    r"(?://(?:[\w\-.~%!$&'()*+,;=:]*@)?\[[0-9A-Fa-f:.]+\](?=[:/?#]|\Z))?"
+    r"(?://(?:[\w\-.~%!$&'()*+,;=:]*@)?\[[0-9A-Fa-f:.]+\](?::\d*)?(?=[/?#]|\Z))?"
     r"(?:UNIT)*(?:#(?:UNIT)*)?".replace(
         "UNIT",
         r"[\w\-.~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2}|[^\x00-\xa0\u2000-\u200b\u2028\u2029\u3000]",
@@ -123,6 +126,10 @@ class Refused(ValueError):
     def __init__(self, problem: str, expected: str, path: str = "") -> None:
         super().__init__(problem, expected, path)
         self.problem, self.expected, self.path = problem, expected, path
+
+    def within(self, path: str) -> Refused:
+        """Return the refusal of the value that holds this one at a path."""
+        return Refused(self.problem, self.expected, path + self.path)
 
 
 class InvalidEvent(ValueError):
@@ -162,7 +169,9 @@ def nearest(name: object, known: Iterable[str]) -> str:
     close: list[str] = []
     # A name of megabytes is near to none, and finding that out would take seconds.
     if isinstance(name, str) and len(name) <= 100:
-        close = difflib.get_close_matches(name, names, 1, 0.5)
+        folded = {one.casefold(): one for one in names}
+        close = difflib.get_close_matches(name.casefold(), folded, 1, 0.5)
+        close = [folded[match] for match in close]
     return repr(close[0]) if close else "one of " + ", ".join(names)
 
 
@@ -320,6 +329,14 @@ def integer(least: int = _INT32[0], most: int = _INT32[-1]) -> Callable[[Any], i
     return check
 
 
+def integer_text(value: Any) -> str:
+    """Check a 32-bit whole number; it comes back as a string."""
+    return str(_INTEGER(value))
+
+
+_INTEGER: Final = integer()
+
+
 def number(value: Any) -> int | float:
     """Check a number of a JSON schema."""
     checked = _as_number(value)
@@ -372,16 +389,17 @@ def dimensions(value: Any) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _is_schema_uri(string: str) -> bool:
+def is_schema_uri(string: str) -> bool:
+    """Tell whether a string is the Iglu URI of a schema."""
     return _SCHEMA_URI.fullmatch(string) is not None
 
 
 def schema_uri(value: Any) -> str:
     """Check the Iglu URI of a schema."""
-    string: str = value if type(value) is str else _as_text(value)
-    if not _is_schema_uri(string):
+    string: str = _as_text(value) if isinstance(value, (str, Enum)) else ""
+    if not is_schema_uri(string):
         expected = "iglu:VENDOR/NAME/jsonschema/MODEL-REVISION-ADDITION, such as "
-        raise Refused(describe(string), f"{expected}'iglu:com.acme/save_game/jsonschema/1-0-2'")
+        raise Refused(describe(value), f"{expected}'iglu:com.acme/save_game/jsonschema/1-0-2'")
     return string
 
 
@@ -429,9 +447,6 @@ def plain_json(
     raise Refused(describe(value), f"{expected} (a time as isoformat())", path)
 
 
-_dumps: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
 def data_json(value: Any, wrappers: int) -> bytes:
     """Check a caller's free JSON and write it as UTF-8.
 
@@ -443,26 +458,51 @@ def data_json(value: Any, wrappers: int) -> bytes:
         Refused: It holds something that JSON, or Snowplow, does not.
     """
     depth = _MAX_JSON_DEPTH - wrappers
-    if orjson is not None:
-        try:
-            written: bytes = orjson.dumps(value, _orjson_default, _ORJSON_OPTIONS)
-        except (TypeError, RecursionError):
-            pass  # The slow way below takes it after all, or says what is wrong.
-        else:
-            # orjson writes NaN as null; and it cannot be too deep where it has few brackets.
-            brackets = written.count(b"{") + written.count(b"[")
-            if brackets < depth and b"null" not in written:
-                return written
-    return _dumps(plain_json(value, depth)).encode()
+    try:
+        written = _fast_json(value)
+    except (TypeError, ValueError, RecursionError):
+        pass  # The slow way below takes it after all, or says what is wrong.
+    else:
+        # It cannot be too deep where it has few brackets. orjson makes null of NaN, and the
+        # standard library makes strings of other keys.
+        brackets = written.count(b"{") + written.count(b"[")
+        if brackets < depth and (b"null" not in written if orjson else _is_plain(value)):
+            return written
+    return _standard_json.encode(plain_json(value, depth)).encode()
 
 
-def _orjson_default(value: Any) -> Any:
-    return plain_json(value)
-
-
-_ORJSON_OPTIONS: Final = (
-    0 if orjson is None else orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_standard_json: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain_json
 )
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in _PLAIN and not _is_plain(item)):
+                return False
+        return True
+    return kind in _PLAIN or (kind is list and all(map(_is_plain, value)))
+
+
+def _make_fast_json() -> Callable[[Any], bytes]:
+    if orjson is not None:
+        option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+        return partial(orjson.dumps, default=plain_json, option=option)
+    make_encoder = getattr(json.encoder, "c_make_encoder", None)
+    if make_encoder is None:  # not CPython
+        return lambda value: _standard_json.encode(value).encode()
+    # `JSONEncoder.encode` makes one of these at each call, which takes longer than its work.
+    sort_keys = skip_keys = allow_nan = False
+    encoder = make_encoder(
+        None, plain_json, encode_basestring, None, ":", ",", sort_keys, skip_keys, allow_nan
+    )
+    return lambda value: "".join(encoder(value, 0)).encode()
+
+
+_fast_json: Final = _make_fast_json()
 
 
 def payload_json(payload: Mapping[str, str]) -> bytes:
@@ -474,9 +514,17 @@ def payload_json(payload: Mapping[str, str]) -> bytes:
     return ",".join(members).encode()
 
 
-def base64_json(written: bytes) -> str:
-    """Return JSON in the URL-safe base64, padded, of `cx` and `ue_px`."""
-    return base64.urlsafe_b64encode(written).decode()
+def text_json(string: str) -> bytes:
+    """Write a string as JSON, in UTF-8."""
+    return encode_basestring(string).encode()
+
+
+def base64_json(written: bytes) -> bytes:
+    """Return JSON in the URL-safe base64, padded, of `cx` and `ue_px` (RFC 4648, 5)."""
+    return binascii.b2a_base64(written, newline=False).translate(_URL_SAFE)
+
+
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 @dataclass(frozen=True)
@@ -506,6 +554,5 @@ def annotated_keys(cls: type) -> dict[str, Key]:
 
 def derived_uuid(seed: bytes) -> str:
     """Make a UUID that is always the same for the same seed (version 8, RFC 9562)."""
-    digest = hashlib.blake2b(seed, digest_size=15).hexdigest()
-    parts = (digest[:8], digest[8:12], f"8{digest[12:15]}", f"a{digest[15:18]}", digest[18:])
-    return "-".join(parts)
+    h = hashlib.blake2b(seed, digest_size=15).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-8{h[12:15]}-a{h[15:18]}-{h[18:]}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import os
+from collections import UserString
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypedDict, cast
 from uuid import UUID
 
 from snowplow_logging.protocol import (
@@ -17,7 +20,7 @@ from snowplow_logging.protocol import (
     annotated_keys,
     atomic_text,
     dimensions,
-    integer,
+    integer_text,
     one_of,
     uuid,
 )
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
-    "MESSAGE_EVENT",
     "SUBJECT_KEYS",
     "Bound",
+    "MessageText",
     "Subject",
     "bound_to",
     "keep_in_records",
+    "kept_error",
+    "message_event",
     "subject_context",
 ]
 
@@ -47,7 +52,7 @@ class Subject(TypedDict, total=False):
     user_id: Annotated[Text, Key("uid", atomic_text(255))]
     domain_user_id: Annotated[Text, Key("duid", atomic_text(128))]
     domain_session_id: Annotated[UUID | str, Key("sid", uuid)]
-    domain_session_index: Annotated[int, Key("vid", integer())]
+    domain_session_index: Annotated[int, Key("vid", integer_text)]
     network_user_id: Annotated[Text, Key("tnuid", atomic_text(128))]
     ip_address: Annotated[Text, Key("ip", atomic_text(128))]
     useragent: Annotated[Text, Key("ua", atomic_text(1000, cut=True))]
@@ -82,54 +87,124 @@ def bound_to(record: logging.LogRecord) -> Bound | None:
     """Return what `subject_context` had bound at a record's log call, if anything."""
     if isinstance(record, _Record):
         return record.bound
-    if _BOUND in record.__dict__:  # it comes from another process
-        around = record.__dict__[_BOUND]
-        return None if around is None else Bound(**around)
-    return _bound.get()
+    around = _bound.get()
+    # What is bound here says nothing of a record that another process has made.
+    return around if around is None or record.process in (None, os.getpid()) else None
 
 
-MESSAGE_EVENT: Final = "_snowplow_event"
-"""The attribute that keeps an event which was a record's message before that became text."""
+def message_event(record: logging.LogRecord) -> Any:
+    """Return the event that was a record's message before that became text, if there was one."""
+    event = record.event if isinstance(record, _Record) else None
+    if event is None and type(record.msg) is UserString:
+        event = vars(record.msg).get(_EVENT)
+    return event
 
-_BOUND: Final = "_snowplow_bound"
+
+def kept_error(record: logging.LogRecord) -> dict[str, Any] | None:
+    """Return the event made of a record's exception before that became text, if there was one."""
+    # No arguments are what `QueueHandler` leaves; without that, somebody meant the exception to go.
+    if isinstance(record, _Record) and record.exc_info is None and record.args is None:
+        return record.error
+    return None
+
+
+_EVENT: Final = "snowplow_event"
+
+
+class MessageText(str):
+    """The text of an event that is a record's message.
+
+    `SocketHandler` sends a message's text in its place. This one takes the event along, as an
+    attribute of what also a receiver without this library reads as the text.
+    """
+
+    __slots__ = ("event",)
+
+    event: dict[str, Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UserString, (str.__str__(self),), {_EVENT: self.event}
 
 
 class _Record(logging.LogRecord):
-    """A record that keeps its event, and what was bound, through copies, queues and pickles.
+    """A record that keeps what was bound, and what `QueueHandler` makes text of, in its copies.
 
-    What was bound is no attribute in its `__dict__`, where formatters look for what to write.
+    That is an event which is the message, and an exception that a handler is to capture. None of
+    it is an attribute in its `__dict__`, where formatters look for what to write.
     """
 
-    __slots__ = ("bound",)
+    __slots__ = ("bound", "error", "event")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.bound = _bound.get()
+    captured_from: ClassVar[float] = math.inf
+    """The level from which exceptions are kept."""
+
+    def __init__(self, name: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(name, *args, **kwargs)
+        # Without a name it comes from `makeLogRecord`, and so from elsewhere.
+        self.bound = None if name is None else _bound.get()
+        self.event: dict[str, Any] | None = None
+        self.error: dict[str, Any] | None = None
 
     def __copy__(self) -> _Record:
-        copy = _Record.__new__(_Record)
-        copy.__dict__.update(self._with_event())
-        copy.bound = self.bound
-        return copy
+        return _restored(self.__dict__.copy(), self.bound, *self._kept())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As a plain record, which a receiver can read that does not have this library.
-        plain = None if self.bound is None else vars(self.bound)
-        return logging.makeLogRecord, ({**self._with_event(), _BOUND: plain},)
+        kept = self.bound, *self._kept()
+        if kept == (None, None, None):
+            # As a plain record, which a receiver can read that does not have this library.
+            return logging.makeLogRecord, (self.__dict__,)
+        return _restored, (self.__dict__, *kept)
 
-    def _with_event(self) -> dict[str, Any]:
-        """Return the attributes; `QueueHandler` makes text of the message after it has copied."""
-        event = getattr(self.msg, "as_event_dict", None)
-        return self.__dict__ if event is None else {**self.__dict__, MESSAGE_EVENT: event()}
+    def _kept(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the event that is the message, and the one that is made of the exception."""
+        event, error = message_event(self), self.error
+        # Asked of the class, because an object may have an answer to everything.
+        if hasattr(type(self.msg), "as_event_dict"):
+            event = cast("Any", self.msg).as_event_dict()
+        if self.exc_info and self.levelno >= self.captured_from:
+            from snowplow_logging.application_error import application_error
+
+            error = application_error(self)
+        return event, error
 
 
-def keep_in_records() -> None:
+def _restored(
+    attributes: dict[str, Any],
+    bound: Bound | None,
+    event: dict[str, Any] | None,
+    error: dict[str, Any] | None,
+) -> _Record:
+    record = _Record.__new__(_Record)
+    record.__dict__ = attributes
+    record.bound, record.event, record.error = bound, event, error
+    return record
+
+
+class _Factory:
+    """Has records that a program's own record factory makes keep what ours do."""
+
+    def __init__(self, factory: Callable[..., logging.LogRecord]) -> None:
+        self._factory = factory
+
+    def __call__(self, name: Any, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._factory(name, *args, **kwargs)
+        if type(record) is not logging.LogRecord:
+            return record  # of a class of the program's own, or ours already
+        return _restored(record.__dict__, None if name is None else _bound.get(), None, None)
+
+
+def keep_in_records(captured_from: float = math.inf) -> None:
     """Have new records keep what is bound at their log call, and an event that is the message.
 
-    A record factory that a program has set itself is left alone.
+    Args:
+        captured_from: The level from which they keep their exception, too.
     """
-    if logging.getLogRecordFactory() is logging.LogRecord:
+    _Record.captured_from = min(_Record.captured_from, captured_from)
+    factory = logging.getLogRecordFactory()
+    if factory is logging.LogRecord:
         logging.setLogRecordFactory(_Record)
+    elif factory is not _Record and not isinstance(factory, _Factory):
+        logging.setLogRecordFactory(_Factory(factory))
 
 
 @contextmanager
@@ -141,6 +216,11 @@ def subject_context(
     That is in this thread or asyncio task and in the tasks that it starts; a new thread starts
     without. Nested ones add up: an inner field wins over an outer one, entities are joined.
     A value that Snowplow would refuse shows when an event is logged, never here.
+
+    Records keep it through copies and pickles, and so through `QueueHandler` and the queues of
+    `multiprocessing`. Not through `SocketHandler`, which sends a record's attributes alone, where
+    any formatter would show it, nor in records of a class of the program's own, where those are
+    queued: there use `SnowplowAdapter.bind`, which adds to the event itself.
 
     Args:
         context: Entities, each a dict with `schema` and `data` or a `SelfDescribingJson`.
