@@ -25,6 +25,8 @@ FEATURES = {
     "progress": ["tqdm>=4.65"],
     "yaml": ["PyYAML>=6.0.1"],
 }
+# What the programs in `examples/` use the handler with; the package itself knows none of it.
+EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uvicorn"]
 TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.
@@ -67,9 +69,14 @@ setup(
     install_requires=["python-json-logger>=3.1", "requests>=2.28"],
     extras_require={
         **FEATURES,
-        "test": [*TEST, *(name for needs in FEATURES.values() for name in needs)],
+        "test": [*TEST, *EXAMPLES, *(name for needs in FEATURES.values() for name in needs)],
+        # What tests/benchmarks compares the package with; its version is part of the comparison.
+        "bench": ["orjson>=3.10", "snowplow-tracker==1.1.0"],
         "dev": DEV,
     },
-    entry_points={"console_scripts": ["snowplow-logging = snowplow_logging.cli:main"]},
+    entry_points={
+        "console_scripts": ["snowplow-logging = snowplow_logging.cli:main"],
+        "pytest11": ["snowplow_logging = snowplow_logging.pytest_plugin"],
+    },
     zip_safe=False,
 )

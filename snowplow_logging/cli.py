@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import signal
 import sys
+from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; None takes those of the process.
 
     Returns:
-        The exit status: 0 where all went well, 1 where the command says what did not.
+        The exit status: 0 where all went well, 1 where the command says what did not, 2 where
+        the arguments make no sense, or a collector is out of reach.
 
     Raises:
         SystemExit: The arguments make no sense (status 2), or ask for help (status 0).
@@ -101,17 +105,19 @@ def _run_collector(arguments: argparse.Namespace) -> int:
         print(f"Events:    {collector.endpoint}/micro/good and /micro/bad", flush=True)
         while (event := arrived.get()) is not None:
             for line in _describe(event):
-                # What came over the wire must not steer the terminal.
-                text = "".join(
-                    char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line
-                )
-                encoding = sys.stdout.encoding or "utf-8"
-                print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+                _say(line)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         collector.close()
     return 0
+
+
+def _say(line: str) -> None:
+    """Print a line; what came over the wire must not steer the terminal."""
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def _describe(event: dict[str, Any]) -> list[str]:
@@ -133,4 +139,169 @@ def _describe(event: dict[str, Any]) -> list[str]:
     return [f"{time} BAD  {' '.join(names)}", *(f"    {error}" for error in event["errors"])]
 
 
-_COMMANDS: Final[tuple[Callable[..., None], ...]] = (_add_collector,)
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``replay``, which sends logged events again."""
+    parser = commands.add_parser(
+        "replay",
+        help="send the events of log files and dead-letter files again",
+        description=(
+            "Send the events of lines that SnowplowJsonFormatter wrote, and of dead-letter files, "
+            "as they were first meant to be sent: an event that had arrived after all is an exact "
+            "duplicate. Lines without an event are skipped."
+        ),
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="a file, gzipped or not; - for standard input"
+    )
+    parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
+    parser.add_argument(
+        "--method", choices=("post", "get"), default="post", help="(default: %(default)s)"
+    )
+    parser.add_argument("--path", help="the path on the collector (default: the protocol's own)")
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="NAME:VALUE",
+        help="a header of every request; may be given several times",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=partial(_number, int),
+        default=500,
+        metavar="N",
+        help="the events that a request carries at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=partial(_number, float),
+        metavar="N",
+        help="the events a second at most",
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="keep there how far the replay has come, and go on from there if it was stopped",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check everything and send nothing")
+    parser.add_argument(
+        "--event-key",
+        default="snowplow",
+        metavar="KEY",
+        help="the key of a line that holds its event (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--true-timestamp",
+        action="store_true",
+        help="give events without a true timestamp the time of their log call",
+    )
+    logged = parser.add_argument_group(
+        "for lines of SnowplowJsonFormatter",
+        "What the handler would have added; dead letters have it.",
+    )
+    logged.add_argument("--namespace", default="snowplow_logging", help="(default: %(default)s)")
+    logged.add_argument("--app-id")
+    logged.add_argument("--platform", default="srv", help="(default: %(default)s)")
+    logged.add_argument(
+        "--no-base64", action="store_true", help="send self-describing data and entities as JSON"
+    )
+    parser.set_defaults(run=_run_replay)
+
+
+def _number(kind: Callable[[str], float], text: str) -> float:
+    value = kind(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return value
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (name.strip() and colon):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME:VALUE")
+    return name.strip(), value.strip()
+
+
+def _run_replay(arguments: argparse.Namespace) -> int:
+    from .payload import PayloadEncoder
+    from .replay import Replay, ReplayError, Screen
+    from .transport import Transport
+
+    def encoder(tracker: str) -> PayloadEncoder:
+        return PayloadEncoder(
+            namespace=arguments.namespace,
+            app_id=arguments.app_id,
+            platform=arguments.platform,
+            subject=None,
+            context=None,
+            encode_base64=not arguments.no_base64,
+            report=screen.tell,
+            tracker=tracker,
+        )
+
+    paths = [Path(file) for file in arguments.files if file != "-"]
+    known = len(paths) == len(arguments.files)
+    screen = Screen(sum(p.stat().st_size for p in paths if p.exists()) if known else None)
+    try:
+        replay = Replay(
+            arguments.files,
+            transport=Transport(
+                endpoint=arguments.endpoint,
+                method=arguments.method,
+                path=arguments.path,
+                headers=dict(arguments.header),
+            ),
+            encoder=encoder,
+            event_key=arguments.event_key,
+            true_timestamp=arguments.true_timestamp,
+            rate=arguments.rate,
+            resume=arguments.resume,
+            batch_size=arguments.batch_size,
+            dry_run=arguments.dry_run,
+            screen=screen,
+        )
+    except (ReplayError, ValueError) as error:
+        screen.close()
+        print(f"snowplow-logging replay: {error}", file=sys.stderr)
+        return 2
+    # As Ctrl-C does, so that the summary is printed.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        all_taken = replay.run()
+    except ReplayError as error:
+        print(f"snowplow-logging replay: {error}", file=sys.stderr)
+        return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(replay.summary)
+    return 0 if all_taken else 1
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``check``, which tries a logging configuration."""
+    parser = commands.add_parser(
+        "check",
+        help="say what is wrong with a logging configuration, and send a test event",
+        description=(
+            "Say what is wrong with a configuration for dictConfig and where, send a test event "
+            "(a struct_event, category snowplow-logging, action check) through each Snowplow "
+            "handler in it, and say what its settings mean. The exit status is 0 where all is "
+            "well, 1 for a bad configuration, 2 for a collector that is out of reach or refuses."
+        ),
+    )
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a YAML or JSON file, or package.module:NAME"
+    )
+    parser.add_argument("--no-send", action="store_true", help="send no test event")
+    parser.set_defaults(run=_run_check)
+
+
+def _run_check(arguments: argparse.Namespace) -> int:
+    from .check import check
+
+    return check(arguments.config, _say, send=not arguments.no_send)
+
+
+_COMMANDS: Final[tuple[Callable[..., None], ...]] = (_add_check, _add_collector, _add_replay)

@@ -1,0 +1,318 @@
+"""Tries a logging configuration: finds its collectors, sends a test event, says what it means."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+
+from snowplow_logging.configuration import Configuration, ConfigurationError, Found, read
+from snowplow_logging.events import StructuredEvent
+from snowplow_logging.handler import Outcome as EventOutcome
+from snowplow_logging.handler import captures
+from snowplow_logging.payload import EVENT_ID
+from snowplow_logging.transport import Answer, Outcome, Transport
+
+__all__ = ["BAD_CONFIGURATION", "UNREACHABLE", "check"]
+
+BAD_CONFIGURATION: Final = 1
+"""The exit status where something is wrong with the configuration."""
+
+UNREACHABLE: Final = 2
+"""The exit status where a collector cannot be reached, or refuses the test event."""
+
+_LONGEST_WAIT: Final = 10.0  # seconds for a connection
+_SOON: Final = 14 * 86_400  # seconds before a certificate's end at which to say so
+
+Tell = Callable[[str], None]
+
+
+def check(source: str, tell: Tell, *, send: bool = True) -> int:
+    """Check a configuration and try its Snowplow handlers.
+
+    Args:
+        source: A YAML or JSON file, or `package.module:NAME`.
+        tell: Called with each line of the report.
+        send: Whether to send a test event.
+
+    Returns:
+        The exit status: 0, `BAD_CONFIGURATION` or `UNREACHABLE`.
+    """
+    try:
+        configuration = Configuration(read(source))
+    except ConfigurationError as error:
+        tell(f"error: {error}")
+        return BAD_CONFIGURATION
+    for problem in configuration.problems:
+        tell(f"error: {problem}")
+    for warning in configuration.warnings:
+        tell(f"warning: {warning}")
+    if configuration.problems:
+        return BAD_CONFIGURATION
+    status = 0
+    for found in configuration.found:
+        tell(f"handlers.{found.name}: {_transport(found).url}")
+        status = max(status, _try(found, lambda line: tell(f"  {line}"), send=send))
+        for line in _meaning(found.settings):
+            tell(f"  {line}")
+    return status
+
+
+def _try(found: Found, tell: Tell, *, send: bool) -> int:
+    levels = (f"{name} (from {logging.getLevelName(level)})" for name, level in found.on.items())
+    tell(f"on {', '.join(levels) or 'no logger'}")
+    if not found.settings["enabled"]:
+        tell("it is not enabled, so nothing is sent, now or later")
+        return 0
+    payload = None
+    if send:
+        outcome = _test_event(found)
+        if isinstance(outcome, Exception):
+            tell(f"error: the test event cannot be sent: {outcome}")
+            return BAD_CONFIGURATION
+        if outcome is None:
+            tell("warning: before_send leaves the test event out, so that none is sent")
+        payload = outcome
+    transport = _transport(found)
+    try:
+        _connect(transport, tell)
+        return _request(transport, payload, tell)
+    except OSError as error:
+        tell(f"error: {error}")
+        return UNREACHABLE
+    finally:
+        transport.close()
+
+
+def _transport(found: Found) -> Transport:
+    return found.handler._emitter._transport  # noqa: SLF001
+
+
+def _session(transport: Transport) -> requests.Session:
+    return transport._current_session()  # noqa: SLF001
+
+
+def _test_event(found: Found) -> EventOutcome:
+    """Return what the handler makes of a log call with the test event."""
+    event = StructuredEvent(category="snowplow-logging", action="check")
+    made: list[EventOutcome] = []
+
+    def capture(_handler: Any, _record: Any, _event: Any, _id: str, outcome: EventOutcome) -> None:
+        made.append(outcome)
+
+    captures.append(capture)
+    try:
+        level = max(logging.INFO, found.handler.level)
+        found.handler.emit(logging.LogRecord("check", level, "", 0, event, None, None))
+    finally:
+        captures.remove(capture)
+    return made[0] if made else None
+
+
+def _connect(transport: Transport, tell: Tell) -> None:
+    """Find the collector's host, or the proxy's, and open a connection to it.
+
+    Raises:
+        OSError: It is not to be had; the message says what failed.
+    """
+    session: Any = _session(transport)
+    if not isinstance(session, requests.Session):
+        return  # which knows its own ways
+    settings = session.merge_environment_settings(transport.url, {}, None, None, None)
+    proxy = requests.utils.select_proxy(transport.url, settings["proxies"])
+    if proxy is not None:
+        tell(f"goes through the proxy {_without_password(proxy)}")
+    parts = urlsplit(transport.url if proxy is None else proxy)
+    host = parts.hostname or "localhost"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{host} has no address: {reason}") from None
+    addresses = dict.fromkeys(str(address[4][0]) for address in found)
+    if host not in addresses:
+        tell(f"{host} has the address{'es' * (len(addresses) > 1)} {', '.join(addresses)}")
+    start = time.monotonic()
+    try:
+        connection = socket.create_connection((host, port), _LONGEST_WAIT)
+    except OSError as error:
+        raise OSError(f"{host} takes no connection at port {port}: {error}") from None
+    with connection:
+        tell(f"takes connections at port {port}, after {_milliseconds(time.monotonic() - start)}")
+        if parts.scheme == "https":
+            tell(_tls(connection, host, settings["verify"]))
+
+
+def _tls(connection: socket.socket, host: str, verify: bool | str | None) -> str:  # noqa: FBT001
+    """Say what comes of a TLS handshake; the request that follows has the last word."""
+    try:
+        if verify is False:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        else:
+            place = verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
+            is_folder = Path(place).is_dir()
+            context = ssl.create_default_context(
+                cafile=None if is_folder else place, capath=place if is_folder else None
+            )
+        with context.wrap_socket(connection, server_hostname=host) as secure:
+            certificate = secure.getpeercert() or {}
+            said = f"speaks {secure.version()}"
+    except OSError as error:
+        return f"warning: TLS fails: {error}"
+    if "notAfter" not in certificate:
+        return f"{said}; its certificate is not verified"
+    end = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+    date = time.strftime("%Y-%m-%d", time.gmtime(end))
+    warning = "warning: " if end - time.time() < _SOON else ""
+    return f"{warning}{said}; its certificate is good until {date}"
+
+
+def _request(transport: Transport, payload: bytes | None, tell: Tell) -> int:
+    """Send the test event, or else ask for the collector's health, and say what came of it."""
+    start = time.time()
+    with _answers(transport) as answers:
+        answer = _health(transport) if payload is None else transport.send([payload])
+    end = time.time()
+    response = answers[-1] if answers else None
+    what = (
+        "a request for /health"
+        if payload is None
+        else f"the test event {payload[EVENT_ID].decode()}"
+    )
+    if response is not None:
+        took = _milliseconds(response.elapsed.total_seconds())
+        tell(f"answered {what} with {response.status_code} {response.reason}, after {took}")
+        tell(_clock(response.headers.get("Date"), start, end))
+    if answer.outcome is Outcome.SENT:
+        if payload is None and response is not None and response.status_code != 200:
+            tell("warning: Snowplow's collector answers /health with 200")
+        elif payload is not None:
+            tell("took the test event: a struct_event, category snowplow-logging, action check")
+        return 0
+    tell(f"error: {answer.reason}")
+    return UNREACHABLE
+
+
+def _health(transport: Transport) -> Answer:
+    """Ask the collector whether it is well; any answer shows that it is there."""
+    url = urlsplit(transport.url)._replace(path="/health", query="").geturl()
+    try:
+        with _session(transport).request(
+            "GET",
+            url,
+            headers={k: v for k, v in transport._headers.items() if k != "Content-Type"},  # noqa: SLF001
+            timeout=_LONGEST_WAIT,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            status = response.status_code
+    except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
+        return Answer(Outcome.RETRY, f"{url} did not answer: {error}")
+    if status >= 500:
+        return Answer(Outcome.RETRY, f"{url} answered {status}")
+    return Answer(Outcome.SENT)
+
+
+@contextlib.contextmanager
+def _answers(transport: Transport) -> Iterator[list[requests.Response]]:
+    """Give the answers that come while it lasts."""
+    answers: list[requests.Response] = []
+
+    def keep(response: requests.Response, *_: Any, **__: Any) -> None:
+        answers.append(response)
+
+    session: Any = _session(transport)
+    hooks = getattr(session, "hooks", None)
+    if not isinstance(hooks, dict):  # it is no `requests.Session`
+        yield answers
+        return
+    before = hooks.get("response")
+    others = [before] if callable(before) else list(before or ())
+    hooks["response"] = [*others, keep]
+    try:
+        yield answers
+    finally:
+        hooks["response"] = before
+
+
+def _clock(date: str | None, start: float, end: float) -> str:
+    """Say how far the collector's clock is from this machine's."""
+    if date is None:
+        return "sends no Date header, so that its clock cannot be compared with this machine's"
+    try:
+        second = email.utils.parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return f"warning: its Date header is {date!r}, which is no date"
+    # The header has whole seconds, cut off, and was written some time during the request.
+    ahead = second + 0.5 - (start + end) / 2
+    error = 0.5 + (end - start) / 2
+    if abs(ahead) <= error:
+        return f"its clock agrees with this machine's (±{error:.1f} s)"
+    side = "ahead of" if ahead > 0 else "behind"
+    return (
+        f"warning: its clock is {abs(ahead):,.1f} s {side} this machine's (±{error:.1f} s); "
+        "derived_tstamp makes up for that, a true_timestamp does not"
+    )
+
+
+def _meaning(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the settings mean together."""
+    queue, store, letters = (settings[key] for key in ("queue_size", "store", "dead_letter"))
+    flush, shutdown, retry, block = (
+        f"{settings[key]:,g} s"
+        for key in ("flush_interval", "shutdown_timeout", "max_retry_delay", "block_timeout")
+    )
+    killed = "if the process is killed,"
+    if store is None:
+        yield (
+            f"{killed} at most {queue:,} events are lost, those in memory: in ordinary times those "
+            f"of the last {flush} and of the request under way, in an outage all since it began"
+        )
+    elif settings["store_sync"]:
+        yield f"{killed} no event is lost whose log call has returned: all are in {store}"
+    else:
+        yield (
+            f"{killed} at most {queue:,} events are lost, those of the last 50 ms; the others are "
+            f"in {store}, and the next process that opens it sends them"
+        )
+    left = f"stays in {store}" if store else f"goes to {letters}" if letters else "is lost"
+    yield (
+        f"the end of the process takes at most {shutdown} more; what is not delivered by then "
+        f"{left}"
+    )
+    size = 1 if settings["method"] == "get" else settings["batch_size"]
+    attempts = settings["max_attempts"]
+    yield (
+        f"an event waits at most {flush} until it is sent, less where {size:,} "
+        f"{'has' if size == 1 else 'have'} come together; after a failure the next attempt comes "
+        f"within {retry}, {f'{attempts:,} in all' if attempts else 'until the collector answers'}"
+    )
+    full = f"{queue:,} events wait"
+    if store is not None:
+        full = f"{store} has {settings['store_limit']:,} bytes, or {full} to get into it"
+    gives_way = {
+        "drop": "new ones are dropped",
+        "drop_oldest": "the oldest are dropped",
+        "block": f"a log call waits at most {block} for room and then drops its event",
+    }
+    yield f"once {full}, {gives_way[settings['on_full']]}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
