@@ -1,0 +1,56 @@
+"""Fixtures of all tests: a collector that judges by the schemas, and a handler that sends to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers import ANYTHING, IGLU, tracking
+
+from snowplow_logging import LocalCollector
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """Return a registry of Iglu Central's schemas and one for any data; None where it is absent."""
+    if not IGLU.is_dir():
+        return None
+    pytest.importorskip("jsonschema")
+    schemas = tmp_path_factory.mktemp("iglu") / "schemas"
+    schemas.mkdir()
+    for vendor in (IGLU / "schemas").iterdir():
+        (schemas / vendor.name).symlink_to(vendor)
+    vendor, name, form, version = ANYTHING.removeprefix("iglu:").split("/")
+    schema = schemas / vendor / name / form / version
+    schema.parent.mkdir(parents=True)
+    schema.write_text(json.dumps({}))
+    return schemas.parent
+
+
+@pytest.fixture(scope="session")
+def running_collector(registry):
+    """Start a collector that checks data against its schema, where the schemas are there."""
+    pytest.importorskip("werkzeug", reason="the local collector needs it")
+    with LocalCollector(iglu=registry) as running:
+        yield running
+
+
+@pytest.fixture
+def collector(running_collector):
+    """Give the collector, empty. Starting one for each test would take longer than the tests."""
+    running_collector.reset()
+    return running_collector
+
+
+@pytest.fixture
+def tracked(collector):
+    """Give a logger whose handler sends to the collector."""
+    with tracking(collector) as running:
+        yield running
+
+
+@pytest.fixture
+def refusing():
+    """Give a logger whose handler is to refuse everything: nobody listens where it sends."""
+    with tracking() as running:
+        yield running
