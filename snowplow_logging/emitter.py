@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import logging
@@ -13,19 +12,20 @@ import sys
 import threading
 import time
 import traceback
-import weakref
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from snowplow_logging.account import Account, Stats
+from snowplow_logging.processes import processes
 from snowplow_logging.transport import STM_BYTES, Answer, Outcome, Transport
 
 if TYPE_CHECKING:
     from snowplow_logging.dead_letter import DeadLetterFile
     from snowplow_logging.store import Store
 
-__all__ = ["Emitter", "OnFailure", "OnSuccess", "Stats", "StoreError"]
+__all__ = ["Emitter", "OnFailure", "OnSuccess", "StoreError"]
 
 OnSuccess: TypeAlias = Callable[[list[dict[str, Any]]], None]
 OnFailure: TypeAlias = Callable[[list[dict[str, Any]], str], None]
@@ -36,7 +36,6 @@ _LOGGERS: Final = ("requests", "snowplow_logging", "urllib3")
 """Whose loggers a sending thread may use."""
 
 _FIRST_RETRY_DELAY: Final = 0.5  # seconds; doubled with each failure in a row
-_REPORT_INTERVAL: Final = 60.0  # seconds between two reports of one kind
 _WRITE_DELAY: Final = 0.02  # seconds that an event waits for others on its way into the store
 _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a process left behind
 _STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
@@ -55,41 +54,6 @@ class StoreError(Exception):
     def __init__(self, message: str, *, set_aside: bool = False) -> None:
         super().__init__(message)
         self.set_aside = set_aside
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What has become of the events logged in this process, at one moment.
-
-    Every event logged is counted in exactly one of `queued`, `sent`, `failed`, `dropped`,
-    `invalid` and `filtered`.
-
-    Attributes:
-        queued: Events that wait now, those of a request under way included.
-        sent: Events that the collector has taken.
-        retried: Events that were sent again, counted once each time.
-        failed: Events given up.
-        dropped: Events for which the queue had no room.
-        invalid: Events that Snowplow would have refused.
-        filtered: Events that `before_send` left out.
-        recovered: Events taken over from a process that left them in the store, less those that
-            another has taken over from this one; they are counted in the six above as well.
-        losses: The events failed, dropped and invalid by reason: `queue full`, `invalid event`,
-            `before_send failed`, `refused by the collector`, `max_attempts`, `shutdown_timeout`,
-            `store set aside` (because it was corrupt).
-        last_error: What went wrong last, if anything has.
-    """
-
-    queued: int = 0
-    sent: int = 0
-    retried: int = 0
-    failed: int = 0
-    dropped: int = 0
-    invalid: int = 0
-    filtered: int = 0
-    recovered: int = 0
-    losses: Mapping[str, int] = field(default_factory=dict)
-    last_error: str | None = None
 
 
 @dataclass(eq=False)
@@ -186,8 +150,11 @@ class Emitter:
         self._dead_letters = dead_letters
         self._store = store
         self._store_sync = store_sync
+        self._generation = 0  # of the threads; `close` ends one
+        self._in_flight: list[_Batch] = []
+        self._greenlets: set[Any] = set()  # that gevent made of the threads
         self._reset()
-        _processes.register(self)
+        processes.register(self)
         if store is not None and os.path.exists(store.path):  # noqa: PTH110 - never raises
             self._start_threads()  # an earlier process may have left events in it
 
@@ -217,29 +184,24 @@ class Emitter:
         self._accepted = 0  # events ever queued
         self._due = 0  # events up to this number leave at once
         self._unanswered = 0  # events in the queue and in flight
-        self._in_flight: list[_Batch] = []
+        self._in_flight = []
         self._links = [_Connection() for _ in range(self._connections)]  # one for each thread
-        self._telling = 0  # refused events that are being told
+        self._telling: list[int] = []  # threads that tell of a refused event
         self._calling: list[int] = []  # threads in a callback
         self._refused: deque[tuple[dict[str, Any], str]] = deque()
         self._refusals = 0  # ever put into that
         self._refusals_told = 0
         self._threads: list[threading.Thread] = []
         self._leaving: list[threading.Thread] = []  # those of before a `close`
-        self._generation = 0  # of the threads; `close` ends one
+        self._greenlets = set()
         self._idle = 0  # threads that wait for work
         self._closing: float | None = None  # the monotonic time by which all has to be done
         self._closing_since = 0.0
         self._progress = 0.0  # when a thread last began or ended something
         self._last_flush: tuple[int, float, float] | None = None
         self._exit_seconds = 0.0
-        self._counts: Counter[str] = Counter()
-        self._losses: Counter[str] = Counter()
-        self._last_error: str | None = None
-        self._reports: list[str] = []
-        self._reporting: list[int] = []  # threads that write some
-        self._reported: dict[str, float] = {}
-        self._unreported: Counter[str] = Counter()
+        self._account = Account()
+        self._reporting: list[int] = []  # threads that write reports
         self._pid = os.getpid()
 
     @property
@@ -250,7 +212,7 @@ class Emitter:
     def _here(self) -> None:
         """See to it that the state is this process's own; not every server runs fork hooks."""
         if self._pid != os.getpid():
-            with _processes.fork_lock:
+            with processes.fork_lock:
                 if self._pid != os.getpid():
                     self.after_fork()
 
@@ -258,6 +220,11 @@ class Emitter:
         """Start afresh in a child process; what waits in the parent is the parent's to send."""
         if self._store is not None:
             self._store = self._store.after_fork()
+        for greenlet in self._greenlets:
+            greenlet.kill(block=False)  # before it reads what its parent is answered
+        for batch in self._in_flight:
+            batch.abandoned, batch.payloads, batch.ids = True, (), ()
+        self._generation += 1
         self._reset()
 
     # The way in, on the thread of the log call.
@@ -274,21 +241,20 @@ class Emitter:
                 )
                 return
             size = len(payload) + STM_BYTES
-            queue = self._queue
-            begins = not queue
-            if begins:
-                self._since = time.monotonic()
             # A signal handler may log or raise at any call, so there is none before the last.
+            begins = not self._queue
             self._queued_bytes += size
             self._accepted += 1
             self._unanswered += 1
-            queue.append(payload)
+            self._queue.append(payload)
+            if begins:
+                self._since = time.monotonic()
             if self._store is not None and self._stores():
                 self._wake_writer(begins=begins)
             elif begins:
                 self._work.notify_all()  # one alone may be waiting to try again
             elif self._idle and (
-                len(queue) >= self._batch_size
+                len(self._queue) >= self._batch_size
                 or self._queued_bytes >= self._batch_bytes
                 or self._unanswered >= self._queue_size
             ):
@@ -297,7 +263,7 @@ class Emitter:
                 self._start_threads()
         if self._store_sync:
             self._write()
-        if _processes.exiting:
+        if processes.exiting:
             self.close()
             self.join()
 
@@ -363,29 +329,20 @@ class Emitter:
         """Count an event that `before_send` left out."""
         self._here()
         with self._work:
-            self._counts["filtered"] += 1
+            self._account.count("filtered")
 
     def report(self, kind: str, message: str) -> None:
         """Have something reported on the logger `snowplow_logging`, once a minute for its kind."""
         self._here()
         with self._work:
-            now = time.monotonic()
-            if now - self._reported.get(kind, -_REPORT_INTERVAL) < _REPORT_INTERVAL:
-                self._unreported[kind] += 1
-                return
-            self._reported[kind] = now
-            if more := self._unreported.pop(kind, 0):
-                message = f"{message} (and {more:,} more like this since the last report)"
-            self._reports.append(message)
-            self._work.notify()
-            self._start_threads()
+            if self._account.report(kind, message):
+                self._work.notify()
+                self._start_threads()
 
     def _lose(
         self, count: str, loss: str, events: int, message: str, *, told: bool = False
     ) -> None:
-        self._counts[count] += events
-        self._losses[loss] += events
-        self._last_error = message
+        self._account.lose(count, loss, events, message)
         if not told:
             self.report(loss, message)
 
@@ -396,12 +353,7 @@ class Emitter:
         """What has become of the events logged in this process so far."""
         self._here()
         with self._work:
-            return Stats(
-                queued=self._unanswered,
-                losses=dict(self._losses),
-                last_error=self._last_error,
-                **self._counts,
-            )
+            return self._account.stats(self._unanswered)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was queued before is answered for.
@@ -442,13 +394,13 @@ class Emitter:
             # `logging.shutdown` flushes and closes, and the two have the time of one.
             if thread == threading.get_ident() and start - flush_end < 0.1:
                 seconds -= flush_end - flush_start
-        if _processes.exiting:
+        if processes.exiting:
             seconds -= self._exit_seconds
         deadline = max(start, min(start + seconds, until))
         with self._work:
             under_way = any(not batch.abandoned for batch in self._in_flight)
             idle = not (self._threads or self._queue or under_way or self._store_is_open())
-            if idle and not (self._refused or self._reports):
+            if idle and not (self._refused or self._account.has_reports):
                 return
             if self._store is not None:
                 self._store.patience = max(0.1, deadline - start)
@@ -460,7 +412,7 @@ class Emitter:
             self._wait(deadline, None, None)
             if self._end(deadline):
                 break
-        if _processes.exiting:
+        if processes.exiting:
             self._exit_seconds += time.monotonic() - start
 
     def join(self) -> None:
@@ -509,7 +461,7 @@ class Emitter:
             if not in_callback and any(thread != me for thread in self._reporting):
                 return False  # the process may end right after
         # A callback that flushes or closes waits neither for itself nor for another callback.
-        told = self._refusals_told + (self._telling if in_callback else 0)
+        told = self._refusals_told + (len(self._telling) if in_callback else 0)
         return (
             self._first() >= accepted
             and told >= refusals
@@ -565,13 +517,15 @@ class Emitter:
                 return False
             left = self._abandon()
             lines: list[str] = []
-            error = f"; the last error was: {self._last_error}" if self._last_error else ""
+            error = (
+                f"; the last error was: {self._account.last_error}"
+                if self._account.last_error
+                else ""
+            )
             reason = f"not delivered within the shutdown_timeout of {self.shutdown_timeout:g} s"
             if left:
                 message = f"{len(left):,} events for {self.url} were {reason}{error}"
-                self._lose(
-                    "failed", "shutdown_timeout", len(left), message, told=_processes.exiting
-                )
+                self._lose("failed", "shutdown_timeout", len(left), message, told=processes.exiting)
                 lines.append(message)
             if self._stored and self._store is not None:
                 message = f"{self._stored:,} events for {self.url} wait in {self._store.path}"
@@ -592,7 +546,7 @@ class Emitter:
         self._write_reports()
         self._transport.close()
         self._leave_store()
-        if _processes.exiting and sys.stderr is not None:
+        if processes.exiting and sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):  # it may be closed
                 for line in lines:
                     sys.stderr.write(f"snowplow_logging: {' '.join(line.split())}\n")
@@ -627,8 +581,8 @@ class Emitter:
             return
         while len(self._threads) < self._connections:
             name = f"snowplow-logging-{len(self._threads) + 1}"
-            arguments = (self._generation, self._links[len(self._threads)])
-            thread = threading.Thread(target=self._run, args=arguments, name=name, daemon=True)
+            arguments = (self._run, self._generation, self._links[len(self._threads)])
+            thread = threading.Thread(target=self._live, args=arguments, name=name, daemon=True)
             self._threads.append(thread)  # before a signal handler can log and come here as well
             try:
                 thread.start()
@@ -637,8 +591,8 @@ class Emitter:
                 return  # at exit, or out of threads: `flush` and `close` work instead
         if self._store is not None and self._writer is None:
             thread = threading.Thread(
-                target=self._run_writer,
-                args=(self._generation,),
+                target=self._live,
+                args=(self._run_writer, self._generation),
                 name="snowplow-logging-store",
                 daemon=True,
             )
@@ -648,7 +602,28 @@ class Emitter:
             except RuntimeError:
                 self._writer = None
 
+    def _live(self, run: Callable[..., None], *arguments: Any) -> None:
+        """Do what one of the threads does.
+
+        Where gevent makes a greenlet of it, it lives on in a forked child and has to end there.
+        """
+        lock, greenlets = self._lock, self._greenlets
+        gevent: Any = sys.modules.get("gevent")
+        greenlet = None if gevent is None else gevent.getcurrent()
+        if isinstance(greenlet, getattr(gevent, "Greenlet", ())):
+            greenlets.add(greenlet)
+        try:
+            run(*arguments)
+        except BaseException:
+            if lock is self._lock:
+                raise
+        greenlets.discard(greenlet)
+        if lock is not self._lock:
+            # `threading` has forgotten it, and would fail at its end; to ask makes it known again.
+            threading.current_thread()
+
     def _run(self, generation: int, connection: _Connection) -> None:
+        lock = self._lock
         while True:
             with self._work:
                 while generation == self._generation and not self._has_work(connection):
@@ -659,19 +634,22 @@ class Emitter:
                     try:
                         self._work.wait(self._pause(connection))
                     finally:
-                        self._idle -= 1
+                        if lock is self._lock:
+                            self._idle -= 1
                 if generation != self._generation:
                     break
             # May have to wait for logging's lock, so before anything is taken from the queue.
             with contextlib.suppress(Exception):  # a logger may be of a class of the user's
                 _warm_loggers()
             self._work_once(connection, None)
-        if self._closing == math.inf and not self._in_flight:
+        if lock is self._lock and self._closing == math.inf and not self._in_flight:
             self._leave_store()  # the last thread of an emitter that nobody will close
 
     def _has_work(self, connection: _Connection) -> bool:
         to_write = self._queue and self._stores() and self._closing is not None
-        return bool(self._refused or self._reports or to_write) or self._is_due(connection)
+        return bool(self._refused or self._account.has_reports or to_write) or self._is_due(
+            connection
+        )
 
     def _stores(self) -> bool:
         """Tell whether events in memory go into the store first."""
@@ -738,7 +716,8 @@ class Emitter:
                     self._deliver(batch, connection, deadline)
                 finally:
                     with self._work:
-                        self._in_flight.remove(batch)
+                        if batch in self._in_flight:  # not in a forked child, see `_live`
+                            self._in_flight.remove(batch)
                         if batch.payloads:
                             self._put_back(batch)
                         self._progress = time.monotonic()
@@ -890,7 +869,7 @@ class Emitter:
             self._stored = stored
             self._accepted += max(more, 0)
             self._unanswered += more
-            self._counts["recovered"] += more
+            self._account.count("recovered", more)
             self._done.notify_all()
 
     def _drop_oldest(self, store: Store, count: int) -> None:
@@ -945,7 +924,7 @@ class Emitter:
         with self._work:
             self._store_down_until = time.monotonic() + _STORE_RETRY_DELAY
             self._store_full = False
-            self._last_error = message
+            self._account.last_error = message
             self._since = time.monotonic()
             lost = self._stored - self._in_memory()
             if isinstance(error, StoreError) and error.set_aside and lost:
@@ -990,16 +969,16 @@ class Emitter:
             at_most = None if limit is None else limit - time.monotonic()
             answer = self._transport.send(part, at_most=at_most)
             attempts += 1
-            if batch.abandoned:
-                return
             if answer.outcome is Outcome.RETRY:
                 delay = self._count_failure(connection, answer)
+                if batch.abandoned:
+                    return
                 if attempts == self._max_attempts:
                     reason = f"{answer.reason} (after {attempts} attempts)"
                     self._settle(batch, part, reason, "max_attempts")
                 elif self._wait_to_retry(batch, connection, answer, delay, deadline):
                     with self._work:
-                        self._counts["retried"] += len(part)
+                        self._account.count("retried", len(part))
                     continue
                 else:
                     return
@@ -1041,7 +1020,7 @@ class Emitter:
             given_up = batch.abandoned
             if given_up:
                 return False  # closed meanwhile, and a report would open it again
-            self._last_error = answer.reason
+            self._account.last_error = answer.reason
             waiting = self._unanswered
         self.report(
             "retry", f"{answer.reason}; {waiting:,} events wait, next attempt in {delay:.1f} s"
@@ -1078,7 +1057,7 @@ class Emitter:
             self._unanswered -= count
             self._done.notify_all()
             if failure is None:
-                self._counts["sent"] += count
+                self._account.count("sent", count)
             else:
                 self._lose("failed", loss, count, f"{count:,} events given up: {failure}")
         callback = self._on_success if failure is None else self._on_failure
@@ -1099,13 +1078,14 @@ class Emitter:
                 if not self._refused:
                     return
                 event, reason = self._refused.popleft()
-                self._telling += 1
+                telling = self._telling
+                telling.append(threading.get_ident())
             try:
                 self._give_up([event], reason)
             finally:
                 with self._work:
-                    self._telling -= 1
-                    self._refusals_told += 1
+                    telling.remove(threading.get_ident())
+                    self._refusals_told += telling is self._telling
                     self._done.notify_all()
 
     def _give_up(self, events: list[dict[str, Any]], reason: str) -> None:
@@ -1127,8 +1107,9 @@ class Emitter:
     def _call(self, callback: Callable[..., None] | None, *arguments: Any) -> None:
         if callback is None:
             return
+        calling = self._calling
         with self._work:
-            self._calling.append(threading.get_ident())
+            calling.append(threading.get_ident())
         try:
             callback(*arguments)
         except BaseException as error:
@@ -1140,20 +1121,21 @@ class Emitter:
             self.report("callback", f"the callback {name} raised {raised}")
         finally:
             with self._work:
-                self._calling.remove(threading.get_ident())
+                calling.remove(threading.get_ident())
 
     def _write_reports(self) -> None:
         with self._work:
-            if not self._reports:
+            reports = self._account.take_reports()
+            if not reports:
                 return
-            reports, self._reports = self._reports, []
-            self._reporting.append(threading.get_ident())
+            reporting = self._reporting
+            reporting.append(threading.get_ident())
         try:
             for report in reports:
                 logger.warning("%s", report)
         finally:
             with self._work:
-                self._reporting.remove(threading.get_ident())
+                reporting.remove(threading.get_ident())
                 self._done.notify_all()
 
 
@@ -1177,58 +1159,3 @@ def _warm_loggers() -> None:
         if name.partition(".")[0] in _LOGGERS and isinstance(its_logger, logging.Logger):
             for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
                 its_logger.isEnabledFor(level)
-
-
-class _Processes:
-    """What the emitters of a process have in common: its forks and its end."""
-
-    def __init__(self) -> None:
-        self.fork_lock = threading.Lock()
-        self.exiting = False
-        self._emitters: weakref.WeakSet[Emitter] = weakref.WeakSet()
-        self._hooked = False
-
-    def register(self, emitter: Emitter) -> None:
-        """Have an emitter start afresh after a fork and closed at the end of the process."""
-        if not self._hooked:
-            self._hooked = True
-            # Not `logging.shutdown` alone: `dictConfig` takes handlers off its list.
-            atexit.register(self._at_exit)
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=self._after_fork)
-        self._await_multiprocessing()
-        self._emitters.add(emitter)
-
-    def _after_fork(self) -> None:
-        self.fork_lock = threading.Lock()
-        self.exiting = False
-        self._await_multiprocessing()
-        for emitter in self._emitters:
-            emitter.after_fork()
-
-    def _await_multiprocessing(self) -> None:
-        """Have a child of multiprocessing close its emitters at its end, which is of its own kind.
-
-        It forgets what was to be done at its end before it begins, so it has to be told then.
-        """
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.register_after_fork(self, _Processes._begin_child)
-
-    def _begin_child(self) -> None:
-        util = sys.modules["multiprocessing.util"]
-        util.Finalize(None, self._at_exit, exitpriority=0)
-
-    def _at_exit(self) -> None:
-        self.exiting = True
-        start = time.monotonic()
-        emitters = list(self._emitters)
-        for emitter in emitters:
-            emitter.hurry()
-        for emitter in emitters:
-            emitter.close(start + emitter.shutdown_timeout)
-        for emitter in emitters:
-            emitter.join()
-
-
-_processes: Final = _Processes()

@@ -24,7 +24,8 @@ from snowplow_logging.subject import bound_to, keep_in_records, kept_error
 if TYPE_CHECKING:
     import requests
 
-    from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess, Stats
+    from snowplow_logging.account import Stats
+    from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess
     from snowplow_logging.transport import Transport
 
 __all__ = ["SnowplowHandler"]
@@ -74,19 +75,15 @@ class _EventQueueHandler(QueueHandler):
                 if self._before_send is not None:
                     seen = None  # until it has said what may be seen, nothing is shown to anyone
                     full = self._encoder.completed(event, event_id, record, around)
-                    seen = self._before_send(full)
+                    seen = _as_mapping(self._before_send(full))
                     if seen is None:
                         self._leave_out(record, event, event_id)
                         continue
-                    if isinstance(seen, Event):
-                        seen = seen.as_event_dict()
                 payload = self._encoder.encode(
                     seen, event_id, record, None if complete else around, complete=complete
                 )
                 if len(payload) > self._transport.fits_for_sure:
-                    problem = self._transport.excess(payload)
-                    if problem is not None:
-                        raise InvalidEvent(seen["event"], "event", problem, "it less data")
+                    self._check_size(seen, payload)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
                 if captures:
                     self._capture(record, event, event_id, error)
@@ -99,6 +96,11 @@ class _EventQueueHandler(QueueHandler):
                 else:
                     payloads.append(payload)
         return payloads
+
+    def _check_size(self, event: Any, payload: bytes) -> None:
+        problem = self._transport.excess(payload)
+        if problem is not None:
+            raise InvalidEvent(event["event"], "event", problem, "it less data")
 
     def _capture(
         self, record: logging.LogRecord, event: Any, event_id: str, outcome: Outcome
@@ -390,6 +392,10 @@ class SnowplowHandler(logging.Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._emitter.url} ({logging.getLevelName(self.level)})>"
+
+
+def _as_mapping(event: Any) -> Any:
+    return event.as_event_dict() if isinstance(event, Event) else event
 
 
 def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:

@@ -129,7 +129,6 @@ class PayloadEncoder:
             self._constant = {**self._tracker, **_subject_payload(given)}
             # Plain copies: what `dictConfig` gives cannot be copied later, and may change.
             self._subject: dict[str, Any] = plain_json(given)
-            self._tracker_json = payload_json(self._tracker)
             self._constant_json = payload_json(self._constant)
             keyword = "context"
             self._context: list[Any] = []
@@ -190,15 +189,10 @@ class PayloadEncoder:
                 entities += self._handler_entities(record)
             if entities:
                 described += self._member(b"cx", b"co", _CONTEXTS, b"[%b]" % b",".join(entities))
-            if bound is None and not complete and "subject" not in common:
-                constant = self._constant_json
-            else:
-                outer = self._tracker if complete else self._constant
-                constant = _constant_json(outer, bound, common.get("subject", {}))
             return b'{"eid":"%b","dtm":"%b",%b,"e":"%b"%b%b' % (
                 event_id.encode(),
                 _checked("created", _record_time, record.created),
-                constant,
+                self._who(bound, common.get("subject"), complete=complete),
                 definition.type,
                 b"," + payload_json(own) if own else b"",
                 described,
@@ -207,6 +201,15 @@ class PayloadEncoder:
             raise _invalid(name, error) from None
         except Exception as error:
             raise _invalid(name, _unreadable(error).within("event")) from error
+
+    def _who(self, bound: Bound | None, subject: Any, *, complete: bool) -> bytes:
+        """Write tracker and subject, the more specific field over the outer."""
+        if bound is None and subject is None and not complete:
+            return self._constant_json
+        outer = self._tracker if complete else self._constant
+        around = {} if bound is None else _checked("subject", _subject_payload, bound.subject)
+        own = {} if subject is None else _checked("subject", _subject_payload, subject)
+        return payload_json({**outer, **around, **own})
 
     def _self_describing(self, definition: _Definition, own: dict[str, Any]) -> bytes:
         """Write the values of an event that is described by a schema."""
@@ -341,12 +344,6 @@ def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
     for parameter, key in definition.required.items():
         if parameter not in own:
             raise Refused("is missing or empty", f"it, for {definition.name} requires it", key)
-
-
-def _constant_json(outer: Mapping[str, str], bound: Bound | None, subject: Any) -> bytes:
-    """Write what does not depend on the event's type, the more specific subject over the outer."""
-    around = {} if bound is None else _checked("subject", _subject_payload, bound.subject)
-    return payload_json({**outer, **around, **_checked("subject", _subject_payload, subject)})
 
 
 def _record_time(created: Any) -> bytes:

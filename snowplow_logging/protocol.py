@@ -432,19 +432,24 @@ def plain_json(
     except Refused as error:
         raise Refused(error.problem, error.expected, path) from None
     if isinstance(value, Mapping):
-        copy = {}
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise Refused(f"has a key that {describe(key)}", "strings as keys", path)
-            key = plain_json(key, 1, path)  # noqa: PLW2901
-            copy[key] = plain_json(item, depth - 1, f"{path}.{key[:60]}", as_number)
-        return copy
+        return {
+            (name := _plain_key(key, path)): plain_json(
+                item, depth - 1, f"{path}.{name[:60]}", as_number
+            )
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [
             plain_json(item, depth - 1, f"{path}[{i}]", as_number) for i, item in enumerate(value)
         ]
     expected = "JSON: dict, list, str, int, float, bool or None"
     raise Refused(describe(value), f"{expected} (a time as isoformat())", path)
+
+
+def _plain_key(key: Any, path: str) -> str:
+    if not isinstance(key, str):
+        raise Refused(f"has a key that {describe(key)}", "strings as keys", path)
+    return str(plain_json(key, 1, path))
 
 
 def data_json(value: Any, wrappers: int) -> bytes:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -44,8 +45,11 @@ _SCHEMA: Final = (
     "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)",
 )
 
+_stores: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
+"""All stores of this process."""
+
 _opened: Final[list[Store]] = []
-"""The stores of this process that have a connection, and of its parent at the fork."""
+"""Those with a connection, and those that a parent had at the fork."""
 
 
 class Store:
@@ -77,6 +81,7 @@ class Store:
         self._owner = time.time_ns() // 1_000 << 12 | int.from_bytes(os.urandom(2), "big") >> 4
         self._cursor = 0  # the last event taken
         self._expires = 0.0
+        _stores.add(self)
 
     def after_fork(self) -> Store:
         """Return the store for a child process, where the parent's connection is not to be used."""
@@ -103,10 +108,10 @@ class Store:
             self._busy = True
             try:
                 _close_inherited()
+                _opened.append(self)
                 self._connection = sqlite3.connect(
                     self.path, timeout=self.patience, isolation_level=None, check_same_thread=False
                 )
-                _opened.append(self)
                 self._prepare(self._connection)
             except BaseException as error:  # noqa: BLE001 - it is raised again, in better words
                 raise self._failed(error) from None
@@ -269,7 +274,9 @@ class Store:
 
     def _renew(self, connection: sqlite3.Connection) -> None:
         now = time.time()
-        if self._needs_lease(now):
+        known = connection.execute("SELECT 1 FROM owners WHERE id = ?", (self._owner,)).fetchone()
+        # Unknown: another has taken over, and what is written now must not be without an owner.
+        if self._needs_lease(now) or known is None:
             connection.execute(
                 "INSERT OR REPLACE INTO owners (id, expires) VALUES (?, ?)",
                 (self._owner, now + _LEASE),
@@ -288,22 +295,13 @@ class Store:
         Returns:
             How many events were moved, at most 1,000 at once.
         """
-        now = time.time()
-        # One that is too far ahead was given by a clock that has been set back since.
-        lease = (now, now + _LEASE, self._owner)
-        query = (
-            "SELECT id FROM owners WHERE expires NOT BETWEEN ? AND ? AND id <> ?"
-            " ORDER BY id LIMIT 1"
-        )
         with self._using() as connection:
-            if connection.execute(query, lease).fetchone() is None:
+            if self._dead_owner(connection) is None:
                 return 0
         moved = 0
         with self._using(write=True) as connection:
             self._renew(connection)
-            while moved < _RECOVER_AT_ONCE and (
-                dead := connection.execute(query, lease).fetchone()
-            ):
+            while moved < _RECOVER_AT_ONCE and (dead := self._dead_owner(connection)):
                 rows = connection.execute(
                     "SELECT id, checksum, payload FROM events WHERE owner = ? ORDER BY id LIMIT ?",
                     (*dead, _RECOVER_AT_ONCE - moved),
@@ -319,6 +317,18 @@ class Store:
                     )
                 moved += len(rows)
         return moved
+
+    def _dead_owner(self, connection: sqlite3.Connection) -> tuple[int] | None:
+        now = time.time()  # and not a moment ago, when an owner that is new was not there yet
+        query = (
+            "SELECT id FROM owners WHERE expires NOT BETWEEN ? AND ? AND id <> ?"
+            " ORDER BY id LIMIT 1"
+        )
+        # One that is far ahead was given by a clock that has been set back since.
+        dead: tuple[int] | None = connection.execute(
+            query, (now, now + 2 * _LEASE, self._owner)
+        ).fetchone()
+        return dead
 
     def shrink(self) -> None:
         """Give some of the room that events have left back to the file system."""
@@ -358,6 +368,7 @@ class Store:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+        if self in _opened:
             _opened.remove(self)
 
 
@@ -398,12 +409,12 @@ def _close_inherited() -> None:
     for store in [store for store in _opened if store._pid != os.getpid()]:  # noqa: SLF001
         if store._busy:  # noqa: SLF001
             # A lock inside SQLite is held by a thread that does not exist here.
-            raise OSError("the process was forked while its parent was writing")
+            raise OSError("the process was forked while its parent used it")
         store._disconnect()  # noqa: SLF001
 
 
 class _Forks:
-    """Lets no write be under way in the moment of a fork."""
+    """Lets no store be in use in the moment of a fork, for SQLite has locks that last for ever."""
 
     def __init__(self) -> None:
         self._held: list[Store] = []
@@ -411,8 +422,9 @@ class _Forks:
     def before(self) -> None:
         self._held = [
             store
-            for store in list(_opened)
-            if store._lock.acquire(timeout=_FORK_TIMEOUT)  # noqa: SLF001
+            for store in list(_stores)
+            if store._pid == os.getpid()  # noqa: SLF001
+            and store._lock.acquire(timeout=_FORK_TIMEOUT)  # noqa: SLF001
         ]
 
     def after(self) -> None:
@@ -423,4 +435,6 @@ class _Forks:
 
 _forks: Final = _Forks()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_forks.before, after_in_parent=_forks.after)
+    os.register_at_fork(
+        before=_forks.before, after_in_parent=_forks.after, after_in_child=_forks.after
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import json
+import netrc  # noqa: F401 - or `requests` imports it in a thread, which a fork may cut short
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -56,8 +58,18 @@ _sending: Final[set[tuple[int, int]]] = set()
 
 
 def sends_here() -> bool:
-    """Tell whether this thread is in the middle of a request to a collector."""
-    return bool(_sending) and (os.getpid(), threading.get_ident()) in _sending
+    """Tell whether what this thread does is part of a request to a collector.
+
+    A finaliser that the garbage collector happens to run there is none.
+    """
+    if not _sending or (os.getpid(), threading.get_ident()) not in _sending:
+        return False
+    frame = sys._getframe(1)  # noqa: SLF001 - `inspect` takes far longer
+    while frame.f_back is not None and frame.f_code is not Transport.send.__code__:
+        if frame.f_code.co_name == "__del__":
+            return False
+        frame = frame.f_back
+    return True
 
 
 class Outcome(Enum):
@@ -135,6 +147,7 @@ class Transport:
         self._connections = connections
         self._user_session = session
         self._session: requests.Session | None = None
+        self._lock = threading.RLock()
         self._pid = os.getpid()
 
     def excess(self, payload: bytes) -> str | None:
@@ -224,28 +237,31 @@ class Transport:
         if self._pid != os.getpid():
             # A forked child must not write into its parent's connections, nor wait for a lock
             # that the parent held on them.
-            self._pid, self._session = os.getpid(), None
+            self._pid, self._session, self._lock = os.getpid(), None, threading.RLock()
             adapters = [] if self._user_session is None else self._user_session.adapters.values()
             for adapter in adapters:
                 if isinstance(adapter, requests.adapters.HTTPAdapter):
                     adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
         if self._user_session is not None:
             return self._user_session
-        session = self._session  # `close` may take it away at any moment
-        if session is None:
-            session = requests.Session()
-            agent = session.headers["User-Agent"]
-            session.headers["User-Agent"] = f"snowplow-logging/{__version__} {agent!s}"
-            for scheme in ("http://", "https://"):
-                # A pool with fewer throws connections away, and warns each time.
-                adapter = requests.adapters.HTTPAdapter(pool_maxsize=self._connections)
-                session.mount(scheme, adapter)
-            # Once, and not at each request, which would take a third of its time.
-            settings = session.merge_environment_settings(self.url, {}, None, None, None)
-            session.proxies, session.verify = settings["proxies"], settings["verify"]
-            session.auth = requests.utils.get_netrc_auth(self.url)
-            session.trust_env = False
-            self._session = session
+        with self._lock:  # two threads that begin at once share one
+            session = self._session  # `close` may take it away at any moment
+            if session is None:
+                session = self._session = self._new_session()
+            return session
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        agent = session.headers["User-Agent"]
+        session.headers["User-Agent"] = f"snowplow-logging/{__version__} {agent!s}"
+        for scheme in ("http://", "https://"):
+            # A pool with fewer throws connections away, and warns each time.
+            session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=self._connections))
+        # Once, and not at each request, which would take a third of its time.
+        settings = session.merge_environment_settings(self.url, {}, None, None, None)
+        session.proxies, session.verify = settings["proxies"], settings["verify"]
+        session.auth = requests.utils.get_netrc_auth(self.url)
+        session.trust_env = False
         return session
 
     def _judge(self, response: requests.Response, start: bytes, count: int) -> Answer:

@@ -33,8 +33,7 @@ from collections import Counter
 from pathlib import Path
 
 from faulty_collector import DROP, RESET, Answer, FaultyCollector
-
-from snowplow_logging import SnowplowHandler, StructuredEvent
+from snowplow_logging import SnowplowHandler, StructuredEvent, emitter, store
 
 TIMEOUT = 0.5  # seconds after which a process gives up a request
 ANSWERS = {
@@ -70,6 +69,8 @@ class ChaoticCollector(FaultyCollector):
 
 def log(arguments):
     """Log until killed, or, where told to drain, until the store is empty."""
+    # So that processes which live for a second take over from each other.
+    store._LEASE, store._RENEW_AFTER, emitter._RECOVER_INTERVAL = 1.0, 0.3, 0.1
     handler = SnowplowHandler(
         arguments.endpoint,
         store=arguments.store,
@@ -85,6 +86,7 @@ def log(arguments):
         while rows(arguments.store) and time.monotonic() < until:
             time.sleep(0.1)
         handler.close()
+        print(handler.stats)
         return
     logger = logging.getLogger("chaos")
     logger.setLevel(logging.INFO)
@@ -106,18 +108,18 @@ def log(arguments):
         time.sleep(chance.random() * 0.02)
 
 
-def start(collector, store, note, *, sync=False, connections=1, drain=False):
+def start(collector, path, note, *, sync=False, connections=1, drain=False):
     """Start a process that logs or drains."""
     command = [sys.executable, __file__, "--log", "--name", note.stem, "--note", note]
-    command += ["--endpoint", collector.endpoint, "--store", store]
+    command += ["--endpoint", collector.endpoint, "--store", path]
     command += ["--connections", str(connections)]
     command += ["--sync"] * sync + ["--drain"] * drain
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
-def rows(store):
+def rows(path):
     """Return the events in the store."""
-    with contextlib.closing(sqlite3.connect(store, timeout=30)) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
         try:
             payloads = connection.execute("SELECT payload FROM events").fetchall()
         except sqlite3.OperationalError as error:
@@ -127,7 +129,7 @@ def rows(store):
     return [json.loads(payload + b"}") for (payload,) in payloads]
 
 
-def play(collector, store, *, folder, number, chance, found):
+def play(collector, path, number, chance, found):
     """Play one round, and return the names that had reached the store for certain."""
     if chance.random() < 0.25:
         collector.stop()  # down for a while, or for the whole round
@@ -135,14 +137,14 @@ def play(collector, store, *, folder, number, chance, found):
     processes = {}
     for index in range(chance.choice((1, 1, 1, 2, 3))):
         sync = chance.random() < 0.5
-        note = folder / f"{number}-{index}.{'sync' if sync else 'later'}"
-        process = start(collector, store, note, sync=sync, connections=chance.choice((1, 1, 4)))
+        note = path.with_name(f"{number}-{index}.{'sync' if sync else 'later'}")
+        process = start(collector, path, note, sync=sync, connections=chance.choice((1, 1, 4)))
         processes[process] = note
     early = chance.random() < 0.15  # killed while it starts and takes over, or later
     for process in processes:
         if not early:
             assert process.stdout.readline() == b"logging\n"
-    time.sleep(chance.random() * 0.8)
+    time.sleep(chance.random() * 1.5)
     for process in processes:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -156,32 +158,33 @@ def play(collector, store, *, folder, number, chance, found):
                 yield from lines
 
 
+def look(path):
+    """Return the events in a copy of the store, because who reads the file itself also mends it."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.parent.glob(f"{path.name}*"):
+            shutil.copy(file, folder)
+        return rows(Path(folder) / path.name)
+
+
 def run(rounds, seed):
     """Play so many rounds, print the counts, and return whether all is well."""
     print(f"seed {seed}, {rounds} rounds")
     chance = random.Random(seed)
     found = Counter()
+    reached = set()
     kept = {}
-    with tempfile.TemporaryDirectory() as name, ChaoticCollector(seed) as collector:
-        folder = Path(name)
-        store = folder / "events.db"
-        reached = set()
+    path = Path(tempfile.mkdtemp()) / "events.db"
+    with ChaoticCollector(seed) as collector:
         for number in range(rounds):
-            place = {"folder": folder, "number": number}
-            reached.update(play(collector, store, **place, chance=chance, found=found))
-            (folder / "copy").mkdir()  # a copy, because who reads the file itself also mends it
-            for path in folder.glob(f"{store.name}*"):
-                shutil.copy(path, folder / "copy")
-            kept.update({event["se_ac"]: event for event in rows(folder / "copy" / store.name)})
-            shutil.rmtree(folder / "copy")
+            reached.update(play(collector, path, number, chance, found))
+            kept.update({event["se_ac"]: event for event in look(path)})
             for timer in [t for t in threading.enumerate() if isinstance(t, threading.Timer)]:
                 timer.join()
         collector.chaotic = False
-        process = start(collector, store, folder / "drain", drain=True)
-        assert process.wait(90) == 0
-        process.stdout.close()
-        left = len(rows(store))
-        aside = [path.name for path in folder.iterdir() if "Z" in path.name]
+        process = start(collector, path, path.with_name("drain"), drain=True)
+        drained, _ = process.communicate(timeout=90)
+        left = len(rows(path))
+        aside = [file.name for file in path.parent.glob("events.db.*")]
         arrived = {}
         for event in collector.events:
             stamp = event.pop("stm")
@@ -202,7 +205,12 @@ def run(rounds, seed):
     print(
         f"lost {len(lost)} {lost[:5]}, changed {len(changed)} {changed[:5]}, left {left}, {aside}"
     )
-    return not (lost or changed or left or aside)
+    print(f"the last process    {drained.decode().strip()}")
+    if lost or changed or left or aside or process.returncode:
+        print(f"kept for a look: {path.parent}")
+        return False
+    shutil.rmtree(path.parent)
+    return True
 
 
 def main():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers import ANYTHING, IGLU, tracking
 
+from helpers import ANYTHING, IGLU, tracking
 from snowplow_logging import LocalCollector
 
 

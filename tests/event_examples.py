@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from helpers import ANYTHING
-
 from snowplow_logging import SelfDescribingJson
 
 __all__ = ["BY_NAME", "COMMON", "EVENT_ID", "EXAMPLES", "OTHER_ID", "PAGE", "Example"]

@@ -117,7 +117,7 @@ class FaultyCollector:
         self.requests: list[Request] = []
         self.connections = 0
         self.most_at_once = 0
-        self._under_way = 0
+        self._under_way: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._sockets: set[socket.socket] = set()
@@ -218,14 +218,16 @@ class FaultyCollector:
                     line = stream.readline()
                     if not line:
                         return
-                    going = self._answer(connection, self._read(line, stream, number), stopping)
+                    going = self._answer(
+                        connection, self._read(connection, line, stream, number), stopping
+                    )
         except (OSError, ValueError):
             return
         finally:
             with self._changed:
                 self._sockets.discard(connection)
 
-    def _read(self, line: bytes, stream: Any, number: int) -> Request:
+    def _read(self, connection: socket.socket, line: bytes, stream: Any, number: int) -> Request:
         method, target, _ = line.decode("ascii").split()
         headers = {}
         while (line := stream.readline()) not in (b"\r\n", b""):
@@ -240,8 +242,9 @@ class FaultyCollector:
             answer = Answer(told) if isinstance(told, int) else told
             request = Request(method, target, headers, body, time.monotonic(), number, answer)
             self.requests.append(request)
-            self._under_way += 1
-            self.most_at_once = max(self.most_at_once, self._under_way)
+            self._under_way = {other for other in self._under_way if not _is_given_up(other)}
+            self._under_way.add(connection)
+            self.most_at_once = max(self.most_at_once, len(self._under_way))
             self._changed.notify_all()
         return request
 
@@ -260,7 +263,7 @@ class FaultyCollector:
         finally:
             with self._changed:
                 # Before the answer, because who has it may send the next request at once.
-                self._under_way -= 1
+                self._under_way.discard(connection)
                 self._changed.notify_all()
         if answer.silent:
             return False
@@ -281,6 +284,16 @@ class FaultyCollector:
 def _takes(answer: Answer) -> bool:
     answers = not (answer.reset or answer.silent or answer.raw is not None)
     return answers and 200 <= answer.status < 300
+
+
+def _is_given_up(connection: socket.socket) -> bool:
+    """Tell whether the other end has closed a connection whose thread has yet to see it."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _reset(connection: socket.socket) -> None:

@@ -75,7 +75,7 @@ def tracking(collector: LocalCollector | None = None, **settings: Any) -> Iterat
     """
     settings.setdefault("shutdown_timeout", 0.2 if collector is None else 30)
     handler = RecordingHandler(NOWHERE if collector is None else collector.endpoint, **settings)
-    logger = logging.Logger("shop", logging.DEBUG)  # noqa: LOG001 - nobody else is to have it
+    logger = logging.Logger("shop", logging.DEBUG)
     # Of its own as well, so that a new level takes effect as it does for any logger.
     logger.manager = logging.Manager(logger)  # type: ignore[arg-type]
     logger.addHandler(handler)

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from uuid import UUID
 
 import pytest
+
 from event_examples import COMMON, EVENT_ID, EXAMPLES
 from helpers import ANYTHING, entity, tracking
-
 from snowplow_logging import PageView, SnowplowAdapter
 from snowplow_logging.events import EVENTS
 

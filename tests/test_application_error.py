@@ -613,7 +613,7 @@ class TestQueued:
 
     def test_behind_a_queue(self, capturing):
         """Behind `QueueHandler` the event is the one that it would have been in front of it."""
-        logger = logging.Logger("queued")  # noqa: LOG001
+        logger = logging.Logger("queued")
         waiting = queue.SimpleQueue()
         logger.addHandler(logging.handlers.QueueHandler(waiting))
         logger.addHandler(capturing.handler)
@@ -640,7 +640,7 @@ class TestQueued:
 
     def test_through_a_pickle(self, capturing):
         """It is captured behind the queue of another process, too, and one that follows that."""
-        logger = logging.Logger("queued")  # noqa: LOG001
+        logger = logging.Logger("queued")
         waiting = queue.SimpleQueue()
         handler = logging.handlers.QueueHandler(waiting)
         logger.addHandler(handler)
@@ -663,7 +663,7 @@ class TestQueued:
                 hidden.exc_info = hidden.exc_text = None
                 capturing.handler.handle(hidden)
 
-        logger = logging.Logger("hiding")  # noqa: LOG001
+        logger = logging.Logger("hiding")
         logger.addHandler(Hiding())
         logger.error("x", exc_info=LookupError("password"))
         assert capturing.arrived() == []
@@ -671,7 +671,7 @@ class TestQueued:
     def test_behind_a_memory_handler(self, capturing):
         """What a `MemoryHandler` kept is told as it was when it was logged."""
         memory = logging.handlers.MemoryHandler(10, target=capturing.handler)
-        logger = logging.Logger("buffered")  # noqa: LOG001
+        logger = logging.Logger("buffered")
         logger.addHandler(memory)
 
         def work():
@@ -692,7 +692,7 @@ class TestQueued:
     def test_behind_a_socket(self, capturing):
         """`SocketHandler` leaves the message and the stack trace, and so does the event."""
         handler = logging.handlers.SocketHandler("127.0.0.1", 9)
-        logger = logging.Logger("remote")  # noqa: LOG001
+        logger = logging.Logger("remote")
         received = []
         handler.send = lambda data: received.append(pickle.loads(data[4:]))  # noqa: S301
         logger.addHandler(handler)

@@ -211,7 +211,7 @@ class TestPlainFormatters:
         """An event that is the message is a line with its name and its main values."""
         handler = logging.FileHandler(tmp_path / "shop.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter(style[0], style=style[1]))
-        logger = logging.Logger("shop")  # noqa: LOG001
+        logger = logging.Logger("shop")
         logger.addHandler(handler)
         logger.info(event)
         handler.close()
@@ -231,7 +231,7 @@ class TestPlainFormatters:
     def test_an_event_beside_the_message(self):
         """An event in `extra` changes no line."""
         stream = io.StringIO()
-        logger = logging.Logger("shop")  # noqa: LOG001
+        logger = logging.Logger("shop")
         logger.addHandler(logging.StreamHandler(stream))
         logger.handlers[0].setFormatter(logging.Formatter("%(levelname)s %(lineno)d %(message)s"))
         for extra in ({"snowplow": PAGE}, {}):

@@ -533,7 +533,7 @@ def test_a_check_changes_nothing(report, tmp_path):
     with nowhere() as endpoint:
         handler = SnowplowHandler(endpoint, store=store, shutdown_timeout=0.5)
         event = {"event": "page_view", "page_url": "https://shop.example.com/"}
-        logger = logging.Logger("shop")  # noqa: LOG001 - nobody else has it
+        logger = logging.Logger("shop")
         logger.addHandler(handler)
         logger.info("x", extra={"snowplow": event})
         handler.close()

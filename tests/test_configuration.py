@@ -15,8 +15,8 @@ import textwrap
 
 import pytest
 import requests
-from helpers import ANYTHING, NOWHERE, RecordingHandler, entity
 
+from helpers import ANYTHING, NOWHERE, RecordingHandler, entity
 from snowplow_logging import SelfDescribingJson, SnowplowHandler
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}

@@ -14,9 +14,9 @@ import time
 from datetime import datetime
 
 import pytest
+
 from faulty_collector import SILENCE, FaultyCollector
 from helpers import entity, tracking
-
 from snowplow_logging.dead_letter import DeadLetterFile
 
 

@@ -15,12 +15,12 @@ from email.utils import formatdate
 
 import pytest
 import requests
-from faulty_collector import DROP, RESET, SILENCE, Answer, FaultyCollector, nowhere
-from helpers import tracking
 from hypothesis import given
 from hypothesis import strategies as st
 from requests.auth import HTTPDigestAuth
 
+from faulty_collector import DROP, RESET, SILENCE, Answer, FaultyCollector, nowhere
+from helpers import tracking
 from snowplow_logging import SnowplowHandler, __version__, subject_context
 from snowplow_logging import emitter as emitting
 from snowplow_logging import transport as transporting
@@ -1025,7 +1025,7 @@ def test_a_disabled_handler_does_nothing_and_flushes_at_once(collector):
 def test_a_handler_that_is_dropped_sends_what_it_has(collector):
     """A handler that is collected as garbage delivers, and its threads end."""
     handler = SnowplowHandler(collector.endpoint, flush_interval=600)
-    logger = logging.Logger("shop")  # noqa: LOG001 - one that goes away with its handler
+    logger = logging.Logger("shop")
     logger.addHandler(handler)
     logger.info("an event", extra={"snowplow": event(0)})
     (thread,) = handler._emitter._threads

@@ -18,9 +18,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from event_examples import BY_NAME, COMMON, EVENT_ID, EXAMPLES, OTHER_ID, PAGE, Example
 from helpers import ANYTHING, RecordingHandler, entity, tracking
-
 from snowplow_logging import (
     EcommerceTransaction,
     EcommerceTransactionItem,
@@ -811,7 +811,15 @@ class TestWithoutOrjson:
         result = self.run(
             "-c",
             "import sys; sys.modules['orjson'] = None; import pytest; sys.exit(pytest.main())",
-            *["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "(TestWhateverIsLogged and True) or goes_on"],
+            *[
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:xdist",
+                "-k",
+                "(TestWhateverIsLogged and True) or goes_on",
+            ],
             str(Path(__file__).with_name("test_refused.py")),
         )
         assert result.returncode == 0, result.stdout + result.stderr

@@ -249,7 +249,7 @@ class TestEventIds:
     def test_every_handler_comes_to_the_same(self, order):
         """Handlers and formatters give a record's events the same ids, in any order."""
         ids = {name: [] for name in ("first", "second", "line", "queued")}
-        logger = logging.Logger("shop")  # noqa: LOG001
+        logger = logging.Logger("shop")
 
         def noting(name):
             return lambda event: ids[name].append(event["event_id"])
@@ -316,7 +316,7 @@ class TestEventIds:
 def listening(*handlers):
     """Give a logger in front of a standard queue, whose listener has the handlers."""
     waiting = queue.SimpleQueue()
-    logger = logging.Logger("shop", logging.DEBUG)  # noqa: LOG001
+    logger = logging.Logger("shop", logging.DEBUG)
     logger.addHandler(logging.handlers.QueueHandler(waiting))
     listener = logging.handlers.QueueListener(waiting, *handlers)
     listener.start()
@@ -370,7 +370,7 @@ class TestInOneProcess:
     def test_a_memory_handler(self, tracked):
         """A `MemoryHandler` keeps the subject of the log call until it is flushed, and the time."""
         memory = logging.handlers.MemoryHandler(10, target=tracked.handler)
-        logger = logging.Logger("shop")  # noqa: LOG001
+        logger = logging.Logger("shop")
         logger.addHandler(memory)
         with subject_context(user_id="logged"):
             logger.info("x", extra={"snowplow": {**PAGE, "page_title": "a dict"}})
@@ -420,7 +420,7 @@ class TestSockets:
             serving = threading.Thread(target=server.serve_forever, args=(0.01,))
             serving.start()
             sending = logging.handlers.SocketHandler(*server.server_address)
-            logger = logging.Logger("shop")  # noqa: LOG001
+            logger = logging.Logger("shop")
             logger.addHandler(sending)
             shop = SnowplowAdapter(logger, subject={"user_id": "u-1"})
             with subject_context(user_id="bound"):

@@ -20,10 +20,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from helpers import ANYTHING, NOWHERE, entity, tracking
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers import ANYTHING, NOWHERE, entity, tracking
 from snowplow_logging import InvalidEvent, SelfDescribingJson, SnowplowAdapter, SnowplowHandler
 from snowplow_logging.events import COMMON_KEYS, EVENTS
 from snowplow_logging.subject import SUBJECT_KEYS

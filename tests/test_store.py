@@ -19,9 +19,9 @@ import threading
 import time
 
 import pytest
+
 from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
 from helpers import tracking
-
 from snowplow_logging import SnowplowHandler, emitter
 from snowplow_logging import store as store_module
 from snowplow_logging.emitter import StoreError
@@ -343,6 +343,54 @@ def test_a_lease_from_a_clock_that_was_set_back_does_not_hold(path):
     old.close(again=True)
 
 
+def test_an_owner_that_was_taken_for_dead_is_one_again_when_it_writes(path):
+    """What it writes then is found by others, once it is dead indeed."""
+    alive, other = Store(path, LIMIT), Store(path, LIMIT)
+    alive.open()
+    alive.add([b"before"])
+    other.open()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE owners SET expires = 0 WHERE id = ?", (alive._owner,))
+    assert other.recover() == 1
+    alive.add([b"after"])
+    assert other.recover() == 0
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE owners SET expires = 0 WHERE id = ?", (alive._owner,))
+    assert other.recover() == 1
+    assert [payload for _, payload in other.take(10, 1_000, len)] == [b"before", b"after"]
+    other.close(again=True)
+    alive.close(again=True)
+
+
+def test_an_owner_that_comes_while_another_waits_to_take_over_is_not_dead(path):
+    """Who waits for the file judges leases by the time at which it has it."""
+    dead, waits, comes = (Store(path, LIMIT) for _ in range(3))
+    dead.open()
+    dead.add([b"dead"])
+    dead.close(again=True)
+    waits.open()
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    moved = []
+    thread = threading.Thread(target=lambda: moved.append(waits.recover()))
+    thread.start()
+    wait_until(lambda: waits._busy)
+    time.sleep(0.2)  # it has to wait for longer than the clock ticks
+    blocker.execute(
+        "INSERT INTO owners (id, expires) VALUES (?, ?)",
+        (comes._owner, time.time() + store_module._LEASE),
+    )
+    blocker.execute(
+        "INSERT INTO events (owner, checksum, payload) VALUES (?, 0, ?)", (comes._owner, b"comes")
+    )
+    blocker.execute("COMMIT")
+    blocker.close()
+    thread.join()
+    assert moved == [1]
+    assert [payload for _, payload in waits.take(10, 1_000, len)] == [b"dead"]
+    waits.close(again=True)
+
+
 def test_a_process_that_was_stopped_for_too_long_balances_its_account(path, collector, monkeypatch):
     """What another has taken over meanwhile is that one's to send, and each says so."""
     gate = threading.Event()
@@ -517,7 +565,7 @@ def test_children_of_multiprocessing_share_their_parents_store(path, collector, 
     program.write_text(START + textwrap.dedent(main))
     arguments = [sys.executable, program, collector.endpoint, path, method]
     ended = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, "snowplow_logging" in ended.stderr) == (0, False), ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
     assert len(set(collector.ids)) == len(collector.ids) == 41
 
 

@@ -9,8 +9,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers import entity, tracking
 
+from helpers import entity, tracking
 from snowplow_logging import PageView, SnowplowAdapter, Subject, subject_context
 from snowplow_logging.subject import SUBJECT_KEYS
 

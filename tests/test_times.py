@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from zoneinfo import ZoneInfo
 
 import pytest
-from helpers import RecordingHandler, tracking
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import RecordingHandler, tracking
 from snowplow_logging import InvalidEvent, PageView
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}

@@ -22,7 +22,7 @@ class _Collecting(logging.Handler):
 
 def collecting() -> tuple[logging.Logger, list[logging.LogRecord]]:
     """Return a logger that nobody else has, and the list of the records that it makes."""
-    logger = logging.Logger("shop")  # noqa: LOG001
+    logger = logging.Logger("shop")
     handler = _Collecting()
     logger.addHandler(handler)
     return logger, handler.records

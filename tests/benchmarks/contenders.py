@@ -49,7 +49,7 @@ def log(logger: logging.Logger, number: int) -> None:
 
 def logger_with(handler: logging.Handler) -> logging.Logger:
     """Return a logger with one handler and no parent to share the cost of a record."""
-    logger = logging.Logger("shop", logging.INFO)  # noqa: LOG001 - one of many of that name
+    logger = logging.Logger("shop", logging.INFO)
     logger.addHandler(handler)
     return logger
 

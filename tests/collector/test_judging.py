@@ -110,12 +110,7 @@ def test_each_event_type_with_its_required_names_is_good(event):
 
 @pytest.mark.parametrize(
     ("event", "name"),
-    [
-        (event, name)
-        for event in (STRUCT,)
-        for name in event
-        if name not in {"tv", "p", "e"}
-    ],
+    [(event, name) for event in (STRUCT,) for name in event if name not in {"tv", "p", "e"}],
     ids=lambda value: value if isinstance(value, str) else value["e"],
 )
 @pytest.mark.parametrize("how", ["absent", "empty"])

@@ -1,0 +1,217 @@
+"""Delivery under gevent's monkey patch, where threads are greenlets and locks are gevent's."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
+from programs import PREAMBLE, Programs
+
+pytest.importorskip("gevent")
+
+PATCHED = "from gevent import monkey; monkey.patch_all()\nimport gevent\n" + PREAMBLE
+SOON = 2.5  # seconds: half the default `shutdown_timeout`
+
+
+@pytest.fixture
+def collector():
+    """Start a collector that takes everything until it is told otherwise."""
+    with FaultyCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs a program which gevent has patched first."""
+    with Programs(tmp_path) as programs:
+        yield lambda *arguments, **more: programs.run(*arguments, preamble=PATCHED, **more)
+
+
+def labels(collector):
+    """Return the labels of the events that were taken, in order, and see that none is double."""
+    assert len(set(collector.ids)) == len(collector.ids)
+    return sorted(event["se_la"] for event in collector.events)
+
+
+def test_what_greenlets_log_arrives(collector, run):
+    """Events of many greenlets are delivered while they run and at the end, and `stats` says so."""
+    ran = run(
+        """
+        handler = configure(batch_size=30)
+        def work(name):
+            for number in range(10):
+                log(f"{name}-{number}")
+                gevent.sleep(0)
+        gevent.joinall([gevent.spawn(work, name) for name in range(20)])
+        say(handler.flush())
+        say(handler.stats.sent)
+        log("last")
+        say(time.monotonic())
+        """,
+        collector,
+    )
+    assert ran.words[:2] == ["True", "200"]
+    assert labels(collector) == sorted(
+        ["last", *(f"{name}-{number}" for name in range(20) for number in range(10))]
+    )
+    assert ran.ended_after() < SOON
+
+
+def test_one_event_leaves_after_the_flush_interval(collector, run):
+    """The emitter's greenlet wakes by itself, whatever the others do."""
+    run(
+        """
+        handler = configure(flush_interval=0.1)
+        log(0)
+        deadline = time.monotonic() + 20
+        while not handler.stats.sent:
+            assert time.monotonic() < deadline
+            gevent.sleep(0.01)
+        """,
+        collector,
+    )
+    assert labels(collector) == ["0"]
+
+
+def test_a_flush_lets_other_greenlets_run(collector, run):
+    """Who waits for the collector holds up nobody else."""
+    collector.default = SILENCE
+    ran = run(
+        """
+        handler = configure(shutdown_timeout=0.5)
+        ticks = 0
+        def tick():
+            global ticks
+            while True:
+                ticks += 1
+                gevent.sleep(0.01)
+        gevent.spawn(tick)
+        log(0)
+        start = time.monotonic()
+        say(handler.flush(0.5), time.monotonic() - start, ticks)
+        """,
+        collector,
+        error="snowplow_logging: 1 events",
+    )
+    answered, seconds, ticks = ran.words
+    assert answered == "False"
+    assert 0.5 <= float(seconds) < 0.7
+    assert int(ticks) > 5
+
+
+def test_forked_workers_send_their_own_events(collector, run):
+    """As by a server that preloads the program: the children's events arrive, and the parent's."""
+    run(
+        """
+        handler = configure()
+        log("parent")
+        handler.flush()
+        log("parent again")
+        children = []
+        for name in "abcd":
+            pid = os.fork()
+            if pid == 0:
+                for number in range(10):
+                    log(f"{name}-{number}")
+                assert handler.flush(10)
+                log(f"{name}-last")
+                sys.exit(0)
+            children.append(pid)
+        for pid in children:
+            assert os.waitpid(pid, 0)[1] == 0
+        """,
+        collector,
+    )
+    children = [f"{name}-{number}" for name in "abcd" for number in [*range(10), "last"]]
+    assert labels(collector) == sorted(["parent", "parent again", *children])
+
+
+def test_a_fork_in_mid_request_leaves_the_answer_to_the_parent(collector, tmp_path):
+    """The emitter's greenlet, which lives on in the child, does nothing there."""
+    gate = threading.Event()
+    collector.answers.append(Answer(gate=gate))
+    with Programs(tmp_path) as programs:
+        process = programs.start(
+            """
+            handler = configure(batch_size=1)
+            log("parent")
+            log("parent again")
+            while not handler._emitter._in_flight:
+                gevent.sleep(0.01)
+            sys.stdin.readline()
+            pid = os.fork()
+            if pid == 0:
+                log("child")
+                handler.flush(10)
+                gevent.sleep(1)  # during which the parent is answered
+                os._exit(0)
+            say(handler.flush(20), handler.stats.retried, os.waitpid(pid, 0)[1])
+            """,
+            collector,
+            preamble=PATCHED,
+        )
+        collector.wait_for_requests(1)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        collector.wait_for_requests(2)
+        assert collector.requests[1].events[0]["se_la"] == "child"
+        gate.set()
+        out, err = process.communicate(timeout=30)
+    assert err == ""
+    assert out.split() == ["True", "0", "0"]
+    assert labels(collector) == ["child", "parent", "parent again"]
+
+
+@pytest.mark.parametrize("how", ["configure()", "logging.shutdown()", "handler.close()"])
+def test_what_is_logged_after_a_close_is_delivered(collector, run, how):
+    """A second `dictConfig`, an early shutdown and a close end nothing for good."""
+    ran = run(f"handler = configure()\nlog(0)\n{how}\nlog(1)\nsay(time.monotonic())", collector)
+    assert labels(collector) == ["0", "1"]
+    assert ran.ended_after() < SOON
+
+
+def test_an_event_logged_at_exit_is_delivered(collector, run):
+    """The first event ever, inside a callback at exit, arrives."""
+    run("import atexit\nconfigure()\natexit.register(log, 0)", collector)
+    assert labels(collector) == ["0"]
+
+
+def test_a_dead_collector_costs_the_shutdown_timeout_and_one_line(run):
+    """What was not delivered is said, and the process ends in time."""
+    with nowhere() as endpoint:
+        ran = run(
+            "configure(shutdown_timeout=1)\nlog(0)\nlog(1)\nsay(time.monotonic())",
+            endpoint,
+            error="snowplow_logging: 2 events",
+        )
+    assert len(ran.err.splitlines()) == 1
+    assert 0.5 < ran.ended_after() < 1.8
+
+
+def test_a_full_queue_can_block_a_greenlet(collector, run):
+    """With `block` a greenlet waits for room while the emitter's makes it."""
+    ran = run(
+        """
+        handler = configure(queue_size=5, on_full="block", block_timeout=30)
+        def work(name):
+            for number in range(20):
+                log(f"{name}-{number}")
+        gevent.joinall([gevent.spawn(work, name) for name in "ab"])
+        say(handler.flush(), handler.stats.dropped)
+        """,
+        collector,
+    )
+    assert ran.words == ["True", "0"]
+    assert len(labels(collector)) == 40
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_one_event_right_before_the_end_is_delivered(collector, run, forked):
+    """A process that has sent nothing before, forked or not, delivers at its end."""
+    run(
+        f"configure()\nif not {forked} or os.fork() == 0:\n    log(0)\nelse:\n    os.wait()",
+        collector,
+    )
+    assert labels(collector) == ["0"]
