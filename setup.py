@@ -27,6 +27,8 @@ FEATURES = {
 }
 # What the programs in `examples/` use the handler with; the package itself knows none of it.
 EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uvicorn"]
+# What the handler has to get on with in one process.
+BESIDE = ["gevent", "sqlalchemy"]
 TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.
@@ -69,7 +71,12 @@ setup(
     install_requires=["python-json-logger>=3.1", "requests>=2.28"],
     extras_require={
         **FEATURES,
-        "test": [*TEST, *EXAMPLES, *(name for needs in FEATURES.values() for name in needs)],
+        "test": [
+            *TEST,
+            *EXAMPLES,
+            *BESIDE,
+            *(name for needs in FEATURES.values() for name in needs),
+        ],
         # What tests/benchmarks compares the package with; its version is part of the comparison.
         "bench": ["orjson>=3.10", "snowplow-tracker==1.1.0"],
         "dev": DEV,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache, partial
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias, get_args, get_type_hints
 from uuid import UUID
@@ -471,7 +471,7 @@ def data_json(value: Any, wrappers: int) -> bytes:
         # It cannot be too deep where it has few brackets. orjson makes null of NaN, and the
         # standard library makes strings of other keys.
         brackets = written.count(b"{") + written.count(b"[")
-        if brackets < depth and (b"null" not in written if orjson else _is_plain(value)):
+        if brackets < depth and (written.find(b"null") < 0 if orjson else _is_plain(value)):
             return written
     return _standard_json.encode(plain_json(value, depth)).encode()
 
@@ -495,7 +495,8 @@ def _is_plain(value: Any) -> bool:
 def _make_fast_json() -> Callable[[Any], bytes]:
     if orjson is not None:
         option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-        return partial(orjson.dumps, default=plain_json, option=option)
+        dumps = orjson.dumps
+        return lambda value: dumps(value, plain_json, option)
     make_encoder = getattr(json.encoder, "c_make_encoder", None)
     if make_encoder is None:  # not CPython
         return lambda value: _standard_json.encode(value).encode()
