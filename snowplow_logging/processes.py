@@ -38,6 +38,7 @@ class Processes:
         self.exiting = False
         self._emitters: weakref.WeakSet[_Emitter] = weakref.WeakSet()
         self._hooked = False
+        self._told: int | None = None  # the child of multiprocessing that closes at its end
 
     def register(self, emitter: _Emitter) -> None:
         """Have an emitter start afresh after a fork and closed at the end of the process."""
@@ -48,6 +49,9 @@ class Processes:
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=self._after_fork)
         self._await_multiprocessing()
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() and self._told != os.getpid():
+            self._begin_child()  # it began before it had an emitter
         self._emitters.add(emitter)
 
     def _after_fork(self) -> None:
@@ -67,6 +71,7 @@ class Processes:
             util.register_after_fork(self, Processes._begin_child)
 
     def _begin_child(self) -> None:
+        self._told = os.getpid()
         util = sys.modules["multiprocessing.util"]
         util.Finalize(None, self._at_exit, exitpriority=0)
 
