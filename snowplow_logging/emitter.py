@@ -388,15 +388,7 @@ class Emitter:
         """
         self._here()
         start = time.monotonic()
-        seconds = self.shutdown_timeout
-        if self._last_flush is not None:
-            thread, flush_start, flush_end = self._last_flush
-            # `logging.shutdown` flushes and closes, and the two have the time of one.
-            if thread == threading.get_ident() and start - flush_end < 0.1:
-                seconds -= flush_end - flush_start
-        if processes.exiting:
-            seconds -= self._exit_seconds
-        deadline = max(start, min(start + seconds, until))
+        deadline = max(start, min(self._close_by(start), until))
         with self._work:
             under_way = any(not batch.abandoned for batch in self._in_flight)
             idle = not (self._threads or self._queue or under_way or self._store_is_open())
@@ -408,12 +400,31 @@ class Emitter:
                 deadline = start  # in a signal handler, inside a write that cannot go on meanwhile
             self._closing, self._closing_since, self._parked = deadline, start, False
             self._wake_all()
-        while True:
-            self._wait(deadline, None, None)
-            if self._end(deadline):
-                break
+        try:
+            while True:
+                self._wait(deadline, None, None)
+                if self._end(deadline):
+                    break
+        except BaseException:  # an interrupt, after which the program may go on
+            with self._work:
+                self._closing = None
+                self._threads = [thread for thread in self._threads if thread.is_alive()]
+            raise
+        finally:
+            if processes.exiting:
+                self._exit_seconds += time.monotonic() - start
+
+    def _close_by(self, start: float) -> float:
+        """Return the monotonic time by which a close is to be done that starts now."""
+        seconds = self.shutdown_timeout
+        if self._last_flush is not None:
+            thread, flush_start, flush_end = self._last_flush
+            # `logging.shutdown` flushes and closes, and the two have the time of one.
+            if thread == threading.get_ident() and start - flush_end < 0.1:
+                seconds -= flush_end - flush_start
         if processes.exiting:
-            self._exit_seconds += time.monotonic() - start
+            seconds -= self._exit_seconds
+        return start + seconds
 
     def join(self) -> None:
         """Wait for the threads that `close` has let go, if nothing but that keeps them.

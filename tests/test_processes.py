@@ -515,6 +515,30 @@ def test_a_signal_handler_may_raise_at_any_moment(collector, run):
     assert "last" in labels(collector)
 
 
+def test_a_close_may_be_interrupted(collector, run):
+    """After an interrupt in the middle of a close, what waited and what comes is delivered."""
+    collector.answers.append(SILENCE)
+    ran = run(
+        """
+        handler = configure(timeout=(3, 1), max_retry_delay=0.05, shutdown_timeout=20)
+        def interrupt(*_):
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, interrupt)
+        log(0)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            handler.close()
+        except KeyboardInterrupt:
+            say("interrupted")
+        log(1)
+        say(handler.flush(), handler.stats.sent)
+        """,
+        collector,
+    )
+    assert ran.words == ["interrupted", "True", "2"]
+    assert labels(collector) == ["0", "1"]
+
+
 def test_a_finaliser_may_log_at_any_moment(collector, run):
     """Garbage that logs when it is collected, on any thread, neither deadlocks nor is lost."""
     ran = run(
@@ -714,8 +738,12 @@ def test_a_server_that_runs_no_fork_hooks_is_seen_through(collector, run):
         import ctypes
         handler = configure(flush_interval=60)
         log("parent")
+        while not handler._emitter._idle:
+            time.sleep(0.01)
+        time.sleep(0.1)  # for a bare fork no thread may be waiting for the interpreter itself
         pid = ctypes.PyDLL(None).fork()
         if pid == 0:
+            signal.alarm(20)
             log("child-0")
             assert handler.flush(10)
             log("child-1")
