@@ -14,6 +14,9 @@ import requests
 
 from snowplow_logging.collector import LocalCollector
 
+pytest.importorskip("werkzeug", reason="the local collector needs it")
+pytest.importorskip("jsonschema", reason="the local collector needs it")
+
 SHARED = Path(__file__).parents[2].parent / "shared" / "iglu"
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 LINK_CLICK = "iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1"

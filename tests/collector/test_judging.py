@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from snowplow_logging.collector import LocalCollector
 
+pytest.importorskip("werkzeug", reason="the local collector needs it")
+pytest.importorskip("jsonschema", reason="the local collector needs it")
+
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
 CONTEXTS = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1"

@@ -18,6 +18,9 @@ import requests
 
 from snowplow_logging.collector import LocalCollector
 
+pytest.importorskip("werkzeug", reason="the local collector needs it")
+pytest.importorskip("jsonschema", reason="the local collector needs it")
+
 TP2 = "/com.snowplowanalytics.snowplow/tp2"
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 EVENT = {"tv": "test-1.0", "p": "srv", "e": "pv", "url": "https://shop.example.com/"}
