@@ -597,9 +597,11 @@ class Emitter:
             self._threads.append(thread)  # before a signal handler can log and come here as well
             try:
                 thread.start()
-            except RuntimeError:
+            except BaseException as error:
                 self._threads.remove(thread)
-                return  # at exit, or out of threads: `flush` and `close` work instead
+                if isinstance(error, RuntimeError):
+                    return  # at exit, or out of threads: `flush` and `close` work instead
+                raise  # from a signal handler, which may have kept the thread from starting
         if self._store is not None and self._writer is None:
             thread = threading.Thread(
                 target=self._live,

@@ -487,6 +487,8 @@ def test_a_signal_handler_may_raise_at_any_moment(collector, run):
                 armed = False  # or the next one comes while this one is being handled
                 raise Interrupt
         signal.signal(signal.SIGALRM, interrupt)
+        log("first")  # for `Thread.start` says on standard error that it was interrupted
+        handler.flush()
         signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
         interrupts = number = 0
         logging.raiseExceptions = False
