@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -54,3 +55,18 @@ def refusing():
     """Give a logger whose handler is to refuse everything: nobody listens where it sends."""
     with tracking() as running:
         yield running
+
+
+@pytest.fixture
+def reports():
+    """Keep what is reported on the logger `snowplow_logging`."""
+    kept = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record):
+            kept.append(record.getMessage())
+
+    handler = Keeping()
+    logging.getLogger("snowplow_logging").addHandler(handler)
+    yield kept
+    logging.getLogger("snowplow_logging").removeHandler(handler)

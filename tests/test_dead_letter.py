@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import multiprocessing
 import os
 import subprocess
@@ -34,21 +33,6 @@ def lines(path):
 def path(tmp_path):
     """Return a path for dead letters."""
     return tmp_path / "dead.jsonl"
-
-
-@pytest.fixture
-def reports():
-    """Keep what is reported on the logger `snowplow_logging`."""
-    kept = []
-
-    class Keeping(logging.Handler):
-        def emit(self, record):
-            kept.append(record.getMessage())
-
-    handler = Keeping()
-    logging.getLogger("snowplow_logging").addHandler(handler)
-    yield kept
-    logging.getLogger("snowplow_logging").removeHandler(handler)
 
 
 def test_what_snowplow_would_refuse_is_kept_as_it_was_logged(path):

@@ -112,21 +112,6 @@ def collector():
 
 
 @pytest.fixture
-def reports():
-    """Keep what is reported on the logger `snowplow_logging`."""
-    kept = []
-
-    class Keeping(logging.Handler):
-        def emit(self, record):
-            kept.append(record.getMessage())
-
-    handler = Keeping()
-    logging.getLogger("snowplow_logging").addHandler(handler)
-    yield kept
-    logging.getLogger("snowplow_logging").removeHandler(handler)
-
-
-@pytest.fixture
 def impatient(monkeypatch):
     """Have what takes many seconds take less than one."""
     monkeypatch.setattr(store_module, "_BUSY_TIMEOUT", 0.1)
