@@ -253,9 +253,10 @@ class PayloadEncoder:
             key = "context"
             context = [*_sequence(full.get("context", ())), *(bound.context if bound else ())]
             for entity in self._context:
-                made = self._made(entity, record) if callable(entity) else entity
-                if made is not None:
-                    context.append(made)
+                if not callable(entity):
+                    context.append(entity)
+                elif (made := self._made(entity, record)) is not None:
+                    context.append(made[0])
             if context:
                 full["context"] = [
                     {"schema": entity.schema, "data": entity.data}
@@ -277,23 +278,23 @@ class PayloadEncoder:
             if not callable(entity):
                 written.append(entity)
             elif (made := self._made(entity, record)) is not None:
-                written.append(_entity_json(made))
+                written.append(made[1])
         return written
 
     def _made(
         self, factory: Callable[[LogRecord], Entity | None], record: LogRecord
-    ) -> Entity | None:
-        """Make an entity of a record; an event is worth more than the entity that failed."""
+    ) -> tuple[Entity, bytes] | None:
+        """Make an entity of a record, and write it.
+
+        None where it makes none, or fails: the event is worth more than the entity.
+        """
         try:
             made = factory(record)
-            if made is not None:
-                _entity_json(made)
+            return None if made is None else (made, _entity_json(made))
         except Refused as error:
             problem = f"returned an entity whose {error.path[1:]} {error.problem}"
         except Exception as error:  # noqa: BLE001 - it is the user's code
             problem = f"raised {error!r}"
-        else:
-            return made
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")
         return None
 
