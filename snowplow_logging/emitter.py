@@ -15,6 +15,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.account import Account, Stats
@@ -41,6 +42,8 @@ _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a pr
 _STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
 _LEAVE_TIMEOUT: Final = 1.0  # seconds that the end of the process waits for a thread at most
 _TAKEOVER_DELAY: Final = 0.05  # seconds that `close` gives the threads to begin before it does
+_SMALL: Final = 4_096  # bytes in a request of a payload that may be queued without the lock
+_RESERVED: Final = 100  # places in the queue that are given away under the lock alone
 
 
 class StoreError(Exception):
@@ -68,7 +71,7 @@ class _Batch:
         abandoned: Whether `close` has given them up while their request was under way.
     """
 
-    payloads: Sequence[bytes]
+    payloads: list[bytes]
     first: int
     thread: int
     ids: Sequence[int] = ()
@@ -166,11 +169,15 @@ class Emitter:
         self._done = threading.Condition(lock)  # something has been answered for
         self._writes = threading.Condition(lock)  # there is something for the store
         self._hurry = threading.Condition(lock)  # who waits to try again is to look up
-        self._queue: deque[bytes] = deque()  # in memory: to be sent, or to be stored if possible
+        # In memory: to be sent, or to be stored if possible. `put` adds to it without the lock, so
+        # it is looked at under the lock, and what has not been looked at yet counts nowhere.
+        self._queue: deque[bytes] = deque()
+        self._queued = 0  # events in the queue that have been looked at
         self._queued_bytes = 0
+        self._look_at = 0  # the length of the queue at which `put` has it looked at
         self._storing = threading.RLock()  # held by who uses the store, taken before the other
         self._store_user: int | None = None  # the thread that uses it
-        self._written = 0  # events on their way into the store
+        self._writing: list[bytes] = []  # on their way into the store
         self._stored = 0  # events in the store that are to be sent
         self._returned: list[_Batch] = []  # those of them that are in memory as well
         self._store_full = False
@@ -223,7 +230,7 @@ class Emitter:
         for greenlet in self._greenlets:
             greenlet.kill(block=False)  # before it reads what its parent is answered
         for batch in self._in_flight:
-            batch.abandoned, batch.payloads, batch.ids = True, (), ()
+            batch.abandoned, batch.payloads, batch.ids = True, [], ()
         self._generation += 1
         self._reset()
 
@@ -231,34 +238,19 @@ class Emitter:
 
     def put(self, payload: bytes) -> None:
         """Queue one payload. Waits, if at all, no longer than `block_timeout`."""
-        if self._pid != os.getpid():
-            self._here()
-        with self._lock:
-            full = self._unanswered >= self._queue_size if self._store is None else self._is_full()
-            if full and not self._make_room():
-                self._lose(
-                    "dropped", "queue full", 1, f"{self._what_is_full()}, events are dropped"
-                )
-                return
-            size = len(payload) + STM_BYTES
-            # A signal handler may log or raise at any call, so there is none before the last.
-            begins = not self._queue
-            self._queued_bytes += size
-            self._accepted += 1
-            self._unanswered += 1
+        if (
+            len(self._queue) < self._look_at
+            and len(payload) <= _SMALL - STM_BYTES
+            and self._pid == os.getpid()
+        ):
+            # Without the lock, for which threads that log at once would queue up.
             self._queue.append(payload)
-            if begins:
-                self._since = time.monotonic()
-            if self._store is not None and self._stores():
-                self._wake_writer(begins=begins)
-            elif begins:
-                self._work.notify_all()  # one alone may be waiting to try again
-            elif self._idle and (
-                len(self._queue) >= self._batch_size
-                or self._queued_bytes >= self._batch_bytes
-                or self._unanswered >= self._queue_size
-            ):
-                self._work.notify()
+            if len(self._queue) < self._look_at:
+                return
+        elif not self._put_under_lock(payload):
+            return
+        with self._lock:
+            self._look()
             if len(self._threads) < self._connections or (self._store and not self._writer):
                 self._start_threads()
         if self._store_sync:
@@ -267,16 +259,80 @@ class Emitter:
             self.close()
             self.join()
 
-    def _wake_writer(self, *, begins: bool) -> None:
-        # Not each time, because it lets other events join the first. With `store_sync` the thread
-        # of the log call writes.
-        if (begins or len(self._queue) == self._batch_size) and not self._store_sync:
-            self._writes.notify()
+    def _put_under_lock(self, payload: bytes) -> bool:
+        """Queue a payload if there is room, or if it can be made; tell whether."""
+        self._here()
+        with self._lock:
+            self._look()
+            if self._is_full() and not self._make_room():
+                self._lose(
+                    "dropped", "queue full", 1, f"{self._what_is_full()}, events are dropped"
+                )
+                return False
+            self._queue.append(payload)
+            return True
+
+    def _look(self) -> None:
+        """Count what has come into the queue, and wake who has to know of it. Needs the lock."""
+        while True:
+            accepted, before, now = self._accepted, self._queued, len(self._queue)
+            if now > before:
+                with contextlib.suppress(IndexError):
+                    size = sum([len(self._queue[index]) for index in range(before, now)])
+                if accepted != self._accepted:
+                    continue  # a signal handler has logged meanwhile
+                self._queued = now
+                self._queued_bytes += size + (now - before) * STM_BYTES
+                self._accepted += now - before
+                self._unanswered += now - before
+                self._wake(before, now)
+            self._look_at = self._queued + self._may_go_unseen()
+            # Who has put something before that was set does not look, and who does later will.
+            if len(self._queue) < self._look_at or len(self._queue) == self._queued:
+                return
+
+    def _may_go_unseen(self) -> int:
+        """Return how many events may be queued before anybody has to know."""
+        if (
+            not self._queued  # the next one begins to wait
+            or self._is_full()
+            or self._store_sync
+            or self._closing is not None
+            or processes.exiting
+            or len(self._threads) < self._connections
+            or (self._store is not None and self._writer is None)
+        ):
+            return 0
+        waiting = self._unanswered if self._store is None else self._queued + len(self._writing)
+        places = self._queue_size - _RESERVED - waiting
+        until_due = min(
+            self._batch_size - self._queued, (self._batch_bytes - self._queued_bytes) // _SMALL
+        )
+        if self._is_batch():
+            until_due = self._batch_size  # those who can send them have been told
+        return max(0, min(places, until_due))
+
+    def _is_batch(self) -> bool:
+        return self._queued >= self._batch_size or self._queued_bytes >= self._batch_bytes
+
+    def _wake(self, before: int, now: int) -> None:
+        """Wake who has something to do once the queue has grown."""
+        if not before:
+            self._since = time.monotonic()
+        if self._store is not None and self._stores():
+            # Not each time, because it lets other events join the first. With `store_sync` the
+            # thread of the log call writes.
+            if not before or before < self._batch_size <= now:
+                self._writes.notify(0 if self._store_sync else 1)
+        elif not before:
+            self._work.notify_all()  # one alone may be waiting to try again
+        elif self._idle and (self._is_batch() or self._unanswered >= self._queue_size):
+            self._work.notify()
 
     def _is_full(self) -> bool:
         if self._store is None:
             return self._unanswered >= self._queue_size
-        return self._store_full or len(self._queue) + self._written >= self._queue_size
+        return self._store_full or self._queued + len(self._writing) >= self._queue_size
 
     def _what_is_full(self) -> str:
         if self._store_full and self._store is not None:
@@ -284,8 +340,8 @@ class Emitter:
         return f"the queue of {self._queue_size:,} events is full"
 
     def _make_room(self) -> bool:
-        if self._on_full == "drop_oldest" and self._queue:
-            self._queued_bytes -= self._transport.size(self._queue.popleft())
+        if self._on_full == "drop_oldest" and self._queued:
+            self._take_first(1, [])
             self._unanswered -= 1
             message = f"the queue of {self._queue_size:,} events is full, the oldest are dropped"
             self._lose("dropped", "queue full", 1, message)
@@ -293,6 +349,7 @@ class Emitter:
             until = time.monotonic() + self._block_timeout
             while self._is_full() and (left := until - time.monotonic()) > 0:
                 self._done.wait(left)
+                self._look()
         return not self._is_full()
 
     def _is_own_thread(self) -> bool:
@@ -353,6 +410,7 @@ class Emitter:
         """What has become of the events logged in this process so far."""
         self._here()
         with self._work:
+            self._look()
             return self._account.stats(self._unanswered)
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -371,7 +429,7 @@ class Emitter:
         with self._work:
             accepted, refusals = self._due, self._refusals
             if not self._answered(accepted, refusals):
-                if not (self._threads or self._queue or self._refused or self._store_is_open()):
+                if not (self._threads or self._queued or self._refused or self._store_is_open()):
                     return False  # closed, and what is left waits in the store
                 self._start_threads()
         answered = self._wait(deadline, accepted, refusals)
@@ -390,8 +448,9 @@ class Emitter:
         start = time.monotonic()
         deadline = max(start, min(self._close_by(start), until))
         with self._work:
+            self._look()
             under_way = any(not batch.abandoned for batch in self._in_flight)
-            idle = not (self._threads or self._queue or under_way or self._store_is_open())
+            idle = not (self._threads or self._queued or under_way or self._store_is_open())
             if idle and not (self._refused or self._account.has_reports):
                 return
             if self._store is not None:
@@ -446,6 +505,7 @@ class Emitter:
         """Have what is queued leave at once."""
         self._here()
         with self._work:
+            self._look()
             self._due = self._accepted
             self._work.notify_all()
             self._writes.notify_all()
@@ -459,10 +519,11 @@ class Emitter:
 
     def _first(self) -> int:
         """Return the number of the first event that no thread has taken yet."""
-        return self._accepted - len(self._queue) - self._written - self._stored
+        return self._accepted - self._queued - len(self._writing) - self._stored
 
     def _answered(self, accepted: int | None, refusals: int | None) -> bool:
         """Tell whether all up to these numbers, or all there is, is answered for."""
+        self._look()
         me = threading.get_ident()
         in_callback = me in self._calling
         if accepted is None or refusals is None:
@@ -573,11 +634,10 @@ class Emitter:
                 self._stored += len(batch.payloads)
             else:
                 left += batch.payloads
-            batch.abandoned, batch.payloads, batch.ids = True, (), ()
+            batch.abandoned, batch.payloads, batch.ids = True, [], ()
         self._returned.clear()
-        left += self._queue
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._look()
+        self._take_first(self._queued, left)
         self._unanswered -= len(left)
         return left
 
@@ -640,7 +700,7 @@ class Emitter:
         while True:
             with self._work:
                 while generation == self._generation and not self._has_work(connection):
-                    if self._closing is not None and not (self._queue or self._written):
+                    if self._closing is not None and not (self._queued or self._writing):
                         generation = -1  # nothing is left to do
                         break
                     self._idle += 1
@@ -659,7 +719,8 @@ class Emitter:
             self._leave_store()  # the last thread of an emitter that nobody will close
 
     def _has_work(self, connection: _Connection) -> bool:
-        to_write = self._queue and self._stores() and self._closing is not None
+        self._look()
+        to_write = self._queued and self._stores() and self._closing is not None
         return bool(self._refused or self._account.has_reports or to_write) or self._is_due(
             connection
         )
@@ -676,7 +737,7 @@ class Emitter:
             and (
                 self._closing is not None
                 or ready >= self._batch_size
-                or self._queued_bytes >= self._batch_bytes
+                or self._is_batch()
                 or self._is_full()
                 or self._first() < self._due
                 or time.monotonic() >= self._since + self._flush_interval
@@ -685,7 +746,7 @@ class Emitter:
 
     def _ready(self) -> int:
         """Return how many events can be taken: those in the store before those in memory."""
-        return self._stored if self._stores() else self._in_memory() + len(self._queue)
+        return self._stored if self._stores() else self._in_memory() + self._queued
 
     def _in_memory(self) -> int:
         """Return how many of the events in the store can be sent without it."""
@@ -742,6 +803,7 @@ class Emitter:
     def _take(self, connection: _Connection) -> _Batch | None:
         with self._storage() as store:
             with self._work:
+                self._look()
                 if not self._is_due(connection):
                     return None
                 first = self._first()
@@ -750,30 +812,51 @@ class Emitter:
                     self._stored -= len(batch.payloads)
                     return self._begin(first, batch.payloads, batch.ids)
                 if not self._stores():
-                    return self._begin(first, self._take_from_memory())
+                    batch = self._begin(first, [], count=self._fits())
+                    self._look()
+                    return batch
             return None if store is None else self._take_from_store(store)
 
-    def _begin(self, first: int, payloads: Sequence[bytes], ids: Sequence[int] = ()) -> _Batch:
+    def _begin(
+        self, first: int, payloads: list[bytes], ids: Sequence[int] = (), *, count: int = 0
+    ) -> _Batch:
+        """Put a batch in flight, with the payloads given and so many of those in memory."""
         batch = _Batch(payloads, first, threading.get_ident(), ids)
         self._in_flight.append(batch)
+        self._take_first(count, payloads)
         # `_since` stays: it is when the oldest of those that are left began to wait, or before.
         self._progress = time.monotonic()
         if self._ready():
             self._work.notify()
         return batch
 
-    def _take_from_memory(self) -> list[bytes]:
-        payloads: list[bytes] = []
-        queue, room = self._queue, self._batch_bytes - self._transport.overhead
-        before = room
-        for _ in range(min(self._batch_size, len(queue))):
-            room -= len(queue[0]) + STM_BYTES
-            if room < 0 and payloads:
-                room += len(queue[0]) + STM_BYTES
-                break
-            payloads.append(queue.popleft())
-        self._queued_bytes -= before - room
-        return payloads
+    def _fits(self) -> int:
+        """Return how many of the events in memory the next request takes."""
+        room = self._batch_bytes - self._transport.overhead
+        count = min(self._batch_size, self._queued)
+        if self._queued_bytes > room:
+            for index in range(count):
+                room -= len(self._queue[index]) + STM_BYTES
+                if room < 0:
+                    return max(1, index)
+        return count
+
+    def _take_first(self, count: int, into: list[bytes]) -> None:
+        """Move the first events of those in memory."""
+        self._look_at = 0  # until somebody looks again
+        already = len(into)
+        try:
+            # In one call: no signal handler can raise while an event is in neither of the two.
+            into.extend(starmap(self._queue.popleft, repeat((), min(count, len(self._queue)))))
+        finally:
+            self._queued -= len(into) - already
+            self._queued_bytes -= sum(map(self._transport.size, into[already:]))
+
+    def _put_first(self, payloads: Sequence[bytes]) -> None:
+        """Put back what `_take_first` has moved."""
+        self._queued += len(payloads)  # first, so that a signal handler does not take them for new
+        self._queue.extendleft(reversed(payloads))
+        self._queued_bytes += sum(map(self._transport.size, payloads))
 
     def _take_from_store(self, store: Store) -> _Batch | None:
         try:
@@ -821,10 +904,11 @@ class Emitter:
                         pause = self._recover_at - time.monotonic()
                         if generation != self._generation or self._closing == math.inf:
                             return
-                        if pause <= 0 or (self._queue and self._stores()):
+                        self._look()
+                        if pause <= 0 or (self._queued and self._stores()):
                             break
                         self._writes.wait(pause)
-                    few = 0 < len(self._queue) < self._batch_size
+                    few = 0 < self._queued < self._batch_size
                     if few and self._closing is None and self._first() >= self._due:
                         self._writes.wait(_WRITE_DELAY)
                 self._write()
@@ -838,12 +922,14 @@ class Emitter:
             if store is None:
                 return
             with self._work:
-                if not (self._queue and self._stores()):
+                self._look()
+                if not (self._queued and self._stores()):
                     return
-                payloads, self._queue = self._queue, deque()
-                self._written, self._queued_bytes = len(payloads), 0
+            payloads = self._writing
             written, full, failure = False, False, None
             try:
+                with self._work:
+                    self._take_first(self._queued, payloads)
                 self._open(store)
                 full = store.add(payloads)
                 written = True
@@ -851,15 +937,15 @@ class Emitter:
                 failure = error
             finally:  # a signal handler may raise as well
                 with self._work:
+                    self._writing = []
                     if not written:
-                        self._queue.extendleft(reversed(payloads))
-                        self._queued_bytes = sum(map(self._transport.size, self._queue))
+                        self._put_first(payloads)
                     else:
                         if not self._stored:
                             self._since = time.monotonic()
                         self._stored += len(payloads)
                         self._store_full = full and self._on_full != "drop_oldest"
-                    self._written = 0
+                    self._look()
                     self._work.notify()
                     self._done.notify_all()
             if failure is not None:
@@ -1056,8 +1142,7 @@ class Emitter:
             self._returned.sort(key=lambda one: one.ids[0])
             self._stored += len(batch.payloads)
         else:
-            self._queue.extendleft(reversed(batch.payloads))
-            self._queued_bytes += sum(map(self._transport.size, batch.payloads))
+            self._put_first(batch.payloads)
 
     def _settle(self, batch: _Batch, part: Sequence[bytes], failure: str | None, loss: str) -> None:
         """Account for the first part of a batch, as sent or, where there is a reason, as failed."""
