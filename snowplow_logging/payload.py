@@ -31,7 +31,6 @@ from snowplow_logging.protocol import (
     payload_json,
     plain_json,
     schema_uri,
-    text_json,
     uuid,
 )
 from snowplow_logging.subject import SUBJECT_KEYS, Bound
@@ -42,7 +41,7 @@ Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
 """What is taken as an entity; a mapping has the keys `schema` and `data`."""
 
 _UNSTRUCT_EVENT: Final = b'{"schema":"%b","data":' % UNSTRUCT_EVENT.encode()
-_CONTEXTS: Final = b'{"schema":"%b","data":' % CONTEXTS.encode()
+_CONTEXTS: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
 _COMMON_KEYS: Final = frozenset(COMMON_KEYS)
 _YEAR_5138: Final = 1e11  # seconds since 1970; up to there a time needs no check
 
@@ -60,7 +59,7 @@ class _Definition:
     """An event type, laid out for the check."""
 
     name: str
-    type: bytes
+    type: str
     schema: str | None
     is_atomic: bool  # whether its values are parameters of the protocol, and not JSON
     keys: Mapping[str, Key]
@@ -74,7 +73,7 @@ def _definition(name: str) -> _Definition:
     keys = cls.keys()
     return _Definition(
         cls.event_name,
-        cls.event_type.encode(),
+        cls.event_type,
         cls.event_schema,
         cls.event_type != "ue",
         keys,
@@ -129,7 +128,7 @@ class PayloadEncoder:
             self._constant = {**self._tracker, **_subject_payload(given)}
             # Plain copies: what `dictConfig` gives cannot be copied later, and may change.
             self._subject: dict[str, Any] = plain_json(given)
-            self._constant_json = payload_json(self._constant)
+            self._constant_json = b"," + payload_json(self._constant)[1:]
             keyword = "context"
             self._context: list[Any] = []
             self._entities: list[bytes | Callable[[LogRecord], Entity | None]] = []
@@ -167,60 +166,60 @@ class PayloadEncoder:
         Raises:
             InvalidEvent: Snowplow would refuse the event.
         """
-        name = "event"
+        name = at = "event"
         try:
             definition = _definition_of(event)
-            name = definition.name
+            name, at = definition.name, ""
             own, common = _values(definition, event)
             if "event_id" in common:
-                event_id = _checked("event_id", uuid, common["event_id"])
+                at = "event_id"
+                event_id = uuid(common[at])
             if definition.defaults or not own.keys() >= definition.required.keys():
+                at = ""
                 _fill(definition, own, event_id)
-            described = b""
-            if not definition.is_atomic:
-                described = self._self_describing(definition, own)
-                own = {}
+            at = "created"
+            payload = {"eid": event_id, "dtm": _record_time(record), "e": definition.type}
+            if definition.is_atomic:
+                payload.update(own)
+            else:
+                at = "data"
+                described = b"%b%b}" % (_UNSTRUCT_EVENT, _data_json(definition, own))
+                self._describe(payload, "ue_px", "ue_pr", described)
             if "true_timestamp" in common:
-                own["ttm"] = _checked("true_timestamp", milliseconds, common["true_timestamp"])
-            entities = _checked("context", _entities, common.get("context", ()))
-            if bound is not None:
-                entities += _checked("context", _entities, bound.context)
-            if self._entities and not complete:
-                entities += self._handler_entities(record)
+                at = "true_timestamp"
+                payload["ttm"] = milliseconds(common[at])
+            at = "context"
+            entities = _entities_json(common[at]) if at in common else b""
+            if bound is not None or (self._entities and not complete):
+                around = [] if bound is None else [_entities_json(bound.context)]
+                around += [] if complete else self._handler_entities(record)
+                entities = b",".join(filter(None, [entities, *around]))
             if entities:
-                described += self._member(b"cx", b"co", _CONTEXTS, b"[%b]" % b",".join(entities))
-            return b'{"eid":"%b","dtm":"%b",%b,"e":"%b"%b%b' % (
-                event_id.encode(),
-                _checked("created", _record_time, record.created),
-                self._who(bound, common.get("subject"), complete=complete),
-                definition.type,
-                b"," + payload_json(own) if own else b"",
-                described,
-            )
+                self._describe(payload, "cx", "co", b"%b%b]}" % (_CONTEXTS, entities))
+            at = "subject"
+            if bound is None and at not in common and not complete:
+                return payload_json(payload) + self._constant_json
+            payload.update(self._who(bound, common.get(at), complete=complete))
+            return payload_json(payload)
         except Refused as error:
-            raise _invalid(name, error) from None
-        except Exception as error:
-            raise _invalid(name, _unreadable(error).within("event")) from error
+            raise _invalid(name, error.within(at)) from None
+        except Exception as error:  # the caller's objects may raise anything
+            raise _invalid(name, _unreadable(error).within(at)) from error
 
-    def _who(self, bound: Bound | None, subject: Any, *, complete: bool) -> bytes:
-        """Write tracker and subject, the more specific field over the outer."""
-        if bound is None and subject is None and not complete:
-            return self._constant_json
+    def _who(self, bound: Bound | None, subject: Any, *, complete: bool) -> dict[str, str]:
+        """Return tracker and subject, the more specific field over the outer."""
         outer = self._tracker if complete else self._constant
-        around = {} if bound is None else _checked("subject", _subject_payload, bound.subject)
-        own = {} if subject is None else _checked("subject", _subject_payload, subject)
-        return payload_json({**outer, **around, **own})
+        around = {} if bound is None else _subject_payload(bound.subject)
+        return {**outer, **around, **({} if subject is None else _subject_payload(subject))}
 
-    def _self_describing(self, definition: _Definition, own: dict[str, Any]) -> bytes:
-        """Write the values of an event that is described by a schema."""
-        described = own if definition.schema is None else {"schema": definition.schema, "data": own}
-        try:
-            written = data_json(described, 1)
-        except Refused as error:
-            raise Refused(error.problem, error.expected, error.path[1:]) from None
-        except Exception as error:
-            raise _unreadable(error).within("data") from error
-        return self._member(b"ue_px", b"ue_pr", _UNSTRUCT_EVENT, written)
+    def _describe(
+        self, payload: dict[str, str], base64_name: str, name: str, written: bytes
+    ) -> None:
+        """Add self-describing JSON to the payload."""
+        if self._encode_base64:
+            payload[base64_name] = base64_json(written)
+        else:
+            payload[name] = written.decode()
 
     def completed(
         self, event: Any, event_id: str, record: LogRecord, bound: Bound | None
@@ -298,13 +297,6 @@ class PayloadEncoder:
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")
         return None
 
-    def _member(self, base64_name: bytes, name: bytes, prefix: bytes, data: bytes) -> bytes:
-        """Write self-describing JSON as a member of the payload."""
-        written = b"%b%b}" % (prefix, data)
-        if self._encode_base64:
-            return b',"%b":"%b"' % (base64_name, base64_json(written))
-        return b',"%b":%b' % (name, text_json(written.decode()))
-
 
 def _values(
     definition: _Definition, event: Mapping[str, Any]
@@ -312,17 +304,18 @@ def _values(
     """Return the values of an event's own keys, by Snowplow's names, and of the common ones."""
     own: dict[str, Any] = {}
     common: dict[str, Any] = {}
+    keys, is_atomic = definition.keys, definition.is_atomic
     key = "event"
     try:
         for key, value in event.items():
-            known = definition.keys.get(key)
+            known = keys.get(key)
             if known is None:
                 if value is not None:
                     common[key] = value
             elif value is not None:
                 checked = known.check(value)
                 # An empty parameter of the protocol counts as absent, an empty property does not.
-                if checked != "" or not definition.is_atomic:
+                if checked != "" or not is_atomic:
                     own[known.name] = checked
             elif known.nullable:
                 own[known.name] = None
@@ -337,6 +330,16 @@ def _values(
     return own, common
 
 
+def _data_json(definition: _Definition, own: dict[str, Any]) -> bytes:
+    """Write the values of an event that is described by a schema."""
+    described = own if definition.schema is None else {"schema": definition.schema, "data": own}
+    try:
+        return data_json(described, 1)
+    except Refused as error:
+        path = error.path.removeprefix(".data")
+        raise Refused(error.problem, error.expected, path) from None
+
+
 def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
     """Add the values that absent keys have, and refuse where one is missing that has none."""
     for parameter, default in definition.defaults:
@@ -347,10 +350,11 @@ def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
             raise Refused("is missing or empty", f"it, for {definition.name} requires it", key)
 
 
-def _record_time(created: Any) -> bytes:
+def _record_time(record: LogRecord) -> str:
+    created = record.created
     if type(created) is float and 0 <= created < _YEAR_5138:
-        return b"%d" % (created * 1000)
-    return milliseconds(created * 1000).encode()
+        return str(int(created * 1000))
+    return milliseconds(created * 1000)
 
 
 def _as_path(key: Any) -> str:
@@ -385,12 +389,12 @@ def _checked(key: str, check: Check, value: Any) -> Any:
 def _definition_of(event: Any) -> _Definition:
     if not (type(event) is dict or isinstance(event, Mapping)):
         expected = "a dict with the key 'event', a list of them, or an event object"
-        raise Refused(describe(event), expected, "event")
+        raise Refused(describe(event), expected)
     name = event.get("event")
     if type(name) is not str or name not in EVENTS:
         if not isinstance(name, str) or str.__str__(name) not in EVENTS:
             problem = "is missing" if name is None else describe(name)
-            raise Refused(problem, nearest(name, EVENTS), "event")
+            raise Refused(problem, nearest(name, EVENTS))
         name = str.__str__(name)
     return _definition(name)
 
@@ -428,22 +432,25 @@ def _subject_payload(subject: Any) -> dict[str, str]:
     return payload
 
 
-def _entities(context: Any) -> list[bytes]:
-    written: list[bytes] = []
+def _entities_json(context: Any) -> bytes:
+    """Check entities and write them as the inside of a JSON array."""
     sequence = _sequence(context)
+    entities: list[Any] = []
     try:
         for entity in sequence:
-            written.append(_entity_json(entity))  # noqa: PERF401 - its length tells which failed
+            entities.append(_entity(entity))  # noqa: PERF401 - its length tells which failed
     except Refused as error:
-        raise error.within(f"[{len(written)}]") from None
-    return written
+        raise error.within(f"[{len(entities)}]") from None
+    return data_json(entities, 1)[1:-1]
 
 
-def _entity_json(entity: Any) -> bytes:
-    if isinstance(entity, SelfDescribingJson):
-        entity = vars(entity)
-    elif not (type(entity) is dict or isinstance(entity, Mapping)):
-        raise Refused(describe(entity), "a dict with schema and data, or a SelfDescribingJson")
+def _entity(entity: Any) -> Mapping[str, Any]:
+    """Check an entity, all but what its data holds."""
+    if type(entity) is not dict:
+        if isinstance(entity, SelfDescribingJson):
+            entity = vars(entity)
+        elif not isinstance(entity, Mapping):
+            raise Refused(describe(entity), "a dict with schema and data, or a SelfDescribingJson")
     schema, data = entity.get("schema"), entity.get("data")
     if len(entity) > 2:
         key = next(key for key in entity if key not in ("schema", "data"))
@@ -451,6 +458,11 @@ def _entity_json(entity: Any) -> bytes:
         raise Refused(problem, "schema and data alone")
     if not (type(schema) is str and is_schema_uri(schema)):
         entity = {"schema": _checked(".schema", schema_uri, schema), "data": data}
-    if not isinstance(data, (dict, list, tuple, Mapping)):
+    if type(data) is not dict and not isinstance(data, (list, tuple, Mapping)):
         raise Refused(describe(data), "a dict, as the schema wants it", ".data")
-    return data_json(entity, 2)
+    checked: Mapping[str, Any] = entity
+    return checked
+
+
+def _entity_json(entity: Any) -> bytes:
+    return data_json(_entity(entity), 2)

@@ -63,7 +63,6 @@ __all__ = [
     "plain_json",
     "schema_uri",
     "text",
-    "text_json",
     "uri",
     "uuid",
 ]
@@ -512,22 +511,17 @@ _fast_json: Final = _make_fast_json()
 
 
 def payload_json(payload: Mapping[str, str]) -> bytes:
-    """Write names and values of the protocol as the inside of a JSON object, in UTF-8."""
+    """Write a payload as a JSON object in UTF-8, without its closing brace."""
     if orjson is not None:
         written: bytes = orjson.dumps(payload)
-        return written[1:-1]
+        return written[:-1]
     members = [f'"{name}":{encode_basestring(value)}' for name, value in payload.items()]
-    return ",".join(members).encode()
+    return ("{" + ",".join(members)).encode()
 
 
-def text_json(string: str) -> bytes:
-    """Write a string as JSON, in UTF-8."""
-    return encode_basestring(string).encode()
-
-
-def base64_json(written: bytes) -> bytes:
+def base64_json(written: bytes) -> str:
     """Return JSON in the URL-safe base64, padded, of `cx` and `ue_px` (RFC 4648, 5)."""
-    return binascii.b2a_base64(written, newline=False).translate(_URL_SAFE)
+    return binascii.b2a_base64(written, newline=False).translate(_URL_SAFE).decode()
 
 
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")

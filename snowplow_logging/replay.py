@@ -569,7 +569,7 @@ class Replay:
         event_id = values.pop("eid")
         try:
             uuid(event_id)
-            return b'{"eid":"%s",%s' % (event_id.encode(), payload_json(values))
+            return payload_json({"eid": event_id, **values})
         except Refused as error:
             raise InvalidEvent(values["e"], "eid", error.problem, error.expected) from None
         except (TypeError, ValueError):
