@@ -216,9 +216,11 @@ class Transport:
 
     def _response(self, payloads: Sequence[bytes], stm: int, timeout: Any) -> requests.Response:
         session = self._current_session()
+        hooks: Any = {"response": [_disarm, *_hooks_of(session)]}
         if self._post and session is not self._user_session:
             # All but the body is prepared once, and not each time, which would double the time.
             request = self._prepared.copy()
+            request.hooks = hooks
             request.prepare_body(self.body(payloads, stm), None)
             return session.send(request, timeout=timeout, allow_redirects=False, stream=True)
         return session.request(
@@ -229,7 +231,7 @@ class Transport:
             timeout=timeout,
             allow_redirects=False,
             stream=True,
-            hooks={"response": [_disarm, *_hooks_of(session)]},
+            hooks=hooks,
         )
 
     def close(self) -> None:
@@ -273,8 +275,7 @@ class Transport:
         session.proxies, session.verify = settings["proxies"], settings["verify"]
         session.auth = requests.utils.get_netrc_auth(self.url)
         session.trust_env = False
-        request = requests.Request("POST", self.url, self._headers, hooks={"response": _disarm})
-        self._prepared = session.prepare_request(request)
+        self._prepared = session.prepare_request(requests.Request("POST", self.url, self._headers))
         return session
 
     def _judge(self, response: requests.Response, start: bytes, count: int) -> Answer:
