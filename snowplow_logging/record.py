@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from logging import LogRecord
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +21,7 @@ __all__ = ["carries_event", "event_id_of", "events_of", "shown"]
 _MOST_SHOWN: Final = 10_000  # values
 _LONGEST_SHOWN: Final = 65_535  # characters, as long as a property of any event's schema
 _INHERITED: Final = ("currency", "true_timestamp", "subject", "context")
-_pack: Final = struct.Struct("<ddQQI").pack
+_time_bits: Final = struct.Struct(">d").pack
 
 
 def carries_event(record: LogRecord, event_key: str) -> bool:
@@ -68,13 +69,26 @@ def _all_parts(value: Any) -> list[Any]:
 
 
 def event_id_of(record: LogRecord, index: int = 0) -> str:
-    """Return the id that an event of a record has where it names none."""
+    """Return the id that an event of a record has where it names none.
+
+    It is the bits of the time, all but the first four, which have been the same since 1970, and a
+    hash of what else identifies the record: a UUID of version 8 (RFC 9562).
+    """
+    created = record.created
     try:
-        seed = _pack(record.created, record.relativeCreated, record.process, record.thread, index)
-    except struct.error:  # logging leaves one out, or somebody has put something else in
-        identity = (record.created, record.relativeCreated, record.process, record.thread, index)
-        seed = repr(identity).encode(errors="replace")
-    return derived_uuid(seed)
+        start = int(created * 1000 - record.relativeCreated)  # of the process that made it
+        rest = _rest_of_id(start, record.process, record.thread, index)
+        time = _time_bits(created).hex()
+        return f"{time[1:9]}-{time[9:13]}-8{time[13:]}-{rest}"
+    except (struct.error, TypeError, ValueError, OverflowError):
+        # logging leaves one out, or somebody has put something else in
+        identity = (created, record.relativeCreated, record.process, record.thread, index)
+        return derived_uuid(repr(identity).encode(errors="replace"))
+
+
+@lru_cache(maxsize=1024)
+def _rest_of_id(start: int, process: int, thread: int, index: int) -> str:
+    return derived_uuid(struct.pack("<qQQI", start, process, thread, index))[19:]
 
 
 def _parts(event: Any) -> Sequence[Any]:
