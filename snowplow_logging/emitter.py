@@ -849,14 +849,15 @@ class Emitter:
             # In one call: no signal handler can raise while an event is in neither of the two.
             into.extend(starmap(self._queue.popleft, repeat((), min(count, len(self._queue)))))
         finally:
-            self._queued -= len(into) - already
-            self._queued_bytes -= sum(map(self._transport.size, into[already:]))
+            moved = into[already:]
+            self._queued -= len(moved)
+            self._queued_bytes -= _size(moved)
 
     def _put_first(self, payloads: Sequence[bytes]) -> None:
         """Put back what `_take_first` has moved."""
         self._queued += len(payloads)  # first, so that a signal handler does not take them for new
         self._queue.extendleft(reversed(payloads))
-        self._queued_bytes += sum(map(self._transport.size, payloads))
+        self._queued_bytes += _size(payloads)
 
     def _take_from_store(self, store: Store) -> _Batch | None:
         try:
@@ -1235,6 +1236,11 @@ class Emitter:
             with self._work:
                 reporting.remove(threading.get_ident())
                 self._done.notify_all()
+
+
+def _size(payloads: Sequence[bytes]) -> int:
+    """Return what payloads add to the body of a request, in bytes."""
+    return sum(map(len, payloads)) + len(payloads) * STM_BYTES
 
 
 def _event(payload: bytes) -> dict[str, Any]:

@@ -40,8 +40,9 @@ __all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
 Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
 """What is taken as an entity; a mapping has the keys `schema` and `data`."""
 
-_UNSTRUCT_EVENT: Final = b'{"schema":"%b","data":' % UNSTRUCT_EVENT.encode()
-_CONTEXTS: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
+_CONTEXTS_START: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
+_CONTEXTS_END: Final = b"]}"
+_ENTITIES: Final = slice(len(_CONTEXTS_START), -len(_CONTEXTS_END))
 _COMMON_KEYS: Final = frozenset(COMMON_KEYS)
 _YEAR_5138: Final = 1e11  # seconds since 1970; up to there a time needs no check
 
@@ -111,7 +112,9 @@ class PayloadEncoder:
         report: Callable[[str], None],
         tracker: str = TRACKER,
     ) -> None:
-        self._encode_base64 = encode_base64
+        # The names of self-describing JSON in a payload, and how it is written there.
+        self._unstruct_event, self._contexts = ("ue_px", "cx") if encode_base64 else ("ue_pr", "co")
+        self._as_text = base64_json if encode_base64 else bytes.decode
         self._report = report
         self._tracker = {"tv": tracker}
         keyword = ""
@@ -169,33 +172,29 @@ class PayloadEncoder:
         name = at = "event"
         try:
             definition = _definition_of(event)
-            name, at = definition.name, ""
-            own, common = _values(definition, event)
+            name, at = definition.name, "created"
+            payload = {"eid": event_id, "dtm": _record_time(record), "e": definition.type}
+            at = ""
+            own: dict[str, Any] = payload if definition.is_atomic else {}
+            common = _put_values(definition, event, own)
             if "event_id" in common:
                 at = "event_id"
-                event_id = uuid(common[at])
+                event_id = payload["eid"] = uuid(common[at])
             if definition.defaults or not own.keys() >= definition.required.keys():
                 at = ""
                 _fill(definition, own, event_id)
-            at = "created"
-            payload = {"eid": event_id, "dtm": _record_time(record), "e": definition.type}
-            if definition.is_atomic:
-                payload.update(own)
-            else:
+            if not definition.is_atomic:
                 at = "data"
-                described = b"%b%b}" % (_UNSTRUCT_EVENT, _data_json(definition, own))
-                self._describe(payload, "ue_px", "ue_pr", described)
+                payload[self._unstruct_event] = self._as_text(_unstruct_json(definition, own))
             if "true_timestamp" in common:
                 at = "true_timestamp"
                 payload["ttm"] = milliseconds(common[at])
             at = "context"
-            entities = _entities_json(common[at]) if at in common else b""
+            written = _contexts_json(common[at]) if at in common else b""
             if bound is not None or (self._entities and not complete):
-                around = [] if bound is None else [_entities_json(bound.context)]
-                around += [] if complete else self._handler_entities(record)
-                entities = b",".join(filter(None, [entities, *around]))
-            if entities:
-                self._describe(payload, "cx", "co", b"%b%b]}" % (_CONTEXTS, entities))
+                written = self._with_others(written, bound, record, complete=complete)
+            if written:
+                payload[self._contexts] = self._as_text(written)
             at = "subject"
             if bound is None and at not in common and not complete:
                 return payload_json(payload) + self._constant_json
@@ -211,15 +210,6 @@ class PayloadEncoder:
         outer = self._tracker if complete else self._constant
         around = {} if bound is None else _subject_payload(bound.subject)
         return {**outer, **around, **({} if subject is None else _subject_payload(subject))}
-
-    def _describe(
-        self, payload: dict[str, str], base64_name: str, name: str, written: bytes
-    ) -> None:
-        """Add self-describing JSON to the payload."""
-        if self._encode_base64:
-            payload[base64_name] = base64_json(written)
-        else:
-            payload[name] = written.decode()
 
     def completed(
         self, event: Any, event_id: str, record: LogRecord, bound: Bound | None
@@ -271,14 +261,20 @@ class PayloadEncoder:
             self.encode(event, event_id, record, bound)  # says it better, if it refuses it too
             raise _invalid(name, _unreadable(error).within(key)) from error
 
-    def _handler_entities(self, record: LogRecord) -> list[bytes]:
-        written = []
-        for entity in self._entities:
+    def _with_others(
+        self, written: bytes, bound: Bound | None, record: LogRecord, *, complete: bool
+    ) -> bytes:
+        """Add the entities around the log call and those of the handler to the event's own."""
+        entities = [written[_ENTITIES]]
+        if bound is not None:
+            entities.append(_contexts_json(bound.context)[_ENTITIES])
+        for entity in () if complete else self._entities:
             if not callable(entity):
-                written.append(entity)
+                entities.append(entity)
             elif (made := self._made(entity, record)) is not None:
-                written.append(made[1])
-        return written
+                entities.append(made[1])
+        together = b",".join(filter(None, entities))
+        return together and b"%b%b%b" % (_CONTEXTS_START, together, _CONTEXTS_END)
 
     def _made(
         self, factory: Callable[[LogRecord], Entity | None], record: LogRecord
@@ -298,11 +294,10 @@ class PayloadEncoder:
         return None
 
 
-def _values(
-    definition: _Definition, event: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the values of an event's own keys, by Snowplow's names, and of the common ones."""
-    own: dict[str, Any] = {}
+def _put_values(
+    definition: _Definition, event: Mapping[str, Any], own: dict[str, Any]
+) -> dict[str, Any]:
+    """Put in the values of an event's own keys, by Snowplow's names, and return the common ones."""
     common: dict[str, Any] = {}
     keys, is_atomic = definition.keys, definition.is_atomic
     key = "event"
@@ -327,14 +322,14 @@ def _values(
         unknown = next(key for key in common if key not in _COMMON_KEYS)
         expected = nearest(unknown, [*definition.keys, *COMMON_KEYS])
         raise Refused(f"is not a key of {definition.name}", expected, _as_path(unknown))
-    return own, common
+    return common
 
 
-def _data_json(definition: _Definition, own: dict[str, Any]) -> bytes:
+def _unstruct_json(definition: _Definition, own: dict[str, Any]) -> bytes:
     """Write the values of an event that is described by a schema."""
     described = own if definition.schema is None else {"schema": definition.schema, "data": own}
     try:
-        return data_json(described, 1)
+        return data_json(UNSTRUCT_EVENT, described)
     except Refused as error:
         path = error.path.removeprefix(".data")
         raise Refused(error.problem, error.expected, path) from None
@@ -432,8 +427,8 @@ def _subject_payload(subject: Any) -> dict[str, str]:
     return payload
 
 
-def _entities_json(context: Any) -> bytes:
-    """Check entities and write them as the inside of a JSON array."""
+def _contexts_json(context: Any) -> bytes:
+    """Check entities and write what holds them; nothing where there are none."""
     sequence = _sequence(context)
     entities: list[Any] = []
     try:
@@ -441,7 +436,7 @@ def _entities_json(context: Any) -> bytes:
             entities.append(_entity(entity))  # noqa: PERF401 - its length tells which failed
     except Refused as error:
         raise error.within(f"[{len(entities)}]") from None
-    return data_json(entities, 1)[1:-1]
+    return data_json(CONTEXTS, entities) if entities else b""
 
 
 def _entity(entity: Any) -> Mapping[str, Any]:
@@ -465,4 +460,7 @@ def _entity(entity: Any) -> Mapping[str, Any]:
 
 
 def _entity_json(entity: Any) -> bytes:
-    return data_json(_entity(entity), 2)
+    try:
+        return _contexts_json([entity])[_ENTITIES]
+    except Refused as error:
+        raise Refused(error.problem, error.expected, error.path.removeprefix("[0]")) from None

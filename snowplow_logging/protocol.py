@@ -97,15 +97,19 @@ _MAX_MILLISECONDS: Final = 253_402_300_799_999  # the last of the year 9999
 _MIN_MILLISECONDS: Final = -62_167_219_200_000  # the first of the year 0
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-# RFC 3986 with the characters beyond ASCII that java.net.URI, Enrich's parser, takes as well.
-_URI: Final = re.compile(
+# RFC 3986 with the characters beyond ASCII that java.net.URI, Enrich's parser, takes as well: the
+# scheme, after which something must come, and a host that is an IPv6 address, if it is one ...
+_URI_START: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.\-]*:(?!(?://)?(?:[?#]|\Z))"
-    r"(?://(?:[\w\-.~%!$&'()*+,;=:]*@)?\[[0-9A-Fa-f:.]+\](?::\d*)?(?=[/?#]|\Z))?"
-    r"(?:UNIT)*(?:#(?:UNIT)*)?".replace(
-        "UNIT",
-        r"[\w\-.~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2}|[^\x00-\xa0\u2000-\u200b\u2028\u2029\u3000]",
-    ),
+    r"(?://(?:[\w\-.~%!$&'()*+,;=:]*@)?\[[0-9A-Fa-f:.]+\](?::\d*)?(?=[/?#]|\Z))?",
     re.ASCII,
+)
+# ... and what must not follow: another character, a % without two digits, a second #. To look for
+# it takes half as long as to match all that may follow.
+_NOT_IN_URI: Final = re.compile(
+    r"[^\w\-.~:/?@!$&'()*+,;=\xa1-\u1fff\u200c-\u2027\u202a-\u2fff\u3001-\ud7ff\ue000-\U0010ffff]"
+    r"(?:(?<![%#])|(?<=%)(?![0-9A-Fa-f]{2})|(?<=#)(?=.*#))",
+    re.ASCII | re.DOTALL,
 )
 _SCHEMA_URI: Final = re.compile(
     r"iglu:[a-zA-Z0-9\-_.]+/[a-zA-Z0-9\-_]+/[a-zA-Z0-9\-_]+"
@@ -253,9 +257,12 @@ def text(most: int | None = None, *, least: int = 0, cut: bool = False) -> Check
     return check
 
 
-@lru_cache(maxsize=1024)
 def _is_uri(string: str) -> bool:
-    return _URI.fullmatch(string) is not None
+    start = _URI_START.match(string)
+    return start is not None and _NOT_IN_URI.search(string, start.end()) is None
+
+
+_is_known_uri: Final = lru_cache(maxsize=1024)(_is_uri)
 
 
 def uri(limit: int) -> Check:
@@ -263,10 +270,11 @@ def uri(limit: int) -> Check:
     limited = atomic_text(limit)
 
     def check(value: Any) -> str:
-        string: str = limited(value)
         # Only short ones are cached, so that the cache stays small.
-        valid = _is_uri(string) if len(string) <= 256 else _URI.fullmatch(string)
-        if string and not valid:
+        if type(value) is str and len(value) <= 256 and _is_known_uri(value):
+            return value
+        string: str = limited(value)
+        if string and not _is_uri(string):
             raise Refused(
                 f"{describe(string)}, which is not a URI",
                 "a URI with its scheme, such as 'https://shop.example.com/basket', and "
@@ -451,28 +459,24 @@ def _plain_key(key: Any, path: str) -> str:
     return str(plain_json(key, 1, path))
 
 
-def data_json(value: Any, wrappers: int) -> bytes:
-    """Check a caller's free JSON and write it as UTF-8.
-
-    Args:
-        value: The data of a self-describing JSON.
-        wrappers: The levels that are put around it and count towards Snowplow's 40.
+def data_json(schema: str, data: Any) -> bytes:
+    """Check a caller's free JSON and write it with the schema that describes it, in UTF-8.
 
     Raises:
         Refused: It holds something that JSON, or Snowplow, does not.
     """
-    depth = _MAX_JSON_DEPTH - wrappers
     try:
-        written = _fast_json(value)
+        written = _dumps({"schema": schema, "data": data}, plain_json, _OPTIONS)
     except (TypeError, ValueError, RecursionError):
         pass  # The slow way below takes it after all, or says what is wrong.
     else:
         # It cannot be too deep where it has few brackets. orjson makes null of NaN, and the
         # standard library makes strings of other keys.
-        brackets = written.count(b"{") + written.count(b"[")
-        if brackets < depth and (written.find(b"null") < 0 if orjson else _is_plain(value)):
+        few = written.count(b"{") + written.count(b"[") < _MAX_JSON_DEPTH
+        if few and (written.find(b"null") < 0 if orjson else _is_plain(data)):
             return written
-    return _standard_json.encode(plain_json(value, depth)).encode()
+    plain = plain_json(data, _MAX_JSON_DEPTH - 1)
+    return _standard_json.encode({"schema": schema, "data": plain}).encode()
 
 
 _standard_json: Final = json.JSONEncoder(
@@ -491,23 +495,23 @@ def _is_plain(value: Any) -> bool:
     return kind in _PLAIN or (kind is list and all(map(_is_plain, value)))
 
 
-def _make_fast_json() -> Callable[[Any], bytes]:
-    if orjson is not None:
-        option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-        dumps = orjson.dumps
-        return lambda value: dumps(value, plain_json, option)
+_OPTIONS: Final = orjson and orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def _standard_dumps() -> Callable[..., bytes]:
+    """Return what the standard library has in place of `orjson.dumps`."""
     make_encoder = getattr(json.encoder, "c_make_encoder", None)
     if make_encoder is None:  # not CPython
-        return lambda value: _standard_json.encode(value).encode()
+        return lambda value, *_: _standard_json.encode(value).encode()
     # `JSONEncoder.encode` makes one of these at each call, which takes longer than its work.
     sort_keys = skip_keys = allow_nan = False
     encoder = make_encoder(
         None, plain_json, encode_basestring, None, ":", ",", sort_keys, skip_keys, allow_nan
     )
-    return lambda value: "".join(encoder(value, 0)).encode()
+    return lambda value, *_: "".join(encoder(value, 0)).encode()
 
 
-_fast_json: Final = _make_fast_json()
+_dumps: Final[Callable[..., bytes]] = orjson.dumps if orjson else _standard_dumps()
 
 
 def payload_json(payload: Mapping[str, str]) -> bytes:
@@ -521,10 +525,8 @@ def payload_json(payload: Mapping[str, str]) -> bytes:
 
 def base64_json(written: bytes) -> str:
     """Return JSON in the URL-safe base64, padded, of `cx` and `ue_px` (RFC 4648, 5)."""
-    return binascii.b2a_base64(written, newline=False).translate(_URL_SAFE).decode()
-
-
-_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+    standard = binascii.b2a_base64(written, newline=False)
+    return standard.replace(b"+", b"-").replace(b"/", b"_").decode()
 
 
 @dataclass(frozen=True)
