@@ -62,6 +62,7 @@ class _EventQueueHandler(QueueHandler):
         self._event_key = event_key
         self._before_send = before_send
         self._transport = transport
+        self._fits_for_sure = transport.fits_for_sure
         self._handle_error = handle_error
 
     def prepare(self, record: logging.LogRecord) -> list[bytes]:
@@ -79,10 +80,10 @@ class _EventQueueHandler(QueueHandler):
                     if seen is None:
                         self._leave_out(record, event, event_id)
                         continue
-                payload = self._encoder.encode(
-                    seen, event_id, record, None if complete else around, complete=complete
-                )
-                if len(payload) > self._transport.fits_for_sure:
+                    payload = self._encoder.encode(seen, event_id, record, None, complete=True)
+                else:
+                    payload = self._encoder.encode(seen, event_id, record, around)
+                if len(payload) > self._fits_for_sure:
                     self._check_size(seen, payload)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
                 if captures:
@@ -353,7 +354,11 @@ class SnowplowHandler(logging.Handler):
         """Queue the events of a record, if it has any."""
         if (
             (self._enabled or captures)
-            and (carries_event(record, self._event_key) or self._captures(record))
+            and (
+                record.__dict__.get(self._event_key) is not None
+                or carries_event(record, self._event_key)
+                or self._captures(record)
+            )
             and record.name != _OWN_LOGGER
             and not self._sends_here()
         ):

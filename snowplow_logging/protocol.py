@@ -460,13 +460,21 @@ def _plain_key(key: Any, path: str) -> str:
 
 
 def data_json(schema: str, data: Any) -> bytes:
-    """Check a caller's free JSON and write it with the schema that describes it, in UTF-8.
+    """Check a caller's free JSON and write it with one of Snowplow's schemas, in UTF-8.
+
+    Args:
+        schema: The schema of what holds the data.
+        data: A self-describing JSON, or a list of them.
 
     Raises:
         Refused: It holds something that JSON, or Snowplow, does not.
     """
     try:
-        written = _dumps({"schema": schema, "data": data}, plain_json, _OPTIONS)
+        written: bytes = (
+            orjson.dumps({"schema": schema, "data": data}, plain_json, _OPTIONS)
+            if orjson
+            else b'{"schema":"%b","data":%b}' % (schema.encode(), _standard_dumps(data))
+        )
     except (TypeError, ValueError, RecursionError):
         pass  # The slow way below takes it after all, or says what is wrong.
     else:
@@ -498,20 +506,19 @@ def _is_plain(value: Any) -> bool:
 _OPTIONS: Final = orjson and orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def _standard_dumps() -> Callable[..., bytes]:
-    """Return what the standard library has in place of `orjson.dumps`."""
+def _make_standard_dumps() -> Callable[[Any], bytes]:
     make_encoder = getattr(json.encoder, "c_make_encoder", None)
     if make_encoder is None:  # not CPython
-        return lambda value, *_: _standard_json.encode(value).encode()
+        return lambda value: _standard_json.encode(value).encode()
     # `JSONEncoder.encode` makes one of these at each call, which takes longer than its work.
     sort_keys = skip_keys = allow_nan = False
     encoder = make_encoder(
         None, plain_json, encode_basestring, None, ":", ",", sort_keys, skip_keys, allow_nan
     )
-    return lambda value, *_: "".join(encoder(value, 0)).encode()
+    return lambda value: "".join(encoder(value, 0)).encode()
 
 
-_dumps: Final[Callable[..., bytes]] = orjson.dumps if orjson else _standard_dumps()
+_standard_dumps: Final = _make_standard_dumps()
 
 
 def payload_json(payload: Mapping[str, str]) -> bytes:
