@@ -9,6 +9,7 @@ import logging
 import math
 import queue
 import random
+import sys
 import threading
 import time
 import weakref
@@ -16,7 +17,7 @@ from email.utils import formatdate
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.auth import HTTPDigestAuth
 
@@ -98,6 +99,105 @@ def test_an_event_that_alone_is_over_the_bytes_leaves_alone(collector):
         log(tracked, 3)
         assert tracked.handler.flush()
     assert sizes(collector) == [1, 1, 1]
+
+
+@given(
+    lengths=st.lists(st.sampled_from((1, 400, 3_000, 4_050)) | st.integers(1, 4_096), max_size=40)
+)
+@settings(max_examples=20, deadline=None)
+def test_a_batch_leaves_as_soon_as_its_bytes_are_there(lengths):
+    """Bytes make a batch at once, however the small and the large ones mix."""
+    with FaultyCollector() as collector:
+        with tracking(collector, batch_bytes=20_000, flush_interval=60) as tracked:
+            for count in (1, 2):
+                log(tracked, count)
+                assert tracked.handler.flush()
+            one, two = (len(request.body) for request in collector.requests)
+            waiting, requests = [], 2
+            for length in lengths:
+                tracked.log(event("x" * length))
+                waiting.append(two - one - 1 + length)
+                if sum(waiting) >= 20_000:
+                    requests += 1
+                    collector.wait_for_requests(requests)
+                    del waiting[: sizes(collector)[-1]]
+            assert tracked.handler.flush()
+        assert len(collector.events) == 3 + len(lengths)
+
+
+@pytest.fixture
+def hasty_threads():
+    """Have threads take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(count, work):
+    """Do the same in so many threads, each with its number, as nearly at once as can be."""
+    barrier = threading.Barrier(count)
+
+    def begin(number):
+        barrier.wait()
+        work(number)
+
+    threads = [threading.Thread(target=begin, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.parametrize("connections", [1, 3])
+def test_threads_that_log_at_once_leave_no_batch_behind(collector, connections):
+    """Whichever thread completes a batch, it leaves, with no other event to push it."""
+    with tracking(collector, batch_size=24, flush_interval=60, connections=connections) as tracked:
+        for turn in range(100):
+            first = turn * 24
+            in_threads(6, lambda number, first=first: log(tracked, 4, first + number * 4))
+            collector.wait_for_requests(turn + 1)
+        assert set(sizes(collector)) == {24}
+        assert accounted(tracked.handler.stats) == 2_400
+    assert sorted(labels(collector.events)) == list(range(2_400))
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_threads_that_log_at_once_are_seen_by_a_flush(collector):
+    """A flush and the account know of every event whose log call has returned."""
+    with tracking(collector, flush_interval=60) as tracked:
+        known = []
+
+        def work(number):
+            for turn in range(50):
+                log(tracked, 1, number * 50 + turn)
+                if number == 0 and turn % 2:
+                    stats = tracked.handler.stats
+                    known.append(stats.queued + stats.sent > turn)
+                elif number == 0:
+                    assert tracked.handler.flush()
+                    known.append(turn in labels(collector.events))
+
+        in_threads(6, work)
+        assert known == [True] * 50
+        assert tracked.handler.flush()
+    assert sorted(labels(collector.events)) == list(range(300))
+
+
+@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.parametrize("on_full", ["drop", "drop_oldest"])
+def test_threads_that_log_at_once_never_overfill_the_queue(collector, on_full):
+    """The queue holds what it may and no more, and what it did not take is counted."""
+    collector.stop()
+    with tracking(collector, queue_size=300, on_full=on_full, shutdown_timeout=1) as tracked:
+        in_threads(8, lambda number: log(tracked, 100, number * 100))
+        stats = tracked.handler.stats
+        assert (stats.queued, stats.dropped) == (300, 500)
+        collector.start()
+        assert tracked.handler.flush(30)
+    assert len(collector.events) == 300
+    assert len(set(labels(collector.events))) == 300
 
 
 def test_one_event_leaves_after_the_flush_interval(collector):
