@@ -42,7 +42,7 @@ _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a pr
 _STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
 _LEAVE_TIMEOUT: Final = 1.0  # seconds that the end of the process waits for a thread at most
 _TAKEOVER_DELAY: Final = 0.05  # seconds that `close` gives the threads to begin before it does
-_SMALL: Final = 4_096  # bytes in a request of a payload that may be queued without the lock
+_SMALL: Final = 4_096  # bytes of a payload that may be queued without the lock
 _RESERVED: Final = 100  # places in the queue that are given away under the lock alone
 
 
@@ -238,11 +238,7 @@ class Emitter:
 
     def put(self, payload: bytes) -> None:
         """Queue one payload. Waits, if at all, no longer than `block_timeout`."""
-        if (
-            len(self._queue) < self._look_at
-            and len(payload) <= _SMALL - STM_BYTES
-            and self._pid == os.getpid()
-        ):
+        if len(self._queue) < self._look_at and len(payload) <= _SMALL and self._pid == os.getpid():
             # Without the lock, for which threads that log at once would queue up.
             self._queue.append(payload)
             if len(self._queue) < self._look_at:
@@ -280,7 +276,7 @@ class Emitter:
                 with contextlib.suppress(IndexError):
                     size = sum([len(self._queue[index]) for index in range(before, now)])
                 if accepted != self._accepted:
-                    continue  # a signal handler has logged meanwhile
+                    continue  # a signal handler has logged, or even closed, meanwhile
                 self._queued = now
                 self._queued_bytes += size + (now - before) * STM_BYTES
                 self._accepted += now - before
@@ -305,12 +301,13 @@ class Emitter:
             return 0
         waiting = self._unanswered if self._store is None else self._queued + len(self._writing)
         places = self._queue_size - _RESERVED - waiting
-        until_due = min(
-            self._batch_size - self._queued, (self._batch_bytes - self._queued_bytes) // _SMALL
-        )
         if self._is_batch():
-            until_due = self._batch_size  # those who can send them have been told
-        return max(0, min(places, until_due))
+            until_batch = self._batch_size  # until the next one: who can send this one was told
+        else:
+            bytes_left = self._batch_bytes - self._queued_bytes
+            until_batch = self._batch_size - self._queued
+            until_batch = min(until_batch, bytes_left // (_SMALL + STM_BYTES))
+        return max(0, min(places, until_batch))
 
     def _is_batch(self) -> bool:
         return self._queued >= self._batch_size or self._queued_bytes >= self._batch_bytes
@@ -340,11 +337,12 @@ class Emitter:
         return f"the queue of {self._queue_size:,} events is full"
 
     def _make_room(self) -> bool:
-        if self._on_full == "drop_oldest" and self._queued:
-            self._take_first(1, [])
-            self._unanswered -= 1
+        if self._on_full == "drop_oldest":
             message = f"the queue of {self._queue_size:,} events is full, the oldest are dropped"
-            self._lose("dropped", "queue full", 1, message)
+            while self._is_full() and self._queued:
+                self._take_first(1, [])
+                self._unanswered -= 1
+                self._lose("dropped", "queue full", 1, message)
         elif self._on_full == "block" and self._may_wait():
             until = time.monotonic() + self._block_timeout
             while self._is_full() and (left := until - time.monotonic()) > 0:

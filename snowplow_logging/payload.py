@@ -429,34 +429,32 @@ def _subject_payload(subject: Any) -> dict[str, str]:
 
 def _contexts_json(context: Any) -> bytes:
     """Check entities and write what holds them; nothing where there are none."""
-    sequence = _sequence(context)
     entities: list[Any] = []
+    sequence = context if type(context) is list else _sequence(context)
     try:
         for entity in sequence:
-            entities.append(_entity(entity))  # noqa: PERF401 - its length tells which failed
+            fields = entity if type(entity) is dict else _fields_of(entity)
+            schema, data = fields.get("schema"), fields.get("data")
+            if len(fields) > 2:
+                key = next(key for key in fields if key not in ("schema", "data"))
+                what = f"the key {key!r}" if type(key) is str else "a key that is no string"
+                raise Refused(f"has {what}", "schema and data alone")
+            if not (type(schema) is str and is_schema_uri(schema)):
+                fields = {"schema": _checked(".schema", schema_uri, schema), "data": data}
+            if type(data) is not dict and not isinstance(data, (list, tuple, Mapping)):
+                raise Refused(describe(data), "a dict, as the schema wants it", ".data")
+            entities.append(fields)
     except Refused as error:
         raise error.within(f"[{len(entities)}]") from None
     return data_json(CONTEXTS, entities) if entities else b""
 
 
-def _entity(entity: Any) -> Mapping[str, Any]:
-    """Check an entity, all but what its data holds."""
-    if type(entity) is not dict:
-        if isinstance(entity, SelfDescribingJson):
-            entity = vars(entity)
-        elif not isinstance(entity, Mapping):
-            raise Refused(describe(entity), "a dict with schema and data, or a SelfDescribingJson")
-    schema, data = entity.get("schema"), entity.get("data")
-    if len(entity) > 2:
-        key = next(key for key in entity if key not in ("schema", "data"))
-        problem = f"has the key {key!r}" if type(key) is str else "has a key that is no string"
-        raise Refused(problem, "schema and data alone")
-    if not (type(schema) is str and is_schema_uri(schema)):
-        entity = {"schema": _checked(".schema", schema_uri, schema), "data": data}
-    if type(data) is not dict and not isinstance(data, (list, tuple, Mapping)):
-        raise Refused(describe(data), "a dict, as the schema wants it", ".data")
-    checked: Mapping[str, Any] = entity
-    return checked
+def _fields_of(entity: Any) -> Mapping[str, Any]:
+    if isinstance(entity, SelfDescribingJson):
+        return vars(entity)
+    if not isinstance(entity, Mapping):
+        raise Refused(describe(entity), "a dict with schema and data, or a SelfDescribingJson")
+    return entity
 
 
 def _entity_json(entity: Any) -> bytes:
