@@ -47,14 +47,12 @@ def events_of(record: LogRecord, event_key: str) -> list[tuple[Any, str]]:
 
     What is no event at all is returned as it is, for the check to say so.
     """
-    value = record.__dict__.get(event_key)
-    if type(value) is dict and "items" not in value:
-        if type(record.msg) is str:
-            return [(value, event_id_of(record))]
-        parts: list[Any] = [value]
-    else:
-        parts = _all_parts(value)
-    message = record.msg if _is_event(record.msg) else message_event(record)
+    value, message = record.__dict__.get(event_key), record.msg
+    if type(message) is str or not _is_event(message):
+        message = message_event(record)
+    if message is None and type(value) is dict and "items" not in value:
+        return [(value, event_id_of(record))]
+    parts = _all_parts(value)
     if message is not None:
         parts += _parts(message)
     return [(part, event_id_of(record, index)) for index, part in enumerate(parts)]

@@ -65,6 +65,7 @@ class TestEveryWay:
         ("a transaction", {"extra": {"snowplow": {"event": "ecommerce_transaction", **ORDER}}}),
         (PageView(page_url="https://shop.example.com/", subject={"language": "de"}), {}),
         (EcommerceTransaction(**ORDER), {}),
+        (PageView(page_url="https://shop.example.com/both"), {"extra": {"snowplow": PAGE}}),
     )
 
     @pytest.mark.parametrize("way", WAYS)
