@@ -218,9 +218,9 @@ class SnowplowAdapter(_LoggerAdapter):
     ) -> str | None:
         if not self.isEnabledFor(level):
             return None
-        event: dict[str, Any] = {**keys, "event": name}
-        if event.get("event_id") is None:
-            event["event_id"] = _new_event_id()
+        given = keys.get("event_id")
+        event_id = _new_event_id() if given is None else given
+        event = {**keys, "event": name, "event_id": event_id}
         kwargs = {
             "extra": {**(extra or {}), self._event_key: event},
             "exc_info": exc_info,
@@ -229,7 +229,7 @@ class SnowplowAdapter(_LoggerAdapter):
         }
         self._pass_on(level, _Message(event), (), kwargs)
         try:
-            return uuid(event["event_id"])
+            return event_id if given is None else uuid(given)
         except Exception:  # noqa: BLE001 - it may be anything, and is refused then
             return None
 
@@ -250,6 +250,8 @@ class SnowplowAdapter(_LoggerAdapter):
 
     def _with_bound(self, event: Any) -> Any:
         """Return an event, or each of a list, with what the adapter adds; all else as it is."""
+        if not (self._subject or self._context):
+            return event
         try:
             if isinstance(event, (list, tuple)):
                 return [self._with_bound(one) for one in event]
