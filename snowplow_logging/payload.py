@@ -415,15 +415,20 @@ def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _subject_payload(subject: Any) -> dict[str, str]:
     payload = {}
-    for field, value in _mapping(subject).items():
-        known = SUBJECT_KEYS.get(field)
-        if known is None:
-            path = f".{field}" if type(field) is str else ""
-            raise Refused("is not a field of a subject", nearest(field, SUBJECT_KEYS), path)
-        if value is not None:
-            checked = _checked(f".{field}", known.check, value)
-            if checked != "":
-                payload[known.name] = checked
+    fields, field = _mapping(subject), None
+    try:
+        for field, value in fields.items():
+            known = SUBJECT_KEYS.get(field)
+            if known is None:
+                raise Refused("is not a field of a subject", nearest(field, SUBJECT_KEYS))
+            if value is not None:
+                checked = known.check(value)
+                if checked != "":
+                    payload[known.name] = checked
+    except Refused as error:
+        raise error.within(f".{field}" if type(field) is str else "") from None
+    except Exception as error:
+        raise _unreadable(error).within(f".{field}" if type(field) is str else "") from error
     return payload
 
 
