@@ -191,8 +191,10 @@ class PayloadEncoder:
                 payload["ttm"] = milliseconds(common[at])
             at = "context"
             written = _contexts_json(common[at]) if at in common else b""
-            if bound is not None or (self._entities and not complete):
-                written = self._with_others(written, bound, record, complete=complete)
+            around = () if bound is None else bound.context
+            handlers = () if complete else self._entities
+            if around or handlers:
+                written = self._joined(written, around, handlers, record)
             if written:
                 payload[self._contexts] = self._as_text(written)
             at = "subject"
@@ -261,14 +263,16 @@ class PayloadEncoder:
             self.encode(event, event_id, record, bound)  # says it better, if it refuses it too
             raise _invalid(name, _unreadable(error).within(key)) from error
 
-    def _with_others(
-        self, written: bytes, bound: Bound | None, record: LogRecord, *, complete: bool
+    def _joined(
+        self,
+        written: bytes,
+        around: Sequence[Any],
+        handlers: Sequence[bytes | Callable[[LogRecord], Entity | None]],
+        record: LogRecord,
     ) -> bytes:
         """Add the entities around the log call and those of the handler to the event's own."""
-        entities = [written[_ENTITIES]]
-        if bound is not None:
-            entities.append(_contexts_json(bound.context)[_ENTITIES])
-        for entity in () if complete else self._entities:
+        entities = [written[_ENTITIES], _contexts_json(around)[_ENTITIES]]
+        for entity in handlers:
             if not callable(entity):
                 entities.append(entity)
             elif (made := self._made(entity, record)) is not None:
