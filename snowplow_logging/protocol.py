@@ -481,7 +481,7 @@ def data_json(schema: str, data: Any) -> bytes:
         # It cannot be too deep where it has few brackets. orjson makes null of NaN, and the
         # standard library makes strings of other keys.
         few = written.count(b"{") + written.count(b"[") < _MAX_JSON_DEPTH
-        if few and (written.find(b"null") < 0 if orjson else _is_plain(data)):
+        if few and ((orjson and written.find(b"null") < 0) or _is_plain(data)):
             return written
     plain = plain_json(data, _MAX_JSON_DEPTH - 1)
     return _standard_json.encode({"schema": schema, "data": plain}).encode()
@@ -490,17 +490,21 @@ def data_json(schema: str, data: Any) -> bytes:
 _standard_json: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain_json
 )
-_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+# What the standard library has written holds no float that is not finite.
+_PLAIN: Final = frozenset({str, int, bool, type(None)} | (set() if orjson else {float}))
 
 
 def _is_plain(value: Any) -> bool:
+    """Tell whether a value is of JSON's own types alone, with strings as keys and no NaN."""
     kind = type(value)
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str or (type(item) not in _PLAIN and not _is_plain(item)):
                 return False
         return True
-    return kind in _PLAIN or (kind is list and all(map(_is_plain, value)))
+    if kind is float:
+        return math.isfinite(value)
+    return kind in _PLAIN or (kind in (list, tuple) and all(map(_is_plain, value)))
 
 
 _OPTIONS: Final = orjson and orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

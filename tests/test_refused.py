@@ -468,6 +468,7 @@ REFUSED = [
     ),
     (own("text"), "self_describing_event", "data", "is 'text'", "a dict, as the schema wants"),
     (own({"a": math.nan}), "self_describing_event", "data.a", "is nan", "a finite number"),
+    (own({"a": None, "b": (math.nan,)}), "self_describing_event", "data.b[0]", "is nan", "finite"),
     (own({"a": [1, -math.inf]}), "self_describing_event", "data.a[1]", "is -inf", "finite"),
     (own({"a": b"b"}), "self_describing_event", "data.a", "is a bytes", "JSON: dict, list"),
     (own({"a": {1}}), "self_describing_event", "data.a", "is a set", "JSON: dict, list"),
