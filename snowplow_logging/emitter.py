@@ -79,6 +79,19 @@ class _Batch:
 
 
 @dataclass(eq=False)
+class _Move:
+    """Payloads on their way out of the queue.
+
+    Attributes:
+        into: Where they go.
+        counted: How many of those that are there have nothing to do with it, or are counted.
+    """
+
+    into: list[bytes]
+    counted: int
+
+
+@dataclass(eq=False)
 class _Connection:
     """Sends one request at a time.
 
@@ -175,6 +188,8 @@ class Emitter:
         self._queued = 0  # events in the queue that have been looked at
         self._queued_bytes = 0
         self._look_at = 0  # the length of the queue at which `put` has it looked at
+        self._moves: list[_Move] = []  # out of the queue, under way
+        self._untold = False  # whether the first event in the queue is one that nobody knows of
         self._storing = threading.RLock()  # held by who uses the store, taken before the other
         self._store_user: int | None = None  # the thread that uses it
         self._writing: list[bytes] = []  # on their way into the store
@@ -269,19 +284,28 @@ class Emitter:
             return True
 
     def _look(self) -> None:
-        """Count what has come into the queue, and wake who has to know of it. Needs the lock."""
+        """Count what has come into the queue, and wake who has to know of it. Needs the lock.
+
+        A signal handler may log, or even flush, at any call in here and in `_take_first`. So what
+        belongs together is changed with no call in between, and only if none has done so before.
+        """
         while True:
+            if self._moves:
+                self._count_moved()
             accepted, before, now = self._accepted, self._queued, len(self._queue)
             if now > before:
-                with contextlib.suppress(IndexError):
+                with contextlib.suppress(IndexError):  # a signal handler has sent some of them
                     size = sum([len(self._queue[index]) for index in range(before, now)])
-                if accepted != self._accepted:
-                    continue  # a signal handler has logged, or even closed, meanwhile
-                self._queued = now
-                self._queued_bytes += size + (now - before) * STM_BYTES
-                self._accepted += now - before
-                self._unanswered += now - before
-                self._wake(before, now)
+                if not before:
+                    self._untold = True
+                if accepted == self._accepted:
+                    self._queued = now
+                    self._queued_bytes += size + (now - before) * STM_BYTES
+                    self._accepted += now - before
+                    self._unanswered += now - before
+                else:
+                    continue
+            self._wake(more=now > before)
             self._look_at = self._queued + self._may_go_unseen()
             # Who has put something before that was set does not look, and who does later will.
             if len(self._queue) < self._look_at or len(self._queue) == self._queued:
@@ -312,19 +336,21 @@ class Emitter:
     def _is_batch(self) -> bool:
         return self._queued >= self._batch_size or self._queued_bytes >= self._batch_bytes
 
-    def _wake(self, before: int, now: int) -> None:
-        """Wake who has something to do once the queue has grown."""
-        if not before:
-            self._since = time.monotonic()
+    def _wake(self, *, more: bool) -> None:
+        """Wake who has something to do where the first event has come, or more, into the queue."""
+        due = self._is_batch() or self._unanswered >= self._queue_size
         if self._store is not None and self._stores():
             # Not each time, because it lets other events join the first. With `store_sync` the
             # thread of the log call writes.
-            if not before or before < self._batch_size <= now:
-                self._writes.notify(0 if self._store_sync else 1)
-        elif not before:
+            if not self._store_sync and (self._untold or (more and due)):
+                self._writes.notify()
+        elif self._untold:
             self._work.notify_all()  # one alone may be waiting to try again
-        elif self._idle and (self._is_batch() or self._unanswered >= self._queue_size):
+        elif more and due and self._idle:
             self._work.notify()
+        if self._untold:
+            self._since = time.monotonic()
+            self._untold = False
 
     def _is_full(self) -> bool:
         if self._store is None:
@@ -340,9 +366,11 @@ class Emitter:
         if self._on_full == "drop_oldest":
             message = f"the queue of {self._queue_size:,} events is full, the oldest are dropped"
             while self._is_full() and self._queued:
-                self._take_first(1, [])
-                self._unanswered -= 1
-                self._lose("dropped", "queue full", 1, message)
+                dropped: list[bytes] = []
+                self._take_first(1, dropped)
+                if dropped:
+                    self._unanswered -= 1
+                    self._lose("dropped", "queue full", 1, message)
         elif self._on_full == "block" and self._may_wait():
             until = time.monotonic() + self._block_timeout
             while self._is_full() and (left := until - time.monotonic()) > 0:
@@ -580,12 +608,14 @@ class Emitter:
             False where events came in that there is still time for.
         """
         self._write()
-        with self._storing, self._work:
+        with self._work, self._storing_under_lock():
             self._write()  # what has come in since; nothing can come in meanwhile
             in_time = time.monotonic() < deadline and not self._parked
             if in_time and not self._answered(None, None):
                 return False
-            left = self._abandon()
+            self._returned.clear()
+            # What a signal handler logs just now comes too late for this close.
+            left = [] if in_time else self._abandon()
             lines: list[str] = []
             error = (
                 f"; the last error was: {self._account.last_error}"
@@ -606,6 +636,9 @@ class Emitter:
             self._threads = []
             self._writer = None
             self._closing = None
+            self._look()
+            if self._queued:
+                self._start_threads()  # a signal handler has logged meanwhile
             self._wake_all()
         if left:
             events = [_event(payload) for payload in left]
@@ -629,14 +662,15 @@ class Emitter:
             if batch.thread == threading.get_ident():
                 continue  # this is its callback, after which the rest of it is sent
             if batch.ids:
-                self._stored += len(batch.payloads)
+                count = len(batch.payloads)
+                self._stored += count
             else:
                 left += batch.payloads
             batch.abandoned, batch.payloads, batch.ids = True, [], ()
-        self._returned.clear()
         self._look()
         self._take_first(self._queued, left)
-        self._unanswered -= len(left)
+        count = len(left)
+        self._unanswered -= count
         return left
 
     def _wake_all(self) -> None:
@@ -648,9 +682,10 @@ class Emitter:
     def _start_threads(self) -> None:
         if self._closing is not None:
             return
-        while len(self._threads) < self._connections:
-            name = f"snowplow-logging-{len(self._threads) + 1}"
-            arguments = (self._run, self._generation, self._links[len(self._threads)])
+        # A signal handler that logs may come between any two calls, and start them as well.
+        while (index := len(self._threads)) < self._connections:
+            name = f"snowplow-logging-{index + 1}"
+            arguments = (self._run, self._generation, self._links[index])
             thread = threading.Thread(target=self._live, args=arguments, name=name, daemon=True)
             self._threads.append(thread)  # before a signal handler can log and come here as well
             try:
@@ -807,21 +842,25 @@ class Emitter:
                 first = self._first()
                 if self._returned:
                     batch = self._returned.pop(0)
-                    self._stored -= len(batch.payloads)
+                    count = len(batch.payloads)
+                    self._stored -= count
                     return self._begin(first, batch.payloads, batch.ids)
                 if not self._stores():
-                    batch = self._begin(first, [], count=self._fits())
+                    from_memory = self._begin(first, [], count=self._fits())
                     self._look()
-                    return batch
+                    return from_memory
             return None if store is None else self._take_from_store(store)
 
     def _begin(
         self, first: int, payloads: list[bytes], ids: Sequence[int] = (), *, count: int = 0
-    ) -> _Batch:
-        """Put a batch in flight, with the payloads given and so many of those in memory."""
+    ) -> _Batch | None:
+        """Put a batch in flight, with the payloads given and so many of those in memory, if any."""
         batch = _Batch(payloads, first, threading.get_ident(), ids)
         self._in_flight.append(batch)
         self._take_first(count, payloads)
+        if not payloads:
+            self._in_flight.remove(batch)
+            return None
         # `_since` stays: it is when the oldest of those that are left began to wait, or before.
         self._progress = time.monotonic()
         if self._ready():
@@ -840,22 +879,33 @@ class Emitter:
         return count
 
     def _take_first(self, count: int, into: list[bytes]) -> None:
-        """Move the first events of those in memory."""
+        """Move so many of the first events in memory, or as many as there are."""
         self._look_at = 0  # until somebody looks again
-        already = len(into)
+        move = _Move(into, len(into))
+        self._moves.append(move)
         try:
             # In one call: no signal handler can raise while an event is in neither of the two.
-            into.extend(starmap(self._queue.popleft, repeat((), min(count, len(self._queue)))))
+            with contextlib.suppress(IndexError):  # a signal handler has sent some of them
+                into.extend(starmap(self._queue.popleft, repeat((), count)))
         finally:
-            moved = into[already:]
-            self._queued -= len(moved)
-            self._queued_bytes -= _size(moved)
+            self._count_moved()
+            self._moves.remove(move)
+
+    def _count_moved(self) -> None:
+        for move in [*self._moves]:
+            before, now = move.counted, len(move.into)
+            size = _size(move.into[before:now])
+            if move.counted == before:  # no signal handler has counted them meanwhile
+                move.counted = now
+                self._queued -= now - before
+                self._queued_bytes -= size
 
     def _put_first(self, payloads: Sequence[bytes]) -> None:
         """Put back what `_take_first` has moved."""
-        self._queued += len(payloads)  # first, so that a signal handler does not take them for new
+        count, size = len(payloads), _size(payloads)
+        self._queued += count  # first, so that a signal handler does not take them for new ones
+        self._queued_bytes += size
         self._queue.extendleft(reversed(payloads))
-        self._queued_bytes += _size(payloads)
 
     def _take_from_store(self, store: Store) -> _Batch | None:
         try:
@@ -870,7 +920,8 @@ class Emitter:
                 self._count_stored(self._in_memory())
                 return None
             first = self._first()
-            self._stored -= len(rows)
+            count = len(rows)
+            self._stored -= count
             if self._more_to_recover and self._stored < self._batch_size:
                 self._recover_at = 0.0
                 self._writes.notify()
@@ -883,9 +934,14 @@ class Emitter:
         """Give the store to one thread at a time; None where there is none to be had.
 
         That is also so in a signal handler or a finaliser that logs or closes in the middle of a
-        use of the store.
+        use of the store, or where its thread holds the lock, which another waits for that has the
+        store.
         """
-        with self._storing:
+        holds_lock: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001
+        if not self._storing.acquire(blocking=not holds_lock):
+            yield None
+            return
+        try:
             if self._store_user is not None:
                 yield None
                 return
@@ -894,6 +950,18 @@ class Emitter:
                 yield self._store
             finally:
                 self._store_user = None
+        finally:
+            self._storing.release()
+
+    @contextlib.contextmanager
+    def _storing_under_lock(self) -> Iterator[None]:
+        """Keep others from the store, beginning when none has it. Needs the lock."""
+        while not self._storing.acquire(blocking=False):
+            self._done.wait(_TAKEOVER_DELAY)
+        try:
+            yield
+        finally:
+            self._storing.release()
 
     def _run_writer(self, generation: int) -> None:
         while True:
@@ -919,6 +987,8 @@ class Emitter:
         """Move what is in memory into the store; where that fails it is sent from memory."""
         with self._storage() as store:
             if store is None:
+                with self._work:
+                    self._writes.notify()  # a signal handler has logged amid a write
                 return
             with self._work:
                 self._look()
@@ -942,7 +1012,8 @@ class Emitter:
                     else:
                         if not self._stored:
                             self._since = time.monotonic()
-                        self._stored += len(payloads)
+                        count = len(payloads)
+                        self._stored += count
                         self._store_full = full and self._on_full != "drop_oldest"
                     self._look()
                     self._work.notify()
@@ -1036,7 +1107,8 @@ class Emitter:
     def _forget(self, ids: Sequence[int]) -> None:
         """Remove events from the store that are answered for."""
         with self._storage() as store:
-            self._unremoved += ids
+            with self._work:
+                self._unremoved = [*self._unremoved, *ids]
             if store is None or not store.is_open:
                 return  # they are removed before anything else is done with it
             try:
@@ -1047,9 +1119,17 @@ class Emitter:
                 self._put_up_with(error)
 
     def _remove(self, store: Store) -> None:
-        if self._unremoved:
-            store.remove(self._unremoved)
-            self._unremoved = []
+        with self._work:
+            ids, self._unremoved = self._unremoved, []
+        removed = False
+        try:
+            if ids:
+                store.remove(ids)
+            removed = True
+        finally:
+            if not removed:
+                with self._work:
+                    self._unremoved = [*ids, *self._unremoved]
 
     def _leave_store(self) -> None:
         with self._storage() as store:
@@ -1139,7 +1219,8 @@ class Emitter:
         if batch.ids:
             self._returned.append(batch)
             self._returned.sort(key=lambda one: one.ids[0])
-            self._stored += len(batch.payloads)
+            count = len(batch.payloads)
+            self._stored += count
         else:
             self._put_first(batch.payloads)
 
@@ -1155,6 +1236,8 @@ class Emitter:
             self._done.notify_all()
             if failure is None:
                 self._account.count("sent", count)
+                # At once, or a `close` before they are removed would have them sent once more.
+                self._unremoved = [*self._unremoved, *ids]
             else:
                 self._lose("failed", loss, count, f"{count:,} events given up: {failure}")
         callback = self._on_success if failure is None else self._on_failure
@@ -1163,7 +1246,8 @@ class Emitter:
         if failure is not None:
             self._keep(events, failure)
         if ids:
-            self._forget(ids)  # only now, so that the event is at any moment in one of the files
+            # Only now, so that an event that failed is at any moment in one of the files.
+            self._forget([] if failure is None else ids)
         if failure is None:
             self._call(self._on_success, events)
         else:
