@@ -7,6 +7,7 @@ import email.utils
 import json
 import netrc  # noqa: F401 - or `requests` imports it in a thread, which a fork may cut short
 import os
+import signal
 import sys
 import threading
 import time
@@ -60,13 +61,15 @@ _sending: Final[set[tuple[int, int]]] = set()
 def sends_here() -> bool:
     """Tell whether what this thread does is part of a request to a collector.
 
-    A finaliser that the garbage collector happens to run there is none.
+    A finaliser that the garbage collector happens to run there is none, nor is a signal handler.
     """
     if not _sending or (os.getpid(), threading.get_ident()) not in _sending:
         return False
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(handler, "__code__", None) for handler in handlers}
     frame = sys._getframe(1)  # noqa: SLF001 - `inspect` takes far longer
     while frame.f_back is not None and frame.f_code is not Transport.send.__code__:
-        if frame.f_code.co_name == "__del__":
+        if frame.f_code.co_name == "__del__" or frame.f_code in codes:
             return False
         frame = frame.f_back
     return True

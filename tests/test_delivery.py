@@ -9,6 +9,7 @@ import logging
 import math
 import queue
 import random
+import signal
 import sys
 import threading
 import time
@@ -1107,6 +1108,28 @@ def test_threads_that_close_and_log_at_once_lose_nothing(collector):
         stats = tracked.handler.stats
         assert (stats.sent, accounted(stats)) == (200, 200)
     assert sorted(labels(collector.events)) == list(range(200))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal")
+def test_a_signal_handler_may_log_amid_a_request_of_its_own_thread(collector):
+    """What it logs is no part of the request, and is sent as any event is."""
+
+    class Session(requests.Session):
+        def request(self, *arguments, **keywords):
+            if threading.current_thread() is threading.main_thread():
+                signal.raise_signal(signal.SIGUSR1)
+                tracked.log(event(2))  # which is part of it, and must not go on for ever
+            return super().request(*arguments, **keywords)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: log(tracked, 1, 1))
+    try:
+        with tracking(collector, session=Session()) as tracked:
+            emitter = tracked.handler._emitter
+            assert emitter._transport.send([b'{"eid":"","se_la":"0"']).reason == ""
+            assert tracked.handler.flush()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert labels(collector.events) == [0, 1]
 
 
 def test_a_disabled_handler_does_nothing_and_flushes_at_once(collector):
