@@ -262,8 +262,7 @@ class Emitter:
             return
         with self._lock:
             self._look()
-            if len(self._threads) < self._connections or (self._store and not self._writer):
-                self._start_threads()
+            self._start_threads()
         if self._store_sync:
             self._write()
         if processes.exiting:

@@ -354,11 +354,7 @@ class SnowplowHandler(logging.Handler):
         """Queue the events of a record, if it has any."""
         if (
             (self._enabled or captures)
-            and (
-                record.__dict__.get(self._event_key) is not None
-                or carries_event(record, self._event_key)
-                or self._captures(record)
-            )
+            and (carries_event(record, self._event_key) or self._captures(record))
             and record.name != _OWN_LOGGER
             and not self._sends_here()
         ):
