@@ -587,6 +587,7 @@ class Emitter:
                 if now >= deadline or (accepted is None and self._parked):
                     return False
                 under_way = any(not batch.abandoned for batch in self._in_flight)
+                generation = self._generation
                 stuck = not under_way and now - max(began, self._progress) > _TAKEOVER_DELAY
                 takes_over = self._has_work(self._links[0]) and (
                     not any(thread.is_alive() for thread in self._threads)
@@ -598,7 +599,7 @@ class Emitter:
                     looks = math.inf if under_way else _TAKEOVER_DELAY
                     self._done.wait(min(deadline - now, looks, threading.TIMEOUT_MAX))
             if takes_over:
-                self._work_once(self._links[0], deadline)
+                self._work_once(generation, self._links[0], deadline)
 
     def _end(self, deadline: float) -> bool:
         """Let the threads end, and count what is left at the deadline as failed.
@@ -746,7 +747,7 @@ class Emitter:
             # May have to wait for logging's lock, so before anything is taken from the queue.
             with contextlib.suppress(Exception):  # a logger may be of a class of the user's
                 _warm_loggers()
-            self._work_once(connection, None)
+            self._work_once(generation, connection, None)
         if lock is self._lock and self._closing == math.inf and not self._in_flight:
             self._leave_store()  # the last thread of an emitter that nobody will close
 
@@ -809,14 +810,14 @@ class Emitter:
             begin = 0.0
         return max(begin, self._ready_at(connection)) - time.monotonic()
 
-    def _work_once(self, connection: _Connection, deadline: float | None) -> None:
+    def _work_once(self, generation: int, connection: _Connection, deadline: float | None) -> None:
         """Do what is to be done now. Nothing in it may end a thread."""
         try:
             self._write_reports()
             self._tell_refused()
             if self._closing is not None:
                 self._write()
-            batch = self._take(connection)
+            batch = self._take(generation, connection)
             if batch is not None:
                 try:
                     self._deliver(batch, connection, deadline)
@@ -832,11 +833,12 @@ class Emitter:
         except Exception as error:  # noqa: BLE001 - what is left in the queue must still leave
             self.report("internal error", f"internal error: {error!r}")
 
-    def _take(self, connection: _Connection) -> _Batch | None:
+    def _take(self, generation: int, connection: _Connection) -> _Batch | None:
         with self._storage() as store:
             with self._work:
                 self._look()
-                if not self._is_due(connection):
+                # After a `close` a thread opens no store, for nobody would close it again.
+                if generation != self._generation or not self._is_due(connection):
                     return None
                 first = self._first()
                 if self._returned:
@@ -978,7 +980,7 @@ class Emitter:
                     if few and self._closing is None and self._first() >= self._due:
                         self._writes.wait(_WRITE_DELAY)
                 self._write()
-                self._recover()
+                self._recover(generation)
             except Exception as error:  # noqa: BLE001 - what comes later must still be written
                 self.report("internal error", f"internal error: {error!r}")
 
@@ -1054,13 +1056,13 @@ class Emitter:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it
             self._put_up_with(error)
 
-    def _recover(self) -> None:
+    def _recover(self, generation: int) -> None:
         """Renew the lease, and take over, now and then, what another process left in the store."""
         if time.monotonic() < self._recover_at:
             return
         self._recover_at = time.monotonic() + _RECOVER_INTERVAL
         with self._storage() as store:
-            if store is None or not self._stores():
+            if store is None or generation != self._generation or not self._stores():
                 return
             try:
                 self._open(store)

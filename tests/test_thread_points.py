@@ -1,0 +1,81 @@
+"""A thread of the emitter may stand still anywhere while the program closes: nothing is amiss."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import threading
+
+import pytest
+
+from faulty_collector import FaultyCollector
+from helpers import tracking
+from snowplow_logging import emitter as emitting
+
+STANDSTILL = 0.03
+"""The seconds that a thread stands still at most; `close` has less, so as to be done before."""
+
+
+class _Points:
+    """A trace function that lets a thread stand still at one of the lines that it passes."""
+
+    def __init__(self, name, number):
+        self.name, self.left = name, number
+        self.reached, self.closed = threading.Event(), threading.Event()
+
+    def __call__(self, frame, event, argument):
+        here = isinstance(frame.f_locals.get("self"), emitting.Emitter)
+        return self.trace if here and threading.current_thread().name == self.name else None
+
+    def trace(self, frame, event, argument):
+        # With the lock it keeps the program waiting, so that nothing can come in between.
+        if event == "line" and self.left > 0 and not frame.f_locals["self"]._lock._is_owned():
+            self.left -= 1
+            if self.left == 0:
+                self.reached.set()
+                self.closed.wait(STANDSTILL)
+        return self.trace
+
+
+@contextlib.contextmanager
+def standing_still(name, number):
+    """Let the thread of that name stand still at so manieth a line that it passes."""
+    points = _Points(name, number)
+    threading.settrace(points)
+    try:
+        yield points
+    finally:
+        threading.settrace(None)
+
+
+@pytest.mark.parametrize("thread", ["snowplow-logging-1", "snowplow-logging-store"])
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_thread_may_stand_still_anywhere_while_the_program_closes(thread, answers, tmp_path):
+    """What was logged has arrived or waits in a file that nobody holds, and the threads end."""
+    for number in itertools.count(1):
+        path = tmp_path / f"{number}.db"
+        with FaultyCollector() as collector, standing_still(thread, number) as points:
+            settings = {"store": path, "shutdown_timeout": STANDSTILL / 2, "flush_interval": 0}
+            with tracking(collector if answers else None, **settings) as tracked:
+                for action in "abc":
+                    tracked.log({"event": "struct_event", "category": "c", "action": action})
+                points.reached.wait(STANDSTILL)
+                tracked.handler.close()
+                points.closed.set()
+                for one in threading.enumerate():
+                    if one.name.startswith("snowplow-logging"):
+                        one.join(20)
+                        assert not one.is_alive()
+                arrived = {sent["se_ac"] for sent in collector.events}
+                stats = tracked.handler.stats
+                with contextlib.closing(sqlite3.connect(path)) as connection:
+                    held = connection.execute("SELECT * FROM owners WHERE expires > 0").fetchall()
+                    waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
+                assert not held
+                assert len(arrived) + waiting >= 3
+                assert (stats.sent + stats.queued, stats.failed) == (3, 0)
+                assert stats.sent <= len(arrived)
+        if points.left > 0:
+            break
+    assert number > 1
