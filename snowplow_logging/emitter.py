@@ -1200,10 +1200,8 @@ class Emitter:
             if given_up:
                 return False  # closed meanwhile, and a report would open it again
             self._account.last_error = answer.reason
-            waiting = self._unanswered
-        self.report(
-            "retry", f"{answer.reason}; {waiting:,} events wait, next attempt in {delay:.1f} s"
-        )
+            waiting = f"{self._unanswered:,} events wait, next attempt in {delay:.1f} s"
+            self.report("retry", f"{answer.reason}; {waiting}")
         self._write_reports()
         with self._work:
             while not batch.abandoned and time.monotonic() < self._ready_at(connection):

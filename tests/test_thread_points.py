@@ -49,12 +49,17 @@ def standing_still(name, number):
         threading.settrace(None)
 
 
+def threads_of_emitters():
+    """Return the threads that emitters have now."""
+    return {one for one in threading.enumerate() if one.name.startswith("snowplow-logging")}
+
+
 @pytest.mark.parametrize("thread", ["snowplow-logging-1", "snowplow-logging-store"])
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_thread_may_stand_still_anywhere_while_the_program_closes(thread, answers, tmp_path):
     """What was logged has arrived or waits in a file that nobody holds, and the threads end."""
     for number in itertools.count(1):
-        path = tmp_path / f"{number}.db"
+        path, before = tmp_path / f"{number}.db", threads_of_emitters()
         with FaultyCollector() as collector, standing_still(thread, number) as points:
             settings = {"store": path, "shutdown_timeout": STANDSTILL / 2, "flush_interval": 0}
             with tracking(collector if answers else None, **settings) as tracked:
@@ -63,10 +68,10 @@ def test_a_thread_may_stand_still_anywhere_while_the_program_closes(thread, answ
                 points.reached.wait(STANDSTILL)
                 tracked.handler.close()
                 points.closed.set()
-                for one in threading.enumerate():
-                    if one.name.startswith("snowplow-logging"):
-                        one.join(20)
-                        assert not one.is_alive()
+                while threads := threads_of_emitters() - before:
+                    one = threads.pop()
+                    one.join(20)
+                    assert not one.is_alive()
                 arrived = {sent["se_ac"] for sent in collector.events}
                 stats = tracked.handler.stats
                 with contextlib.closing(sqlite3.connect(path)) as connection:
