@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Event,
         FormChange,
         FormSubmit,
+        InvalidEvent,
         LinkClick,
         PagePing,
         PageView,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     )
     from snowplow_logging.formatter import SnowplowJsonFormatter
     from snowplow_logging.handler import SnowplowHandler
-    from snowplow_logging.protocol import InvalidEvent
     from snowplow_logging.subject import Subject, subject_context
 else:
     from importlib import import_module
@@ -47,6 +47,7 @@ else:
             "Event",
             "FormChange",
             "FormSubmit",
+            "InvalidEvent",
             "LinkClick",
             "PagePing",
             "PageView",
@@ -59,7 +60,6 @@ else:
         ),
         "formatter": ("SnowplowJsonFormatter",),
         "handler": ("SnowplowHandler",),
-        "protocol": ("InvalidEvent",),
         "subject": ("Subject", "subject_context"),
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -43,6 +43,7 @@ __all__ = [
     "Event",
     "FormChange",
     "FormSubmit",
+    "InvalidEvent",
     "LinkClick",
     "PagePing",
     "PageView",
@@ -57,6 +58,25 @@ __all__ = [
 
 _LONGEST_VALUE: Final = 200  # characters of a value in the line that shows an event
 _SNOWPLOW: Final = "iglu:com.snowplowanalytics.snowplow"
+
+
+class InvalidEvent(ValueError):
+    """An event that Snowplow would refuse and that was therefore not sent.
+
+    Attributes:
+        event: The name of the event, such as `page_view`.
+        key: The key at fault.
+        problem: What was wrong with its value.
+        expected: What would be right.
+    """
+
+    def __init__(self, event: str, key: str, problem: str, expected: str) -> None:
+        super().__init__(event, key, problem, expected)
+        self.event, self.key, self.problem, self.expected = event, key, problem, expected
+
+    def __str__(self) -> str:
+        """Name the event, the key, what was wrong and what would be right."""
+        return f"{self.event}: {self.key} {self.problem}; give {self.expected}"
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from functools import partial
 from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from snowplow_logging.events import Event
+from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields
 from snowplow_logging.payload import Entity, PayloadEncoder
-from snowplow_logging.protocol import MAX_BODY_BYTES, InvalidEvent, nearest
+from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
 from snowplow_logging.record import carries_event, event_id_of, events_of
 from snowplow_logging.subject import bound_to, keep_in_records, kept_error
 

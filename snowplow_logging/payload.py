@@ -11,13 +11,12 @@ from logging import LogRecord
 from typing import Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
-from snowplow_logging.events import COMMON_KEYS, EVENTS, SelfDescribingJson
+from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
     UNSTRUCT_EVENT,
     Check,
-    InvalidEvent,
     Key,
     Refused,
     atomic_text,
@@ -42,7 +41,6 @@ Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
 
 _CONTEXTS_START: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
 _CONTEXTS_END: Final = b"]}"
-_ENTITIES: Final = slice(len(_CONTEXTS_START), -len(_CONTEXTS_END))
 _COMMON_KEYS: Final = frozenset(COMMON_KEYS)
 _YEAR_5138: Final = 1e11  # seconds since 1970; up to there a time needs no check
 
@@ -87,8 +85,8 @@ class PayloadEncoder:
     """Checks events by the protocol and writes them as payloads, all but the time of sending.
 
     Args:
-        namespace: The tracker's namespace, at most 128 characters.
-        app_id: The application's id, at most 255 characters.
+        namespace: The tracker's namespace, at most 128 characters, or None.
+        app_id: The application's id, at most 255 characters, or None.
         platform: One of the protocol's platforms.
         subject: The subject of every event.
         context: Entities of every event, or callables that make one of the record.
@@ -103,9 +101,9 @@ class PayloadEncoder:
     def __init__(
         self,
         *,
-        namespace: str | None,
-        app_id: str | None,
-        platform: str,
+        namespace: Any,
+        app_id: Any,
+        platform: Any,
         subject: Mapping[str, Any] | None,
         context: Sequence[Entity | Callable[[LogRecord], Entity | None]] | None,
         encode_base64: bool,
@@ -202,8 +200,8 @@ class PayloadEncoder:
                 return payload_json(payload) + self._constant_json
             payload.update(self._who(bound, common.get(at), complete=complete))
             return payload_json(payload)
-        except Refused as error:
-            raise _invalid(name, error.within(at)) from None
+        except Refused as refused:
+            raise _invalid(name, refused.within(at)) from None
         except Exception as error:  # the caller's objects may raise anything
             raise _invalid(name, _unreadable(error).within(at)) from error
 
@@ -257,8 +255,8 @@ class PayloadEncoder:
                 ]
             key = "event"
             return copy.deepcopy(full)
-        except Refused as error:
-            raise _invalid(name, error.within(key)) from None
+        except Refused as refused:
+            raise _invalid(name, refused.within(key)) from None
         except Exception as error:
             self.encode(event, event_id, record, bound)  # says it better, if it refuses it too
             raise _invalid(name, _unreadable(error).within(key)) from error
@@ -271,7 +269,7 @@ class PayloadEncoder:
         record: LogRecord,
     ) -> bytes:
         """Add the entities around the log call and those of the handler to the event's own."""
-        entities = [written[_ENTITIES], _contexts_json(around)[_ENTITIES]]
+        entities = [_entities_in(written), _entities_in(_contexts_json(around))]
         for entity in handlers:
             if not callable(entity):
                 entities.append(entity)
@@ -290,8 +288,8 @@ class PayloadEncoder:
         try:
             made = factory(record)
             return None if made is None else (made, _entity_json(made))
-        except Refused as error:
-            problem = f"returned an entity whose {error.path[1:]} {error.problem}"
+        except Refused as refused:
+            problem = f"returned an entity whose {refused.path[1:]} {refused.problem}"
         except Exception as error:  # noqa: BLE001 - it is the user's code
             problem = f"raised {error!r}"
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")
@@ -299,12 +297,12 @@ class PayloadEncoder:
 
 
 def _put_values(
-    definition: _Definition, event: Mapping[str, Any], own: dict[str, Any]
-) -> dict[str, Any]:
+    definition: _Definition, event: Mapping[Any, Any], own: dict[str, Any]
+) -> dict[Any, Any]:
     """Put in the values of an event's own keys, by Snowplow's names, and return the common ones."""
-    common: dict[str, Any] = {}
+    common: dict[Any, Any] = {}
     keys, is_atomic = definition.keys, definition.is_atomic
-    key = "event"
+    key: Any = "event"
     try:
         for key, value in event.items():
             known = keys.get(key)
@@ -318,8 +316,8 @@ def _put_values(
                     own[known.name] = checked
             elif known.nullable:
                 own[known.name] = None
-    except Refused as error:
-        raise error.within(key) from None
+    except Refused as refused:
+        raise refused.within(key) from None
     except Exception as error:
         raise _unreadable(error).within(_as_path(key)) from error
     if not common.keys() <= _COMMON_KEYS:
@@ -349,7 +347,7 @@ def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
             raise Refused("is missing or empty", f"it, for {definition.name} requires it", key)
 
 
-def _record_time(record: LogRecord) -> str:
+def _record_time(record: Any) -> str:
     created = record.created
     if type(created) is float and 0 <= created < _YEAR_5138:
         return str(int(created * 1000))
@@ -379,8 +377,8 @@ def _unreadable(error: Exception) -> Refused:
 def _checked(key: str, check: Check, value: Any) -> Any:
     try:
         return check(value)
-    except Refused as error:
-        raise error.within(key) from None
+    except Refused as refused:
+        raise refused.within(key) from None
     except Exception as error:  # the caller's objects may raise anything
         raise _unreadable(error).within(key) from error
 
@@ -419,7 +417,8 @@ def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _subject_payload(subject: Any) -> dict[str, str]:
     payload = {}
-    fields, field = _mapping(subject), None
+    fields: Mapping[Any, Any] = _mapping(subject)
+    field: Any = None
     try:
         for field, value in fields.items():
             known = SUBJECT_KEYS.get(field)
@@ -429,8 +428,8 @@ def _subject_payload(subject: Any) -> dict[str, str]:
                 checked = known.check(value)
                 if checked != "":
                     payload[known.name] = checked
-    except Refused as error:
-        raise error.within(f".{field}" if type(field) is str else "") from None
+    except Refused as refused:
+        raise refused.within(f".{field}" if type(field) is str else "") from None
     except Exception as error:
         raise _unreadable(error).within(f".{field}" if type(field) is str else "") from error
     return payload
@@ -458,6 +457,11 @@ def _contexts_json(context: Any) -> bytes:
     return data_json(CONTEXTS, entities) if entities else b""
 
 
+def _entities_in(written: bytes) -> bytes:
+    """Return the entities alone, of what `_contexts_json` has written."""
+    return written[len(_CONTEXTS_START) : -len(_CONTEXTS_END)]
+
+
 def _fields_of(entity: Any) -> Mapping[str, Any]:
     if isinstance(entity, SelfDescribingJson):
         return vars(entity)
@@ -468,6 +472,6 @@ def _fields_of(entity: Any) -> Mapping[str, Any]:
 
 def _entity_json(entity: Any) -> bytes:
     try:
-        return _contexts_json([entity])[_ENTITIES]
+        return _entities_in(_contexts_json([entity]))
     except Refused as error:
         raise Refused(error.problem, error.expected, error.path.removeprefix("[0]")) from None

@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -39,7 +40,6 @@ __all__ = [
     "PLATFORMS",
     "UNSTRUCT_EVENT",
     "Check",
-    "InvalidEvent",
     "Key",
     "Number",
     "Refused",
@@ -133,25 +133,6 @@ class Refused(ValueError):
     def within(self, path: str) -> Refused:
         """Return the refusal of the value that holds this one at a path."""
         return Refused(self.problem, self.expected, path + self.path)
-
-
-class InvalidEvent(ValueError):
-    """An event that Snowplow would refuse and that was therefore not sent.
-
-    Attributes:
-        event: The name of the event, such as `page_view`.
-        key: The key at fault.
-        problem: What was wrong with its value.
-        expected: What would be right.
-    """
-
-    def __init__(self, event: str, key: str, problem: str, expected: str) -> None:
-        super().__init__(event, key, problem, expected)
-        self.event, self.key, self.problem, self.expected = event, key, problem, expected
-
-    def __str__(self) -> str:
-        """Name the event, the key, what was wrong and what would be right."""
-        return f"{self.event}: {self.key} {self.problem}; give {self.expected}"
 
 
 def describe(value: object) -> str:
@@ -473,7 +454,7 @@ def data_json(schema: str, data: Any) -> bytes:
         written: bytes = (
             orjson.dumps({"schema": schema, "data": data}, plain_json, _OPTIONS)
             if orjson
-            else b'{"schema":"%b","data":%b}' % (schema.encode(), _standard_dumps(data))
+            else _standard_json(schema, data)
         )
     except (TypeError, ValueError, RecursionError):
         pass  # The slow way below takes it after all, or says what is wrong.
@@ -484,12 +465,13 @@ def data_json(schema: str, data: Any) -> bytes:
         if few and ((orjson and written.find(b"null") < 0) or _is_plain(data)):
             return written
     plain = plain_json(data, _MAX_JSON_DEPTH - 1)
-    return _standard_json.encode({"schema": schema, "data": plain}).encode()
+    if orjson:
+        with suppress(TypeError):  # from an integer of more than 64 bits
+            again: bytes = orjson.dumps({"schema": schema, "data": plain})
+            return again
+    return _standard_json(schema, plain)
 
 
-_standard_json: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain_json
-)
 # What the standard library has written holds no float that is not finite.
 _PLAIN: Final = frozenset({str, int, bool, type(None)} | (set() if orjson else {float}))
 
@@ -510,19 +492,25 @@ def _is_plain(value: Any) -> bool:
 _OPTIONS: Final = orjson and orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def _make_standard_dumps() -> Callable[[Any], bytes]:
+def _make_standard_dumps() -> Callable[[Any], str]:
     make_encoder = getattr(json.encoder, "c_make_encoder", None)
     if make_encoder is None:  # not CPython
-        return lambda value: _standard_json.encode(value).encode()
+        return json.JSONEncoder(
+            ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain_json
+        ).encode
     # `JSONEncoder.encode` makes one of these at each call, which takes longer than its work.
     sort_keys = skip_keys = allow_nan = False
     encoder = make_encoder(
         None, plain_json, encode_basestring, None, ":", ",", sort_keys, skip_keys, allow_nan
     )
-    return lambda value: "".join(encoder(value, 0)).encode()
+    return lambda value: "".join(encoder(value, 0))
 
 
 _standard_dumps: Final = _make_standard_dumps()
+
+
+def _standard_json(schema: str, data: Any) -> bytes:
+    return f'{{"schema":"{schema}","data":{_standard_dumps(data)}}}'.encode()
 
 
 def payload_json(payload: Mapping[str, str]) -> bytes:

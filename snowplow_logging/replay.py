@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from snowplow_logging.emitter import Emitter
-from snowplow_logging.events import EVENTS
+from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
 from snowplow_logging.payload import EVENT_ID, TRACKER, PayloadEncoder
 from snowplow_logging.protocol import (
-    InvalidEvent,
     Refused,
     atomic_text,
     describe,
