@@ -61,9 +61,9 @@ class _Definition:
     type: str
     schema: str | None
     is_atomic: bool  # whether its values are parameters of the protocol, and not JSON
-    keys: Mapping[str, Key]
-    required: Mapping[str, str]  # keys by Snowplow's names
-    defaults: Sequence[tuple[str, Callable[[str], Any]]]
+    keys: dict[str, Key]
+    required: dict[str, str]  # keys by Snowplow's names
+    defaults: list[tuple[str, Callable[[str], Any]]]
 
 
 @cache

@@ -27,9 +27,8 @@ from uuid import UUID
 try:
     import orjson as _orjson
 except ImportError:
-    orjson: Any = None
-else:
-    orjson = _orjson
+    _orjson = None  # type: ignore[assignment]
+orjson: Final[Any] = _orjson
 
 __all__ = [
     "CONTEXTS",

@@ -72,15 +72,15 @@ def event_id_of(record: LogRecord, index: int = 0) -> str:
     It is the bits of the time, all but the first four, which have been the same since 1970, and a
     hash of what else identifies the record: a UUID of version 8 (RFC 9562).
     """
-    made: Any = record  # logging may leave a number out, and anybody put something else in
-    created = made.created
     try:
-        start = int(created * 1000 - made.relativeCreated)  # of the process that made it
-        rest = _rest_of_id(start, made.process, made.thread, index)
+        created, relative = record.created, record.relativeCreated
+        start = int(created * 1000 - relative)  # of the process that made it
+        rest = _rest_of_id(start, record.process, record.thread, index)
         time = _time_bits(created).hex()
         return f"{time[1:9]}-{time[9:13]}-8{time[13:]}-{rest}"
     except (struct.error, TypeError, ValueError, OverflowError):
-        identity = (created, made.relativeCreated, made.process, made.thread, index)
+        made: Any = record  # logging may leave a number out, and anybody put something else in
+        identity = (made.created, made.relativeCreated, made.process, made.thread, index)
         return derived_uuid(repr(identity).encode(errors="replace"))
 
 
