@@ -8,7 +8,13 @@ import logging
 import pytest
 
 from helpers import ANYTHING, IGLU, tracking
-from snowplow_logging import LocalCollector
+from snowplow_logging import LocalCollector, protocol
+
+
+def pytest_report_header():
+    """Say which of the faster ways are tested."""
+    compiled = "as Python" if protocol.__file__.endswith(".py") else "compiled"
+    return f"snowplow_logging: {compiled}, {'with' if protocol.orjson else 'without'} orjson"
 
 
 @pytest.fixture(scope="session")

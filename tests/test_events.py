@@ -31,6 +31,7 @@ from snowplow_logging import (
     SelfDescribingJson,
     StructuredEvent,
     Subject,
+    protocol,
 )
 from snowplow_logging.events import EVENTS
 
@@ -211,6 +212,15 @@ class TestForms:
         assert json.loads(sent["ue_pr"])["schema"] == UNSTRUCT
         assert "cx" not in sent
         assert "ue_px" not in sent
+
+    def test_a_mapping_is_written_as_a_dict_is(self, collector):
+        """A replay reads dicts, and what it sends is the same to the last digit."""
+        with tracking(collector, encode_base64=False) as tracked:
+            for kind in (dict, OrderedDict):
+                data = {"none": None, "small": kind(value=1.5e-7)}
+                tracked.log(as_dict(BY_NAME["page_view"], context=[entity(**data)]))
+            first, second = tracked.payloads()
+        assert first["co"] == second["co"]
 
     def test_the_tracker_s_own_values(self, collector):
         """Namespace, application and platform are the handler's, and a subject's platform wins."""
@@ -730,13 +740,21 @@ class TestCommonKeys:
 
 
 LOG_ALL = """
-import json, logging, sys
-if sys.argv[1] == "without":
+import importlib.util, json, logging, sys
+if "without orjson" in sys.argv:
     sys.modules["orjson"] = None
+class AsPython:
+    def find_spec(name, path, target):
+        package, _, module = name.partition(".")
+        if package == "snowplow_logging" and module in ("payload", "protocol", "record"):
+            return importlib.util.spec_from_file_location(name, f"{path[0]}/{module}.py")
+if "as Python" in sys.argv:
+    sys.meta_path.insert(0, AsPython)
 import test_events
 from helpers import tracking
 from snowplow_logging import LocalCollector, protocol
-assert (protocol.orjson is None) == (sys.argv[1] == "without")
+assert (protocol.orjson is None) == ("without orjson" in sys.argv)
+assert protocol.__file__.endswith(".py") or "as Python" not in sys.argv
 with LocalCollector() as collector, tracking(collector, encode_base64=False) as tracked:
     for number, event in enumerate(test_events.corpus()):
         record = {"created": 1.7e9 + number, "relativeCreated": 0, "process": 1, "thread": 1}
@@ -770,8 +788,8 @@ def corpus():
         yield {"event": "self_describing_event", "schema": ANYTHING, "data": value}
 
 
-class TestWithoutOrjson:
-    """`orjson` makes the library faster and changes nothing else."""
+class TestFasterWays:
+    """`orjson` and the compiler make the library faster and change nothing else."""
 
     def run(self, *arguments):
         """Run Python in the folder of the tests."""
@@ -786,11 +804,16 @@ class TestWithoutOrjson:
             check=False,
         )
 
-    def test_payloads_are_equal(self):
-        """With and without it the same values are sent and the same errors found."""
+    @pytest.mark.parametrize(
+        "slower", [["without orjson"], ["as Python"], ["without orjson", "as Python"]]
+    )
+    def test_payloads_are_equal(self, slower):
+        """With and without them the same values are sent and the same errors found."""
         pytest.importorskip("orjson")
         pytest.importorskip("werkzeug")
-        ways = [self.run("-c", LOG_ALL, way) for way in ("with", "without")]
+        if "as Python" in slower and protocol.__file__.endswith(".py"):
+            pytest.skip("is not compiled here")
+        ways = [self.run("-c", LOG_ALL, *way) for way in ([], slower)]
         assert [way.returncode for way in ways] == [0, 0], [way.stderr for way in ways]
         fast, slow = (list(map(self.values, way.stdout.splitlines())) for way in ways)
         assert len(fast) > 50
@@ -805,7 +828,7 @@ class TestWithoutOrjson:
                 printed[name] = json.loads(printed[name])
         return printed
 
-    def test_nothing_bad_leaves_without_it(self):
+    def test_nothing_bad_leaves_without_orjson(self):
         """What Snowplow would refuse is refused, and the log call goes on, without it, too."""
         pytest.importorskip("werkzeug")
         result = self.run(

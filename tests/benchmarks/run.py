@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -422,11 +423,14 @@ def picture_columns(samples: Samples) -> list[Column]:
 
 def machine() -> dict[str, Any]:
     """Return what the numbers depend on."""
+    module = find_spec("snowplow_logging.protocol")
+    assert module is not None
     names = ("snowplow-tracker", "requests", "urllib3", "orjson")
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
+        "compiled": not str(module.origin).endswith(".py"),
         **{name: version(name) for name in names},
     }
 
