@@ -41,7 +41,7 @@ def extensions() -> list[Extension]:
         from mypyc.build import mypycify
 
         made: list[Extension] = mypycify(
-            [*options, *modules], group_name="snowplow_logging", debug_level="0"
+            [*options, *modules], group_name="snowplow_logging.compiled", debug_level="0"
         )
     except (ImportError, SystemExit) as error:  # not there, or not for this Python yet
         sys.stderr.write(f"{PURE}: {error!r}\n")

@@ -411,7 +411,7 @@ def _sequence(value: Any) -> Sequence[Any]:
     return [value[index] for index in range(len(value))]
 
 
-def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _present(fields: Mapping[Any, Any]) -> dict[Any, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
