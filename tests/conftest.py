@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 
 import pytest
 
 from helpers import ANYTHING, IGLU, tracking
 from snowplow_logging import LocalCollector, protocol
+
+# A shell starts what runs in its background with this ignored, and each process that the tests
+# start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header():
