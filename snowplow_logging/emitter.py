@@ -714,9 +714,11 @@ class Emitter:
         Where gevent makes a greenlet of it, it lives on in a forked child and has to end there.
         """
         lock, greenlets = self._lock, self._greenlets
-        gevent: Any = sys.modules.get("gevent")
-        greenlet = None if gevent is None else gevent.getcurrent()
-        if isinstance(greenlet, getattr(gevent, "Greenlet", ())):
+        greenlet: Any = None
+        monkey: Any = sys.modules.get("gevent.monkey")
+        # A real thread must not ask: what greenlet keeps for it may crash the garbage collector.
+        if monkey is not None and monkey.is_module_patched("threading"):
+            greenlet = sys.modules["gevent"].getcurrent()
             greenlets.add(greenlet)
         try:
             run(*arguments)

@@ -213,3 +213,51 @@ def test_one_event_right_before_the_end_is_delivered(collector, run, forked):
         collector,
     )
     assert labels(collector) == ["0"]
+
+
+def test_threads_beside_gevent_without_its_patch_leave_nothing_to_greenlet(collector, tmp_path):
+    """The collector of garbage does not crash on what a sending thread was.
+
+    greenlet, asked in a thread for its current one, clears that up later, in the main thread, and
+    frees what is still in use if another thread is collecting frames that hold it just then.
+    """
+    with Programs(tmp_path) as programs:
+        ran = programs.run(
+            """
+            import gc, gevent
+            gc.disable()
+            collecting, cleared = threading.Event(), threading.Event()
+
+            class Slow:
+                def __del__(self):
+                    collecting.set()
+                    cleared.wait(10)
+
+            def on_success(events):
+                cycle = [sys._getframe(), Slow()]  # the frame has that of the thread, and its names
+                cycle.append(cycle)
+
+            def end():
+                handler.flush()
+                sending, = (each for each in threading.enumerate() if "snowplow" in each.name)
+                handler.close()
+                sending.join()
+                time.sleep(0.2)  # nothing tells when the system has ended it
+                gc.collect()
+                gc.collect()
+
+            handler = configure(on_success=on_success)
+            other = threading.Thread(target=end)
+            log(0)
+            other.start()
+            collecting.wait()  # and not a line of Python, which would have greenlet clear up
+            for _ in range(100_000):
+                time.monotonic()
+            cleared.set()
+            other.join()
+            say("alive")
+            """,
+            collector,
+        )
+    assert ran.words == ["alive"]
+    assert labels(collector) == ["0"]
