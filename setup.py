@@ -1,15 +1,17 @@
 """Packaging of snowplow-logging: everything about the distribution is said here."""
 
 import os
+import platform
 import re
+import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
-# Experimental, and so only where it is asked for.
-COMPILE = bool(os.environ.get("SNOWPLOW_LOGGING_COMPILE"))
-MYPY = "mypy>=2.4,<2.5"  # which compiles as well as checks
+PURE = "snowplow-logging is installed without its compiled modules, and takes more time per event"
 
 
 def version() -> str:
@@ -23,18 +25,48 @@ def version() -> str:
 
 
 def extensions() -> list[Extension]:
-    """Return the modules that every log call goes through, to be compiled from their own source."""
-    try:
-        from mypyc.build import mypycify
-    except ImportError:  # before pip has installed what `setup_requires` says
+    """Return the modules that every log call goes through, to be compiled from their own source.
+
+    With the variable SNOWPLOW_LOGGING_PURE_PYTHON set there are none.
+    """
+    wanted = not os.environ.get("SNOWPLOW_LOGGING_PURE_PYTHON")
+    # mypyc relies on CPython, and on its global interpreter lock.
+    usual = platform.python_implementation() == "CPython"
+    if not wanted or not usual or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return []
     # Neither the settings of the project's own type check nor its extras, which are not there.
     options = ["--config-file=", "--ignore-missing-imports"]
     modules = [f"snowplow_logging/{name}.py" for name in ("payload", "protocol", "record")]
-    made: list[Extension] = mypycify(
-        [*options, *modules], group_name="snowplow_logging.compiled", debug_level="0"
-    )
+    try:
+        from mypyc.build import mypycify
+
+        made: list[Extension] = mypycify(
+            [*options, *modules], group_name="snowplow_logging.compiled", debug_level="0"
+        )
+    except (ImportError, SystemExit) as error:  # not there, or not for this Python yet
+        sys.stderr.write(f"{PURE}: {error!r}\n")
+        return []
     return made
+
+
+class BuildAllOrNone(build_ext):
+    """Compiles all of the modules or, where one cannot be, none: each relies on the others."""
+
+    def run(self) -> None:
+        """Compile them; where that fails they are installed as the Python that they are.
+
+        So they are where the tree itself is installed, to be edited: what was compiled would hide
+        each change.
+        """
+        if self.inplace or self.editable_mode:
+            self.extensions = []
+        try:
+            super().run()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the compiler
+            sys.stderr.write(f"{PURE}: {error!r}\n")
+            for output in self.get_outputs():
+                Path(output).unlink(missing_ok=True)
+            self.extensions = []
 
 
 # What each feature beyond the handler itself needs.
@@ -52,7 +84,7 @@ TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.
 DEV = [
-    MYPY,
+    "mypy>=2.4,<2.5",
     "nox>=2024.4.15",
     "ruff>=0.17.6,<0.18",
     "types-jsonschema",
@@ -85,8 +117,8 @@ setup(
     ],
     packages=find_packages(include=["snowplow_logging*"]),
     package_data={"snowplow_logging": ["py.typed"]},
-    setup_requires=[MYPY] if COMPILE else [],
-    ext_modules=extensions() if COMPILE else [],
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildAllOrNone},
     python_requires=">=3.10",
     # The lowest versions are the ones that the nox session `minimal` installs.
     install_requires=["python-json-logger>=3.1", "requests>=2.28"],
