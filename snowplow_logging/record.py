@@ -48,7 +48,9 @@ def events_of(record: LogRecord, event_key: str) -> list[tuple[Any, str]]:
     What is no event at all is returned as it is, for the check to say so.
     """
     value, message = record.__dict__.get(event_key), record.msg
-    if type(message) is str or not _is_event(message):
+    if type(message) is str and type(record) is LogRecord:
+        message = None  # and it never was an event
+    elif type(message) is str or not _is_event(message):
         message = message_event(record)
     if message is None and type(value) is dict and "items" not in value:
         return [(value, event_id_of(record))]
