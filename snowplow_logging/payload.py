@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from logging import LogRecord
 from typing import Any, Final, TypeAlias
 
@@ -62,23 +61,28 @@ class _Definition:
     schema: str | None
     is_atomic: bool  # whether its values are parameters of the protocol, and not JSON
     keys: dict[str, Key]
-    required: dict[str, str]  # keys by Snowplow's names
+    required: list[tuple[str, str]]  # Snowplow's names, and the keys
     defaults: list[tuple[str, Callable[[str], Any]]]
 
 
-@cache
-def _definition(name: str) -> _Definition:
+_definitions: Final[dict[str, _Definition]] = {}
+"""By the names of the events, laid out when the first event of the type is logged."""
+
+
+def _lay_out(name: str) -> _Definition:
     cls = EVENTS[name]
     keys = cls.keys()
-    return _Definition(
+    definition = _Definition(
         cls.event_name,
         cls.event_type,
         cls.event_schema,
         cls.event_type != "ue",
         keys,
-        {key.name: name for name, key in keys.items() if key.required},
+        [(key.name, name) for name, key in keys.items() if key.required],
         [(key.name, key.default) for key in keys.values() if key.default is not None],
     )
+    _definitions[name] = definition
+    return definition
 
 
 class PayloadEncoder:
@@ -110,9 +114,7 @@ class PayloadEncoder:
         report: Callable[[str], None],
         tracker: str = TRACKER,
     ) -> None:
-        # The names of self-describing JSON in a payload, and how it is written there.
-        self._unstruct_event, self._contexts = ("ue_px", "cx") if encode_base64 else ("ue_pr", "co")
-        self._as_text = base64_json if encode_base64 else bytes.decode
+        self._encode_base64 = encode_base64
         self._report = report
         self._tracker = {"tv": tracker}
         keyword = ""
@@ -178,12 +180,13 @@ class PayloadEncoder:
             if "event_id" in common:
                 at = "event_id"
                 event_id = payload["eid"] = uuid(common[at])
-            if definition.defaults or not own.keys() >= definition.required.keys():
-                at = ""
-                _fill(definition, own, event_id)
+            at = ""
+            _fill(definition, own, event_id)
+            encoded = b""
             if not definition.is_atomic:
                 at = "data"
-                payload[self._unstruct_event] = self._as_text(_unstruct_json(definition, own))
+                written = _unstruct_json(definition, own)
+                encoded = self._put_json(payload, "ue_pr", b"ue_px", written)
             if "true_timestamp" in common:
                 at = "true_timestamp"
                 payload["ttm"] = milliseconds(common[at])
@@ -194,16 +197,28 @@ class PayloadEncoder:
             if around or handlers:
                 written = self._joined(written, around, handlers, record)
             if written:
-                payload[self._contexts] = self._as_text(written)
+                encoded += self._put_json(payload, "co", b"cx", written)
             at = "subject"
             if bound is None and at not in common and not complete:
-                return payload_json(payload) + self._constant_json
+                return payload_json(payload) + encoded + self._constant_json
             payload.update(self._who(bound, common.get(at), complete=complete))
-            return payload_json(payload)
+            return payload_json(payload) + encoded
         except Refused as refused:
             raise _invalid(name, refused.within(at)) from None
         except Exception as error:  # the caller's objects may raise anything
             raise _invalid(name, _unreadable(error).within(at)) from error
+
+    def _put_json(
+        self, payload: dict[str, str], plain_name: str, encoded_name: bytes, written: bytes
+    ) -> bytes:
+        """Put self-describing JSON into a payload, or return what goes behind that: its base64.
+
+        Base64 has no character that JSON would escape, so it need not be looked through.
+        """
+        if self._encode_base64:
+            return b',"' + encoded_name + b'":"' + base64_json(written) + b'"'
+        payload[plain_name] = written.decode()
+        return b""
 
     def _who(self, bound: Bound | None, subject: Any, *, complete: bool) -> dict[str, str]:
         """Return tracker and subject, the more specific field over the outer."""
@@ -302,17 +317,20 @@ def _put_values(
     """Put in the values of an event's own keys, by Snowplow's names, and return the common ones."""
     common: dict[Any, Any] = {}
     keys, is_atomic = definition.keys, definition.is_atomic
+    all_known = True
     key: Any = "event"
     try:
-        for key, value in event.items():
+        plain: dict[Any, Any] = event if type(event) is dict else dict(event.items())
+        for key, value in plain.items():
             known = keys.get(key)
             if known is None:
                 if value is not None:
                     common[key] = value
+                    all_known = all_known and key in _COMMON_KEYS
             elif value is not None:
                 checked = known.check(value)
                 # An empty parameter of the protocol counts as absent, an empty property does not.
-                if checked != "" or not is_atomic:
+                if checked or not is_atomic:
                     own[known.name] = checked
             elif known.nullable:
                 own[known.name] = None
@@ -320,7 +338,7 @@ def _put_values(
         raise refused.within(key) from None
     except Exception as error:
         raise _unreadable(error).within(_as_path(key)) from error
-    if not common.keys() <= _COMMON_KEYS:
+    if not all_known:
         unknown = next(key for key in common if key not in _COMMON_KEYS)
         expected = nearest(unknown, [*definition.keys, *COMMON_KEYS])
         raise Refused(f"is not a key of {definition.name}", expected, _as_path(unknown))
@@ -342,7 +360,7 @@ def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
     for parameter, default in definition.defaults:
         if parameter not in own:
             own[parameter] = default(event_id)
-    for parameter, key in definition.required.items():
+    for parameter, key in definition.required:
         if parameter not in own:
             raise Refused("is missing or empty", f"it, for {definition.name} requires it", key)
 
@@ -384,16 +402,21 @@ def _checked(key: str, check: Check, value: Any) -> Any:
 
 
 def _definition_of(event: Any) -> _Definition:
-    if not (type(event) is dict or isinstance(event, Mapping)):
+    if type(event) is dict:
+        plain: dict[Any, Any] = event
+        name = plain.get("event")
+    elif isinstance(event, Mapping):
+        name = event.get("event")
+    else:
         expected = "a dict with the key 'event', a list of them, or an event object"
         raise Refused(describe(event), expected)
-    name = event.get("event")
-    if type(name) is not str or name not in EVENTS:
-        if not isinstance(name, str) or str.__str__(name) not in EVENTS:
-            problem = "is missing" if name is None else describe(name)
-            raise Refused(problem, nearest(name, EVENTS))
-        name = str.__str__(name)
-    return _definition(name)
+    known = _definitions.get(name) if type(name) is str else None
+    if known is not None:
+        return known
+    if not isinstance(name, str) or str.__str__(name) not in EVENTS:
+        problem = "is missing" if name is None else describe(name)
+        raise Refused(problem, nearest(name, EVENTS))
+    return _lay_out(str.__str__(name))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -402,9 +425,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _sequence(value: Any) -> Sequence[Any]:
-    if type(value) is list or type(value) is tuple:
-        return value
+def _sequence(value: Any) -> list[Any]:
+    if type(value) is list:
+        plain: list[Any] = value
+        return plain
     if not isinstance(value, (list, tuple)):
         raise Refused(describe(value), "a list of entities")
     # By index, because that is how a list of `dictConfig` converts its items.
@@ -438,12 +462,18 @@ def _subject_payload(subject: Any) -> dict[str, str]:
 def _contexts_json(context: Any) -> bytes:
     """Check entities and write what holds them; nothing where there are none."""
     entities: list[Any] = []
-    sequence = context if type(context) is list else _sequence(context)
+    fields: Mapping[Any, Any]
+    sequence = _sequence(context)
     try:
         for entity in sequence:
-            fields = entity if type(entity) is dict else _fields_of(entity)
-            schema, data = fields.get("schema"), fields.get("data")
-            if len(fields) > 2:
+            if type(entity) is dict:
+                plain: dict[Any, Any] = entity
+                schema, data, count = plain.get("schema"), plain.get("data"), len(plain)
+                fields = plain
+            else:
+                fields = _fields_of(entity)
+                schema, data, count = fields.get("schema"), fields.get("data"), len(fields)
+            if count > 2:
                 key = next(key for key in fields if key not in ("schema", "data"))
                 what = f"the key {key!r}" if type(key) is str else "a key that is no string"
                 raise Refused(f"has {what}", "schema and data alone")
