@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -65,8 +66,14 @@ def sends_here() -> bool:
     """
     if not _sending or (os.getpid(), threading.get_ident()) not in _sending:
         return False
-    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-    codes = {getattr(handler, "__code__", None) for handler in handlers}
+    codes = set()
+    for handler in map(signal.getsignal, signal.valid_signals()):
+        called: Any = handler
+        while isinstance(called, partial):
+            called = called.func
+        if callable(called) and not hasattr(called, "__code__"):
+            called = type(called).__call__
+        codes.add(getattr(called, "__code__", None))
     frame = sys._getframe(1)  # noqa: SLF001 - `inspect` takes far longer
     while frame.f_back is not None and frame.f_code is not Transport.send.__code__:
         if frame.f_code.co_name == "__del__" or frame.f_code in codes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import json
 import logging
@@ -1115,8 +1116,24 @@ def test_threads_that_close_and_log_at_once_lose_nothing(collector):
     assert sorted(labels(collector.events)) == list(range(200))
 
 
+class _Handling:
+    """Handles a signal in each of the ways that Python calls."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def method(self, number, frame):
+        self.act()
+
+    def with_more(self, more, number, frame):
+        self.act()
+
+    __call__ = method
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal")
-def test_a_signal_handler_may_log_amid_a_request_of_its_own_thread(collector):
+@pytest.mark.parametrize("kind", ["function", "method", "partial", "object"])
+def test_a_signal_handler_may_log_amid_a_request_of_its_own_thread(collector, kind):
     """What it logs is no part of the request, and is sent as any event is."""
 
     class Session(requests.Session):
@@ -1126,7 +1143,14 @@ def test_a_signal_handler_may_log_amid_a_request_of_its_own_thread(collector):
                 tracked.log(event(2))  # which is part of it, and must not go on for ever
             return super().request(*arguments, **keywords)
 
-    before = signal.signal(signal.SIGUSR1, lambda *_: log(tracked, 1, 1))
+    handling = _Handling(lambda: log(tracked, 1, 1))
+    handler = {
+        "function": lambda *_: handling.act(),
+        "method": handling.method,
+        "partial": functools.partial(handling.with_more, "more"),
+        "object": handling,
+    }[kind]
+    before = signal.signal(signal.SIGUSR1, handler)
     try:
         with tracking(collector, session=Session()) as tracked:
             emitter = tracked.handler._emitter
