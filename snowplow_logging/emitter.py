@@ -1060,9 +1060,10 @@ class Emitter:
 
     def _recover(self, generation: int) -> None:
         """Renew the lease, and take over, now and then, what another process left in the store."""
-        if time.monotonic() < self._recover_at:
-            return
-        self._recover_at = time.monotonic() + _RECOVER_INTERVAL
+        with self._work:
+            if generation != self._generation or time.monotonic() < self._recover_at:
+                return
+            self._recover_at = time.monotonic() + _RECOVER_INTERVAL
         with self._storage() as store:
             if store is None or generation != self._generation or not self._stores():
                 return
