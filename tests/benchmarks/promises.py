@@ -113,7 +113,7 @@ def _variants(endpoint: str) -> dict[str, _Variant]:
 
     ready = _written(logging.makeLogRecord({"snowplow": event(0)}))
     add("checks off and the payload made beforehand", prepare=lambda _: ready)
-    add("checks off, the payload written", prepare=_written)
+    add("checks off, the payload written by Python", prepare=_written)
     add("plain: checked and written")
     add("each URL a new one", _log_new_url)
     add("through an adapter", _log_adapted, adapter=SnowplowAdapter)
