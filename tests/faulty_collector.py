@@ -242,8 +242,9 @@ class FaultyCollector:
             answer = Answer(told) if isinstance(told, int) else told
             request = Request(method, target, headers, body, time.monotonic(), number, answer)
             self.requests.append(request)
-            self._under_way = {other for other in self._under_way if not _is_given_up(other)}
-            self._under_way.add(connection)
+            # This one may have been given up as well, before its thread came to read it.
+            all_of_them = {*self._under_way, connection}
+            self._under_way = {one for one in all_of_them if not _is_given_up(one)}
             self.most_at_once = max(self.most_at_once, len(self._under_way))
             self._changed.notify_all()
         return request
