@@ -6,7 +6,10 @@ loads the plugin of this package in every run, and a command line has no use for
 
 from typing import TYPE_CHECKING
 
+from snowplow_logging import _compiled
 from snowplow_logging._version import __version__
+
+_compiled.serve_once(__path__)
 
 if TYPE_CHECKING:
     from snowplow_logging.adapter import SnowplowAdapter
