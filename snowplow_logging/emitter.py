@@ -717,7 +717,7 @@ class Emitter:
         greenlet: Any = None
         monkey: Any = sys.modules.get("gevent.monkey")
         # A real thread must not ask: what greenlet keeps for it may crash the garbage collector.
-        if monkey is not None and monkey.is_module_patched("threading"):
+        if monkey is not None and monkey.is_object_patched("threading", "Thread"):
             greenlet = sys.modules["gevent"].getcurrent()
             greenlets.add(greenlet)
         try:

@@ -215,7 +215,8 @@ def test_one_event_right_before_the_end_is_delivered(collector, run, forked):
     assert labels(collector) == ["0"]
 
 
-def test_threads_beside_gevent_without_its_patch_leave_nothing_to_greenlet(collector, tmp_path):
+@pytest.mark.parametrize("patch", ["", "gevent.monkey.patch_thread(threading=False)"])
+def test_real_threads_beside_gevent_leave_nothing_to_greenlet(collector, tmp_path, patch):
     """The collector of garbage does not crash on what a sending thread was.
 
     greenlet, asked in a thread for its current one, clears that up later, in the main thread, and
@@ -223,8 +224,9 @@ def test_threads_beside_gevent_without_its_patch_leave_nothing_to_greenlet(colle
     """
     with Programs(tmp_path) as programs:
         ran = programs.run(
-            """
-            import gc, gevent
+            f"""
+            import gc, gevent.monkey
+            {patch}
             gc.disable()
             collecting, cleared = threading.Event(), threading.Event()
 
