@@ -44,7 +44,7 @@ def extensions() -> list[Extension]:
         made: list[Extension] = mypycify(
             [*options, *modules], group_name="snowplow_logging.compiled", debug_level="0"
         )
-    except (ImportError, SystemExit) as error:  # not there, or not for this Python yet
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - not there, or another version
         sys.stderr.write(f"{PURE}: {error!r}\n")
         return []
     return made

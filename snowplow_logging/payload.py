@@ -410,13 +410,16 @@ def _definition_of(event: Any) -> _Definition:
     else:
         expected = "a dict with the key 'event', a list of them, or an event object"
         raise Refused(describe(event), expected)
-    known = _definitions.get(name) if type(name) is str else None
-    if known is not None:
-        return known
-    if not isinstance(name, str) or str.__str__(name) not in EVENTS:
-        problem = "is missing" if name is None else describe(name)
-        raise Refused(problem, nearest(name, EVENTS))
-    return _lay_out(str.__str__(name))
+    if type(name) is not str:
+        if not isinstance(name, str):
+            raise Refused("is missing" if name is None else describe(name), nearest(name, EVENTS))
+        name = str.__str__(name)
+    known = _definitions.get(name)
+    if known is None:
+        if name not in EVENTS:
+            raise Refused(describe(name), nearest(name, EVENTS))
+        known = _lay_out(name)
+    return known
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -509,8 +509,7 @@ def _is_plain(value: Any, depth: int) -> bool:
                 return False
         return True
     if kind is float:
-        real: float = value
-        return real - real == 0.0  # only where it is finite; `math.isfinite` would be a call
+        return math.isfinite(value)
     return kind in _LEAVES or (kind in (dict, list, tuple) and not value)
 
 
