@@ -10,10 +10,10 @@ from typing import Any, Final
 
 PATIENCE: Final = 120.0  # seconds that a measurement may wait for the sink
 
-# One page view with one entity: some 460 bytes as a payload, in a shop of a thousand pages.
+# One page view with one entity: some 480 bytes as a payload. Each has a URL of its own, as the
+# visits to a shop have, so that no cache of URLs flatters a contender.
 TITLE: Final = "Espresso machines"
 SCHEMA: Final = "iglu:com.acme/product/jsonschema/1-0-0"
-URLS: Final = [f"https://shop.example.com/p/{n:04}" for n in range(1000)]
 SKUS: Final = [f"sku-{n:04}" for n in range(1000)]
 
 
@@ -30,13 +30,18 @@ class Contender:
     flush: Callable[[], Any]
 
 
+def url(number: int) -> str:
+    """Return the URL of the page view of a number."""
+    return f"https://shop.example.com/p/{number % 1000:04}?visit={number:07}"
+
+
 def event(number: int) -> dict[str, Any]:
     """Return the event of a number, made anew as a program makes it for one log call."""
     page = number % 1000
     data = {"sku": SKUS[page], "price": 249.5, "new": True}
     return {
         "event": "page_view",
-        "page_url": URLS[page],
+        "page_url": url(number),
         "page_title": TITLE,
         "context": [{"schema": SCHEMA, "data": data}],
     }
@@ -98,7 +103,7 @@ def snowplow_tracker(endpoint: str, *, emitter: str, session: bool) -> Contender
         page = number % 1000
         data = {"sku": SKUS[page], "price": 249.5, "new": True}
         context = [library.SelfDescribingJson(SCHEMA, data)]
-        tracker.track(library.PageView(page_url=URLS[page], page_title=TITLE, context=context))
+        tracker.track(library.PageView(page_url=url(number), page_title=TITLE, context=context))
 
     return Contender(track, chosen.sync_flush)
 

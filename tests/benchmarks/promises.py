@@ -115,7 +115,6 @@ def _variants(endpoint: str) -> dict[str, _Variant]:
     add("checks off and the payload made beforehand", prepare=lambda _: ready)
     add("checks off, the payload written by Python", prepare=_written)
     add("plain: checked and written")
-    add("each URL a new one", _log_new_url)
     add("through an adapter", _log_adapted, adapter=SnowplowAdapter)
     add("inside subject_context", inside=in_context)
     add("with before_send", before_send=lambda event: event)
@@ -126,11 +125,6 @@ def _variants(endpoint: str) -> dict[str, _Variant]:
         variants[title] = _Variant(partial(_log_caught, null_logger))
         add("an exception with capture_exceptions", _log_caught, capture_exceptions=True)
     return variants
-
-
-def _log_new_url(logger: logging.Logger, number: int) -> None:
-    url = f"https://shop.example.com/p/{number:04}?{number:06}"
-    logger.info("page viewed", extra={"snowplow": {**event(number), "page_url": url}})
 
 
 def _log_adapted(adapter: Any, number: int) -> None:
