@@ -1,8 +1,7 @@
 """JSON as Enrich reads and writes it, with the libraries jawn and circe.
 
 They are stricter than Python's `json` in one point (no NaN, no Infinity) and agree with it in the
-others: of a name given twice the last value counts. A number is never changed: it is written as
-it was read.
+others: of a name given twice the last value counts.
 """
 
 from __future__ import annotations
@@ -11,9 +10,12 @@ import json
 import math
 import re
 from decimal import Decimal
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-__all__ = ["MAX_JSON_DEPTH", "read_json", "write_json"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MAX_JSON_DEPTH", "read_json", "rewrite_members"]
 
 MAX_JSON_DEPTH: Final = 50
 """How deep JSON may be nested (protocol: 50 levels, a leaf counting as one)."""
@@ -23,18 +25,6 @@ _ESCAPED: Final = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 _ESCAPES: Final = {
     '"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
 }  # fmt: skip
-
-
-class _Float(float):
-    """A number with a fraction or an exponent, and its text."""
-
-    text: str
-
-
-class _Decimal(Decimal):
-    """A number that a float cannot hold, and its text."""
-
-    text: str
 
 
 def read_json(text: str) -> Any:
@@ -77,41 +67,50 @@ def _refuse_constant(literal: str) -> NoReturn:
     raise ValueError(message)
 
 
-def _read_float(text: str) -> _Float | _Decimal:
+def _read_float(text: str) -> float | Decimal:
     # A number beyond a double is still JSON, and must not become the literal Infinity.
-    number: _Float | _Decimal = _Float(text)
-    if not math.isfinite(number):
-        try:
-            number = _Decimal(text)
-        except ArithmeticError:
-            number = _Decimal("Infinity")
-    number.text = text
-    return number
+    number = float(text)
+    if math.isfinite(number):
+        return number
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return Decimal("-9E+999999" if text.startswith("-") else "9E+999999")
 
 
-def _read_int(text: str) -> int | _Float | _Decimal:
-    if text == "-0" or len(text) > _LONGEST_INT:
-        return _read_float(text)
-    return int(text)
+def _read_int(text: str) -> int | float | Decimal:
+    return int(text) if len(text) <= _LONGEST_INT else _read_float(text)
 
 
-def write_json(value: Any) -> str:
-    """Write a value that `read_json` returned, with no spaces and its numbers as they were.
+class _Number(str):
+    """The text of a number, so that it is written as it was read."""
+
+    __slots__ = ()
+
+
+def rewrite_members(text: str, names: Sequence[str]) -> str:
+    """Write some members of a JSON object as Enrich does: with no spaces, numbers as they were.
 
     Args:
-        value: The value.
+        text: The JSON text of an object, which `read_json` has read.
+        names: The names of the members, in the order in which to write them.
 
     Returns:
-        The JSON text, not cut down to ASCII.
+        The JSON text of an object of these members, not cut down to ASCII.
     """
+    value = json.loads(text, parse_float=_Number, parse_int=_Number)
+    return _write({name: value[name] for name in names})
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, _Number):
+        return str(value)
     if isinstance(value, str):
         return f'"{_ESCAPED.sub(_escape, value)}"'
     if isinstance(value, dict):
-        return "{" + ",".join(f"{write_json(k)}:{write_json(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{_write(name)}:{_write(v)}" for name, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(write_json, value)) + "]"
-    if isinstance(value, (_Float, _Decimal)):
-        return value.text
+        return "[" + ",".join(map(_write, value)) + "]"
     return json.dumps(value)
 
 

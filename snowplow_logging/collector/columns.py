@@ -141,8 +141,5 @@ def too_long(columns: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for column, text in columns.items():
         limit = LIMITS.get(column)
         if limit is not None and len(text) * 2 > limit and (units := utf16_length(text)) > limit:
-            yield (
-                column,
-                f"has {units} characters (UTF-16 code units, a tab counting as four), "
-                f"and Snowplow takes {limit}; cut it",
-            )
+            how = "UTF-16 code units, a tab counting as four"
+            yield column, f"has {units} characters ({how}), and Snowplow takes {limit}; cut it"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from .adapter import open_envelope, read_events
-from .circe_json import read_json, write_json
+from .circe_json import read_json, rewrite_members
 from .columns import COLUMNS, json_value, too_long
 from .java_text import decode_utf8, printed, tsv_safe
 from .protocol import (
@@ -43,13 +43,6 @@ _CONTEXTS_SCHEMAS: Final = (
     "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0",
 )
 _NO_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]+")
-# The name that an error speaks of where a column that Enrich works out is too long.
-_SENT_AS: Final = {
-    **{column: name for name, field in reversed(FIELDS.items()) for column in field.columns},
-    **{f"page_url{part}": "url" for part in ("scheme", "host", "path", "query", "fragment")},
-    **{f"refr_url{part}": "refr" for part in ("scheme", "host", "path", "query", "fragment")},
-    "refr_domain_userid": "url",
-}
 
 
 @dataclass(frozen=True)
@@ -193,26 +186,21 @@ class _Judgement:
             "useragent": payload.useragent and payload.useragent.replace("\t", "    "),
         }
         self._errors: list[str] = []
+        # What errors call the page's URL: the name, or the header that stands in for it.
+        self._page = "url"
 
     def verdict(self, registry: Registry | None) -> GoodEvent | BadEvent:
         """Return what Snowplow would make of the event."""
         self._read_fields()
         schema = self._read_unstruct(registry)
         entities = self._read_contexts(registry)
-        page = self._read_url(
-            "url", self._columns.get("page_url") or self._payload.referer, "page_url"
-        )
-        if page:
-            self._columns["page_url"] = page.text
-            self._read_cross_domain(page)
+        self._read_page()
         self._read_url("refr", self._columns.get("page_referrer"), "refr_url")
         self._name_schema(schema)
         self._derive_time()
         columns = {name: text for name, text in self._columns.items() if text}
         for column, problem in too_long(columns):
-            name = _SENT_AS.get(column, column)
-            what = "" if column in _columns_of(name) else f"its {column} "
-            self._errors.append(f"{name}: {what}{problem}")
+            self._fail(self._source(column), problem)
         columns = {name: printed(text) for name, text in columns.items()}
         if self._errors:
             return BadEvent(self._payload, self._parameters, self._errors, columns)
@@ -227,6 +215,22 @@ class _Judgement:
     def _fail(self, name: str, problem: object) -> None:
         self._errors.append(f"{name}: {problem}")
 
+    def _source(self, column: str) -> str:
+        """Return what an error calls a column: the name that filled it, where there is one."""
+        if column == "page_url":
+            return self._page
+        for name in self._parameters:
+            if name in FIELDS and column in FIELDS[name].columns and self._counts(name):
+                return name
+        if column.startswith("refr_url"):
+            return f"refr: {column}"
+        if column.startswith(("page_url", "refr_")):
+            return f"{self._page}: {column}"
+        return column
+
+    def _counts(self, name: str) -> bool:
+        return OVERRULED.get(name) not in self._parameters
+
     def _read_fields(self) -> None:
         for name, value in self._parameters.items():
             if name not in FIELDS:
@@ -236,29 +240,29 @@ class _Judgement:
             except ValueError as error:
                 self._fail(name, error)
                 continue
-            if OVERRULED.get(name) not in self._parameters:
+            if self._counts(name):
                 self._columns.update(filled)
         if "e" not in self._parameters:
-            self._fail("e", "is missing; every event needs a type, such as 'pv'")
+            self._fail("e", "is missing; give one of pv, pp, se, ue, tr, ti")
         if self._columns.get("event") == "ad_impression":
-            self._fail("e", "'ad' is of old trackers, and Enrich has no schema for it; give 'ue'")
+            self._fail(
+                "e", "'ad' is not an event type with a schema; give one of pv, pp, se, ue, tr, ti"
+            )
 
     def _read_unstruct(self, registry: Registry | None) -> str | None:
         """Read the data of a self-describing event, and return its schema."""
-        opened = self._open("ue_px", "ue_pr", _UNSTRUCT_SCHEMAS)
+        opened = self._open("unstruct_event", "ue_px", "ue_pr", _UNSTRUCT_SCHEMAS)
         if not opened:
             return None
-        name, schema, data = opened
-        self._columns["unstruct_event"] = write_json({"schema": schema, "data": data})
+        name, _, data = opened
         return self._check(name, data, registry)
 
     def _read_contexts(self, registry: Registry | None) -> list[str]:
         """Read the entities, and return their schemas."""
-        opened = self._open("cx", "co", _CONTEXTS_SCHEMAS)
+        opened = self._open("contexts", "cx", "co", _CONTEXTS_SCHEMAS)
         if not opened:
             return []
         name, schema, entities = opened
-        self._columns["contexts"] = write_json({"schema": schema, "data": entities})
         if not isinstance(entities, list):
             self._fail(name, f"data is {show(entities)}; give an array of entities")
             return []
@@ -271,30 +275,37 @@ class _Judgement:
         return [schema for schema in checked if schema]
 
     def _open(
-        self, encoded: str, plain: str, schemas: Sequence[str]
+        self, column: str, encoded: str, plain: str, schemas: Sequence[str]
     ) -> tuple[str, str, Any] | None:
         """Open what one of two names holds, base64 under the first, plain under the second.
 
         Where both are given, both have to be JSON, and the first one counts.
+
+        Returns:
+            The name, the schema of the envelope, and what is in it.
         """
-        found: tuple[str, Any] | None = None
+        found: tuple[str, str, Any] | None = None
         for name in (plain, encoded):
-            text = self._parameters.get(name)
-            if text is None:
+            sent = self._parameters.get(name)
+            if sent is None:
                 continue
+            text = _decode_base64(sent) if name == encoded else sent
             try:
-                found = name, read_json(_decode_base64(text) if name == encoded else text)
+                found = name, text, read_json(text)
             except ValueError as error:
-                self._fail(name, error)
+                form = ", encoded by base64.urlsafe_b64encode" if name == encoded else ""
+                self._fail(name, f"{error}{form}")
                 found = None
         if not found:
             return None
-        name, value = found
+        name, text, value = found
         try:
-            return name, *open_envelope(value, schemas)
+            schema, data = open_envelope(value, schemas)
         except ValueError as error:
             self._fail(name, error)
-        return None
+            return None
+        self._columns[column] = rewrite_members(text, ("schema", "data"))
+        return name, schema, data
 
     def _check(self, where: str, value: Any, registry: Registry | None) -> str | None:
         """Check an event or entity: its form, and its data where there is a registry.
@@ -318,16 +329,23 @@ class _Judgement:
                 self._fail(where, problem)
         return schema
 
+    def _read_page(self) -> None:
+        text = self._columns.get("page_url")
+        if not text:
+            self._page, text = "Referer", self._payload.referer
+        url = self._read_url(self._page, text, "page_url")
+        if url:
+            self._columns["page_url"] = url.text
+            self._read_cross_domain(url)
+
     def _read_url(self, name: str, text: str | None, prefix: str) -> JavaUri | None:
         if not text:
             return None
         try:
             url = read_url(text)
         except ValueError as error:
-            if name in self._parameters:
-                self._fail(name, f"{show(text)} {error}; give a URL")
-            else:
-                self._fail("Referer", f"{show(text)} {error}, and there is no url; give one")
+            why = ", and stands in for url; give that" if name == "Referer" else "; give a URL"
+            self._fail(name, f"{show(text)} {error}{why}")
             return None
         self._columns.update(columns_of_url(url, prefix))
         return url
@@ -339,14 +357,14 @@ class _Judgement:
             return
         parts = mark.rstrip(".").split(".")
         if parts == [""]:
-            self._fail("url", f"_sp is {show(mark)}, over which Enrich falls; leave it out")
+            self._fail(self._page, f"_sp is {show(mark)}, over which Enrich falls; leave it out")
             return
         self._columns["refr_domain_userid"] = tsv_safe(parts[0])
         if len(parts) > 1:
             try:
                 self._columns["refr_dvce_tstamp"] = format_time(read_time(parts[1]))
             except ValueError as error:
-                self._fail("url", f"_sp is {show(mark)}, in which {error}")
+                self._fail(self._page, f"_sp is {show(mark)}, in which {error}")
 
     def _name_schema(self, unstruct: str | None) -> None:
         schema = ATOMIC_SCHEMAS.get(self._columns.get("event") or "")
@@ -367,10 +385,6 @@ class _Judgement:
         if created and sent and created < sent:
             derived -= read_time(self._parameters["stm"]) - read_time(self._parameters["dtm"])
         self._columns["derived_tstamp"] = true or format_time(derived)
-
-
-def _columns_of(name: str) -> tuple[str, ...]:
-    return FIELDS[name].columns if name in FIELDS else (name,)
 
 
 def _decode_base64(text: str) -> str:

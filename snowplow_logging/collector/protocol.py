@@ -240,7 +240,7 @@ def _read_platform(value: str) -> str:
 
 def _read_event_type(value: str) -> str:
     if value not in _EVENT_TYPES:
-        message = f"{show(value)} is not an event type; give one of {', '.join(_EVENT_TYPES)}"
+        message = f"{show(value)} is not an event type; give one of pv, pp, se, ue, tr, ti"
         raise ValueError(message)
     return _EVENT_TYPES[value]
 

@@ -241,6 +241,7 @@ class _Handler(WSGIRequestHandler):
     """One connection. Unlike werkzeug's own, it keeps the connection open between requests."""
 
     server: Server
+    raw_requestline: bytes
     protocol_version = "HTTP/1.1"
     # An answer is one write: with the headers sent first, the body would wait for the client's
     # delayed acknowledgement, some 40 ms a request.
