@@ -129,7 +129,7 @@ def _describe(event: dict[str, Any]) -> list[str]:
     if "errors" not in event:
         kind = event["eventType"]
         if kind == "unstruct":
-            kind = event["schema"]
+            kind = event["schema"] or kind
         return [
             f"{time} good {kind} {event['event']['event_id']} {event['event']['app_id'] or '-'}"
         ]

@@ -1,6 +1,7 @@
 """The judging: what Snowplow would make of a request, event by event.
 
-Written from the protocol alone and from nothing that sends events.
+Written from the protocol and from what Enrich does, and from nothing that sends events: two that
+came to a rule on their own confirm each other.
 """
 
 from __future__ import annotations
@@ -8,79 +9,53 @@ from __future__ import annotations
 import base64
 import re
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
+from .adapter import open_envelope, read_events
+from .circe_json import read_json, rewrite_members
+from .columns import COLUMNS, json_value, too_long
+from .java_text import decode_utf8, printed, tsv_safe
 from .protocol import (
     ATOMIC_SCHEMAS,
-    CONTENT_TYPES,
-    FAILED_BODY_LIMIT,
     FIELDS,
-    KNOWN_NAMES,
-    REQUIRED_BY_TYPE,
-    REQUIRED_NAMES,
+    OVERRULED,
     SCHEMA_URI,
+    format_time,
     iso_timestamp,
-    read_json,
+    read_time,
     show,
 )
+from .urls import columns_of_url, find_parameter, parse_query, read_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .iglu import Registry
+    from .java_uri import JavaUri
 
 __all__ = ["BadEvent", "CollectorPayload", "GoodEvent", "judge"]
 
 _NAME: Final = "snowplow-logging-collector"
-_PAYLOAD_SCHEMAS: Final = tuple(
-    f"iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-{n}" for n in (4, 3, 2, 1, 0)
-)
 _UNSTRUCT_SCHEMAS: Final = ("iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",)
 _CONTEXTS_SCHEMAS: Final = (
     "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1",
     "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0",
 )
-# Padding is what trackers send and what Enrich does without.
-_BASE64_URL: Final = re.compile(r"[A-Za-z0-9_\-]+={0,2}")
-
-_COLUMNS: Final = tuple(
-    """
-    app_id platform etl_tstamp collector_tstamp dvce_created_tstamp event event_id txn_id
-    name_tracker v_tracker v_collector v_etl user_id user_ipaddress user_fingerprint domain_userid
-    domain_sessionidx network_userid geo_country geo_region geo_city geo_zipcode geo_latitude
-    geo_longitude geo_region_name ip_isp ip_organization ip_domain ip_netspeed page_url page_title
-    page_referrer page_urlscheme page_urlhost page_urlport page_urlpath page_urlquery
-    page_urlfragment refr_urlscheme refr_urlhost refr_urlport refr_urlpath refr_urlquery
-    refr_urlfragment refr_medium refr_source refr_term mkt_medium mkt_source mkt_term mkt_content
-    mkt_campaign contexts se_category se_action se_label se_property se_value unstruct_event
-    tr_orderid tr_affiliation tr_total tr_tax tr_shipping tr_city tr_state tr_country ti_orderid
-    ti_sku ti_name ti_category ti_price ti_quantity pp_xoffset_min pp_xoffset_max pp_yoffset_min
-    pp_yoffset_max useragent br_name br_family br_version br_type br_renderengine br_lang
-    br_features_pdf br_features_flash br_features_java br_features_director br_features_quicktime
-    br_features_realplayer br_features_windowsmedia br_features_gears br_features_silverlight
-    br_cookies br_colordepth br_viewwidth br_viewheight os_name os_family os_manufacturer
-    os_timezone dvce_type dvce_ismobile dvce_screenwidth dvce_screenheight doc_charset doc_width
-    doc_height tr_currency tr_total_base tr_tax_base tr_shipping_base ti_currency ti_price_base
-    base_currency geo_timezone mkt_clickid mkt_network etl_tags dvce_sent_tstamp
-    refr_domain_userid refr_dvce_tstamp derived_contexts domain_sessionid derived_tstamp
-    event_vendor event_name event_format event_version event_fingerprint true_tstamp
-    """.split()
-)
+_NO_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]+")
 
 
 @dataclass(frozen=True)
 class CollectorPayload:
     """One request, as the collector hands it on.
 
-    `timestamp` is in milliseconds since 1970 UTC. `body` is None for a GET. `user_id` is the
-    network user id, from the cookie.
+    `querystring` is as raw as it came. `timestamp` is in milliseconds since 1970 UTC. `body` is
+    None for a GET. `user_id` is the network user id, from the cookie.
     """
 
     vendor: str
     version: str
-    querystring: Sequence[tuple[str, str]]
+    querystring: str
     content_type: str | None
     body: bytes | None
     hostname: str
@@ -95,7 +70,10 @@ class CollectorPayload:
         """Return it in the shape of Micro's ``collectorPayload``."""
         return {
             **self.describe(),
-            "querystring": [f"{name}={value}" for name, value in self.querystring],
+            "querystring": [
+                name if value is None else f"{name}={value}"
+                for name, value in parse_query(self.querystring)
+            ],
             "body": None if self.body is None else self.body.decode("utf-8", "replace"),
         }
 
@@ -120,13 +98,14 @@ class CollectorPayload:
 class GoodEvent:
     """An event that Snowplow would load.
 
-    `columns` are those of the enriched event that are not null.
+    `columns` are those of the enriched event that are not null, as the text that Enrich writes.
+    `schema` is None for a self-describing event without its data, which Enrich lets through.
     """
 
     payload: CollectorPayload
     parameters: Mapping[str, str]
-    columns: Mapping[str, Any]
-    schema: str
+    columns: Mapping[str, str]
+    schema: str | None
     contexts: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -137,10 +116,10 @@ class GoodEvent:
             "schema": self.schema,
             "contexts": list(self.contexts),
             "event": {
-                **dict.fromkeys(_COLUMNS),
+                **dict.fromkeys(COLUMNS),
                 "contexts": {},
                 "derived_contexts": {},
-                **self.columns,
+                **{column: json_value(column, text) for column, text in self.columns.items()},
             },
         }
 
@@ -149,12 +128,14 @@ class GoodEvent:
 class BadEvent:
     """An event, or a whole request, that Snowplow would make a failed event.
 
-    `parameters` are None where the request failed before its events were told apart.
+    `parameters` are None where the request failed before its events were told apart. `columns`
+    are those of the enriched event as far as it could be enriched.
     """
 
     payload: CollectorPayload
     parameters: Mapping[str, str] | None
     errors: Sequence[str]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return it in the shape of Micro's ``/micro/bad``."""
@@ -165,14 +146,6 @@ class BadEvent:
             ),
             "errors": list(self.errors),
         }
-
-
-class _Content(NamedTuple):
-    """What a self-describing value holds: its wire name, its own schema, its data."""
-
-    name: str
-    schema: str
-    data: Any
 
 
 def judge(payload: CollectorPayload, registry: Registry | None) -> list[GoodEvent | BadEvent]:
@@ -186,13 +159,7 @@ def judge(payload: CollectorPayload, registry: Registry | None) -> list[GoodEven
         One verdict for each event in the order of the request, or one for the request where it
         failed as a whole.
     """
-    errors: list[str] = []
-    if payload.body is None:
-        events = [dict(payload.querystring)]
-        if not payload.querystring:
-            errors.append("querystring: is empty; give one event, such as '?tv=…&p=web&e=pv&url=…'")
-    else:
-        events = _read_body(payload, errors)
+    events, errors = read_events(payload.querystring, payload.body, payload.content_type)
     if errors:
         return [BadEvent(payload, None, errors)]
     return [_Judgement(payload, event).verdict(registry) for event in events]
@@ -202,232 +169,231 @@ def _raw_event(payload: CollectorPayload, parameters: Mapping[str, str]) -> dict
     return {**payload.describe(), "parameters": dict(parameters)}
 
 
-def _read_body(payload: CollectorPayload, errors: list[str]) -> list[dict[str, str]]:
-    body = cast("bytes", payload.body)
-    if len(body) > FAILED_BODY_LIMIT:
-        errors.append(
-            f"body: has {len(body)} bytes, and Snowplow takes {FAILED_BODY_LIMIT}; "
-            "send fewer events in one request"
-        )
-        return []
-    if payload.content_type not in CONTENT_TYPES:
-        sent = "is missing" if payload.content_type is None else f"is {show(payload.content_type)}"
-        errors.append(
-            f"Content-Type: {sent}; give exactly one of "
-            + ", ".join(f"'{content_type}'" for content_type in CONTENT_TYPES)
-        )
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        errors.append(f"body: is not UTF-8 ({error}); send JSON in UTF-8, not compressed")
-        return []
-    content = _open("body", text, _PAYLOAD_SCHEMAS, errors)
-    if errors or content is None:
-        return []
-    events = content.data
-    if not isinstance(events, list) or not events:
-        errors.append(f"body: data is {show(events)}; give an array of at least one event")
-        return []
-    for number, event in enumerate(events, 1):
-        where = f"body: event {number} of {len(events)}"
-        errors.extend(f"{where}: {problem}" for problem in _payload_problems(event))
-    # As in Enrich, what the query string says goes for every event of the body.
-    return [] if errors else [{**event, **dict(payload.querystring)} for event in events]
-
-
-def _payload_problems(event: object) -> list[str]:
-    """Check one event of a body as the schema ``payload_data`` 1-0-4 does."""
-    if not isinstance(event, dict):
-        return [f"is {show(event)}; give an object of names and strings"]
-    problems = [
-        f"{name} is missing; every event needs {', '.join(REQUIRED_NAMES)}"
-        for name in REQUIRED_NAMES
-        if name not in event
-    ]
-    for name, value in event.items():
-        if name not in KNOWN_NAMES:
-            problems.append(f"{show(name)} is no name of the protocol; leave it out")
-        if not isinstance(value, str):
-            problems.append(f"{name} is {show(value)}; give a JSON string")
-    return problems
-
-
-def _open(name: str, text: str, schemas: Sequence[str], errors: list[str]) -> _Content | None:
-    """Read a self-describing JSON that has to have one of some schemas."""
-    try:
-        value = read_json(text)
-    except ValueError as error:
-        errors.append(f"{name}: {error}")
-        return None
-    if not isinstance(value, dict) or value.keys() != {"schema", "data"}:
-        errors.append(
-            f"{name}: is {show(value)}; give an object of just 'schema' and 'data', "
-            f"the schema being '{schemas[0]}'"
-        )
-        return None
-    if value["schema"] not in schemas:
-        errors.append(f"{name}: schema is {show(value['schema'])}; give '{schemas[0]}'")
-        return None
-    return _Content(name, value["schema"], value["data"])
-
-
 class _Judgement:
     """One event on its way to a verdict, with all that is found wrong with it."""
 
     def __init__(self, payload: CollectorPayload, parameters: dict[str, str]) -> None:
-        self.payload = payload
-        self.parameters = parameters
-        # An empty string counts as absent.
-        self.given = {name: value for name, value in parameters.items() if value}
-        self.columns: dict[str, Any] = {}
-        self.errors: list[str] = []
+        self._payload = payload
+        self._parameters = parameters
+        self._columns: dict[str, str | None] = {
+            "event_id": str(uuid.uuid4()),
+            "v_collector": _NAME,
+            "v_etl": _NAME,
+            "collector_tstamp": format_time(payload.timestamp),
+            "etl_tstamp": format_time(payload.timestamp),
+            "network_userid": payload.user_id,
+            "user_ipaddress": payload.ip_address,
+            "useragent": payload.useragent and payload.useragent.replace("\t", "    "),
+        }
+        self._errors: list[str] = []
+        # What errors call the page's URL: the name, or the header that stands in for it.
+        self._page = "url"
 
     def verdict(self, registry: Registry | None) -> GoodEvent | BadEvent:
         """Return what Snowplow would make of the event."""
         self._read_fields()
-        self._require_names()
-        unstruct = self._read_json("ue_px", "ue_pr", _UNSTRUCT_SCHEMAS)
-        contexts = self._read_json("cx", "co", _CONTEXTS_SCHEMAS)
-        if unstruct:
-            self._check(unstruct.name, unstruct.data, registry)
-        if contexts and not isinstance(contexts.data, list):
-            self.errors.append(
-                f"{contexts.name}: data is {show(contexts.data)}; give an array of entities"
-            )
-        elif contexts:
-            if not contexts.data and contexts.schema == _CONTEXTS_SCHEMAS[1]:
-                self.errors.append(f"{contexts.name}: data is empty; give at least one entity")
-            for number, entity in enumerate(contexts.data, 1):
-                self._check(f"{contexts.name}: entity {number}", entity, registry)
-        if self.errors:
-            return BadEvent(self.payload, self.parameters, self.errors)
-
-        # Without errors an event of type ue has its data; one of another type may carry some too.
-        schema = ATOMIC_SCHEMAS.get(self.given["e"]) or cast("_Content", unstruct).data["schema"]
-        self._finish(schema)
-        for column, content in ("unstruct_event", unstruct), ("contexts", contexts):
-            if content:
-                self.columns[column] = {"schema": content.schema, "data": content.data}
-        entities = contexts.data if contexts else []
+        schema = self._read_unstruct(registry)
+        entities = self._read_contexts(registry)
+        self._read_page()
+        self._read_url("refr", self._columns.get("page_referrer"), "refr_url")
+        self._name_schema(schema)
+        self._derive_time()
+        columns = {name: text for name, text in self._columns.items() if text}
+        for column, problem in too_long(columns):
+            self._fail(self._source(column), problem)
+        columns = {name: printed(text) for name, text in columns.items()}
+        if self._errors:
+            return BadEvent(self._payload, self._parameters, self._errors, columns)
         return GoodEvent(
-            self.payload,
-            self.parameters,
-            self.columns,
-            schema,
-            [entity["schema"] for entity in entities],
+            self._payload,
+            self._parameters,
+            columns,
+            ATOMIC_SCHEMAS.get(columns["event"], schema),
+            entities,
         )
+
+    def _fail(self, name: str, problem: object) -> None:
+        self._errors.append(f"{name}: {problem}")
+
+    def _source(self, column: str) -> str:
+        """Return what an error calls a column: the name that filled it, where there is one."""
+        if column == "page_url":
+            return self._page
+        for name in self._parameters:
+            if name in FIELDS and column in FIELDS[name].columns and self._counts(name):
+                return name
+        if column.startswith("refr_url"):
+            return f"refr: {column}"
+        if column.startswith(("page_url", "refr_")):
+            return f"{self._page}: {column}"
+        return column
+
+    def _counts(self, name: str) -> bool:
+        return OVERRULED.get(name) not in self._parameters
 
     def _read_fields(self) -> None:
-        for name, value in self.given.items():
-            if name in FIELDS:
-                columns, problems = FIELDS[name].check(value)
-                self.columns.update(columns)
-                self.errors.extend(f"{name}: {problem}" for problem in problems)
-
-    def _require_names(self) -> None:
-        kind = self.given.get("e", "")
-        for name in REQUIRED_NAMES:
-            if name not in self.given:
-                self.errors.append(
-                    f"{name}: is missing; every event needs {', '.join(REQUIRED_NAMES)}"
-                )
-        for name in REQUIRED_BY_TYPE.get(kind, ()):
-            if name not in self.given:
-                needed = ", ".join(REQUIRED_BY_TYPE[kind])
-                self.errors.append(f"{name}: is missing; an event of type {kind} needs {needed}")
-        if kind == "ue" and not self.given.keys() & {"ue_px", "ue_pr"}:
-            self.errors.append("ue_px: is missing; an event of type ue needs ue_px or ue_pr")
-
-    def _read_json(self, encoded: str, plain: str, schemas: Sequence[str]) -> _Content | None:
-        """Return what one of two names holds, base64 under the first, plain under the second."""
-        if encoded in self.given and plain in self.given:
-            self.errors.append(f"{plain}: is given beside {encoded}; give one of them")
-            return None
-        text = self.given.get(plain)
-        name = encoded if text is None else plain
-        if text is None and encoded in self.given:
-            value = self.given[encoded]
-            bare = value.rstrip("=")
+        for name, value in self._parameters.items():
+            if name not in FIELDS:
+                continue
             try:
-                if _BASE64_URL.fullmatch(value):
-                    text = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4)).decode()
-            except ValueError:
-                text = None
-            if text is None:
-                self.errors.append(
-                    f"{encoded}: {show(value)} is not URL-safe base64 of UTF-8 text; "
-                    "encode the JSON in UTF-8, then with base64.urlsafe_b64encode"
-                )
-        if text is None:
+                filled = FIELDS[name].fill(value)
+            except ValueError as error:
+                self._fail(name, error)
+                continue
+            if self._counts(name):
+                self._columns.update(filled)
+        if "e" not in self._parameters:
+            self._fail("e", "is missing; give one of pv, pp, se, ue, tr, ti")
+        if self._columns.get("event") == "ad_impression":
+            self._fail(
+                "e", "'ad' is not an event type with a schema; give one of pv, pp, se, ue, tr, ti"
+            )
+
+    def _read_unstruct(self, registry: Registry | None) -> str | None:
+        """Read the data of a self-describing event, and return its schema."""
+        opened = self._open("unstruct_event", "ue_px", "ue_pr", _UNSTRUCT_SCHEMAS)
+        if not opened:
             return None
-        return _open(name, text, schemas, self.errors)
+        name, _, data = opened
+        return self._check(name, data, registry)
 
-    def _check(self, where: str, value: Any, registry: Registry | None) -> None:
-        """Check an event or entity: its form, and its data where there is a registry."""
+    def _read_contexts(self, registry: Registry | None) -> list[str]:
+        """Read the entities, and return their schemas."""
+        opened = self._open("contexts", "cx", "co", _CONTEXTS_SCHEMAS)
+        if not opened:
+            return []
+        name, schema, entities = opened
+        if not isinstance(entities, list):
+            self._fail(name, f"data is {show(entities)}; give an array of entities")
+            return []
+        if not entities and schema == _CONTEXTS_SCHEMAS[1]:
+            self._fail(name, "data is empty; give at least one entity")
+        checked = [
+            self._check(f"{name}: entity {number}", entity, registry)
+            for number, entity in enumerate(entities, 1)
+        ]
+        return [schema for schema in checked if schema]
+
+    def _open(
+        self, column: str, encoded: str, plain: str, schemas: Sequence[str]
+    ) -> tuple[str, str, Any] | None:
+        """Open what one of two names holds, base64 under the first, plain under the second.
+
+        Where both are given, both have to be JSON, and the first one counts.
+
+        Returns:
+            The name, the schema of the envelope, and what is in it.
+        """
+        found: tuple[str, str, Any] | None = None
+        for name in (plain, encoded):
+            sent = self._parameters.get(name)
+            if sent is None:
+                continue
+            text = _decode_base64(sent) if name == encoded else sent
+            try:
+                found = name, text, read_json(text)
+            except ValueError as error:
+                form = ", encoded by base64.urlsafe_b64encode" if name == encoded else ""
+                self._fail(name, f"{error}{form}")
+                found = None
+        if not found:
+            return None
+        name, text, value = found
+        try:
+            schema, data = open_envelope(value, schemas)
+        except ValueError as error:
+            self._fail(name, error)
+            return None
+        self._columns[column] = rewrite_members(text, ("schema", "data"))
+        return name, schema, data
+
+    def _check(self, where: str, value: Any, registry: Registry | None) -> str | None:
+        """Check an event or entity: its form, and its data where there is a registry.
+
+        Returns:
+            Its schema, unless it has none.
+        """
         if not isinstance(value, dict) or value.keys() != {"schema", "data"}:
-            self.errors.append(
-                f"{where}: holds {show(value)}; give an object of just 'schema' and 'data'"
+            self._fail(where, f"holds {show(value)}; give an object of just 'schema' and 'data'")
+            return None
+        schema = value["schema"]
+        if not isinstance(schema, str) or not SCHEMA_URI.fullmatch(schema):
+            self._fail(
+                where,
+                f"schema is {show(schema)}; give 'iglu:VENDOR/NAME/jsonschema/"
+                "MODEL-REVISION-ADDITION'",
             )
-        elif not isinstance(value["schema"], str) or not SCHEMA_URI.fullmatch(value["schema"]):
-            self.errors.append(
-                f"{where}: schema is {show(value['schema'])}; "
-                "give 'iglu:VENDOR/NAME/jsonschema/MODEL-REVISION-ADDITION'"
-            )
-        elif registry:
-            self.errors.extend(
-                f"{where}: {problem}" for problem in registry.check(value["schema"], value["data"])
+            return None
+        if registry:
+            for problem in registry.check(schema, value["data"]):
+                self._fail(where, problem)
+        return schema
+
+    def _read_page(self) -> None:
+        text = self._columns.get("page_url")
+        if not text:
+            self._page, text = "Referer", self._payload.referer
+        url = self._read_url(self._page, text, "page_url")
+        if url:
+            self._columns["page_url"] = url.text
+            self._read_cross_domain(url)
+
+    def _read_url(self, name: str, text: str | None, prefix: str) -> JavaUri | None:
+        if not text:
+            return None
+        try:
+            url = read_url(text)
+        except ValueError as error:
+            why = ", and stands in for url; give that" if name == "Referer" else "; give a URL"
+            self._fail(name, f"{show(text)} {error}{why}")
+            return None
+        self._columns.update(columns_of_url(url, prefix))
+        return url
+
+    def _read_cross_domain(self, page: JavaUri) -> None:
+        """Read the mark that a link from another domain leaves in a page's URL."""
+        mark = find_parameter(page, "_sp")
+        if not mark:
+            return
+        parts = mark.rstrip(".").split(".")
+        if parts == [""]:
+            self._fail(self._page, f"_sp is {show(mark)}, over which Enrich falls; leave it out")
+            return
+        self._columns["refr_domain_userid"] = tsv_safe(parts[0])
+        if len(parts) > 1:
+            try:
+                self._columns["refr_dvce_tstamp"] = format_time(read_time(parts[1]))
+            except ValueError as error:
+                self._fail(self._page, f"_sp is {show(mark)}, in which {error}")
+
+    def _name_schema(self, unstruct: str | None) -> None:
+        schema = ATOMIC_SCHEMAS.get(self._columns.get("event") or "")
+        if not schema and self._columns.get("event") == "unstruct":
+            schema = unstruct
+        match = SCHEMA_URI.fullmatch(schema) if schema else None
+        if match:
+            self._columns.update(
+                {f"event_{part}": text for part, text in match.groupdict().items()}
             )
 
-    def _finish(self, schema: str) -> None:
-        """Add what Enrich works out for itself."""
-        payload, columns = self.payload, self.columns
-        collected = payload.timestamp
-        created = columns.get("dvce_created_tstamp", collected)
-        sent = columns.get("dvce_sent_tstamp", created)
-        derived = columns.get("true_tstamp", collected)
+    def _derive_time(self) -> None:
+        true = self._columns.get("true_tstamp")
+        created, sent = (self._columns.get(f"dvce_{what}_tstamp") for what in ("created", "sent"))
+        derived = self._payload.timestamp
         # An event sent before it was recorded says nothing about the device's clock: Enrich
         # then keeps the collector's time.
-        if "true_tstamp" not in columns and "dvce_created_tstamp" in columns:
-            derived = collected - max(sent - created, 0)
-        for column in "dvce_created_tstamp", "dvce_sent_tstamp", "true_tstamp":
-            if column in columns:
-                columns[column] = iso_timestamp(columns[column])
-        match = cast("re.Match[str]", SCHEMA_URI.fullmatch(schema))
-        columns.update({f"event_{part}": text for part, text in match.groupdict().items()})
-        columns.update(
-            {
-                "collector_tstamp": iso_timestamp(collected),
-                "etl_tstamp": iso_timestamp(collected),
-                "derived_tstamp": iso_timestamp(derived),
-                "v_collector": _NAME,
-                "v_etl": _NAME,
-            }
-        )
-        for column, value in (
-            ("event_id", str(uuid.uuid4())),
-            ("user_ipaddress", payload.ip_address),
-            ("useragent", payload.useragent),
-            ("network_userid", self.given.get("nuid", payload.user_id)),
-            ("user_fingerprint", self.given.get("fp")),
-            ("doc_charset", self.given.get("cs")),
-        ):
-            columns.setdefault(column, value)
-        for column, prefix in ("page_url", "page_url"), ("page_referrer", "refr_url"):
-            if column in columns:
-                columns.update(_url_parts(columns[column], prefix))
+        if created and sent and created < sent:
+            derived -= read_time(self._parameters["stm"]) - read_time(self._parameters["dtm"])
+        self._columns["derived_tstamp"] = true or format_time(derived)
 
 
-def _url_parts(url: str, prefix: str) -> dict[str, Any]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        return {}
-    return {
-        f"{prefix}scheme": parts.scheme or None,
-        f"{prefix}host": parts.hostname,
-        f"{prefix}port": port,
-        f"{prefix}path": parts.path or None,
-        f"{prefix}query": parts.query or None,
-        f"{prefix}fragment": parts.fragment or None,
-    }
+def _decode_base64(text: str) -> str:
+    """Decode base64 as Apache's commons-codec does, which refuses nothing.
+
+    Both alphabets are read, padding ends the text and may be missing, and any other character
+    is passed over, as are bits left at the end.
+    """
+    digits = _NO_BASE64.sub("", text.partition("=")[0].replace("-", "+").replace("_", "/"))
+    if len(digits) % 4 == 1:
+        digits = digits[:-1]
+    return decode_utf8(base64.b64decode(digits + "=" * (-len(digits) % 4)))

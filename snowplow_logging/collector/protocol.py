@@ -1,18 +1,19 @@
-"""The Snowplow Tracker Protocol as Enrich reads it: names, types and limits.
+"""The Snowplow Tracker Protocol as Enrich reads it: names, types and the columns they fill.
 
-Every reader below takes the text of one value and returns what the enriched event gets,
-or raises `ValueError` with the end of a sentence that begins with the wire name.
+Every reader below takes the text of one value and returns what the enriched event gets, as text,
+None for a column that stays null. It raises `ValueError` with the end of a sentence that begins
+with the wire name.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-import unicodedata
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .java_text import decimal_text, parse_integer, tsv_safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,19 +22,18 @@ __all__ = [
     "ATOMIC_SCHEMAS",
     "BODY_LIMIT",
     "CONTENT_TYPES",
-    "EVENT_TYPES",
     "FAILED_BODY_LIMIT",
     "FIELDS",
     "HEADERS_LIMIT",
-    "KNOWN_NAMES",
-    "MAX_JSON_DEPTH",
+    "OVERRULED",
+    "PAYLOAD_NAMES",
     "REQUEST_LINE_LIMIT",
-    "REQUIRED_BY_TYPE",
     "REQUIRED_NAMES",
     "SCHEMA_URI",
     "Field",
+    "format_time",
     "iso_timestamp",
-    "read_json",
+    "read_time",
     "show",
 ]
 
@@ -52,9 +52,6 @@ FAILED_BODY_LIMIT: Final = 1_048_576
 A larger one is answered 200 and becomes one failed event.
 """
 
-MAX_JSON_DEPTH: Final = 40
-"""How deep JSON may be nested (protocol: 40 levels, a leaf counting as one)."""
-
 CONTENT_TYPES: Final = (
     "application/json",
     "application/json; charset=utf-8",
@@ -63,63 +60,48 @@ CONTENT_TYPES: Final = (
 """The only values of ``Content-Type`` that Enrich takes, letter by letter."""
 
 SCHEMA_URI: Final = re.compile(
-    r"iglu:(?P<vendor>[a-zA-Z0-9\-_.]+)/(?P<name>[a-zA-Z0-9\-_]+)"
-    r"/(?P<format>[a-zA-Z0-9\-_]+)/(?P<version>[0-9]+-[0-9]+-[0-9]+)"
+    r"iglu:(?P<vendor>[a-zA-Z0-9\-_.]+)/(?P<name>[a-zA-Z0-9\-_]+)/(?P<format>[a-zA-Z0-9\-_]+)"
+    r"/(?P<version>[1-9][0-9]*-(?:0|[1-9][0-9]*)-(?:0|[1-9][0-9]*))"
 )
-"""An Iglu schema URI, to be matched in full."""
+"""An Iglu schema URI, to be matched in full. No part of a version may lead with a zero."""
 
-EVENT_TYPES: Final = {
-    "pv": "page_view",
-    "pp": "page_ping",
-    "se": "struct",
-    "ue": "unstruct",
-    "tr": "transaction",
-    "ti": "transaction_item",
-}
-"""The values of ``e`` and what the enriched event calls them."""
-
-ATOMIC_SCHEMAS: Final = {
-    "pv": "iglu:com.snowplowanalytics.snowplow/page_view/jsonschema/1-0-0",
-    "pp": "iglu:com.snowplowanalytics.snowplow/page_ping/jsonschema/1-0-0",
-    "se": "iglu:com.google.analytics/event/jsonschema/1-0-0",
-    "tr": "iglu:com.snowplowanalytics.snowplow/transaction/jsonschema/1-0-0",
-    "ti": "iglu:com.snowplowanalytics.snowplow/transaction_item/jsonschema/1-0-0",
-}
-"""The schema that Enrich gives an event which does not bring its own."""
+ATOMIC_SCHEMAS: Final = MappingProxyType(
+    {
+        "page_view": "iglu:com.snowplowanalytics.snowplow/page_view/jsonschema/1-0-0",
+        "page_ping": "iglu:com.snowplowanalytics.snowplow/page_ping/jsonschema/1-0-0",
+        "struct": "iglu:com.google.analytics/event/jsonschema/1-0-0",
+        "transaction": "iglu:com.snowplowanalytics.snowplow/transaction/jsonschema/1-0-0",
+        "transaction_item": "iglu:com.snowplowanalytics.snowplow/transaction_item/jsonschema/1-0-0",
+    }
+)
+"""The schema that Enrich gives an event which does not bring its own, by the event's type."""
 
 REQUIRED_NAMES: Final = ("tv", "p", "e")
-"""What every event has to carry."""
+"""What every event of a body has to carry, be it empty."""
 
-REQUIRED_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {"se": ("se_ca", "se_ac")}
-"""What an event of one type has to carry besides."""
-
-_PLATFORMS: Final = ("web", "iot", "app", "mob", "pc", "cnsl", "tv", "srv", "headset")
-_INT_MAX: Final = 2**31 - 1
-_INTEGER: Final = re.compile(r"[+-]?\d+")
-# java.math.BigDecimal(String): '1.', '.5' and '+1e-3' are read, 'NaN' and '1_000' are not.
-_DECIMAL: Final = re.compile(
-    r"[+-]?(?:\d+(?:\.(?P<a>\d*))?|\.(?P<b>\d+))(?:[eE](?P<exp>[+-]?\d+))?"
+# 'ev' and 'ad' are of old trackers; Enrich still reads both, and then fails every 'ad'.
+_EVENT_TYPES: Final = MappingProxyType(
+    {
+        "pv": "page_view",
+        "pp": "page_ping",
+        "se": "struct",
+        "ev": "struct",
+        "ue": "unstruct",
+        "tr": "transaction",
+        "ti": "transaction_item",
+        "ad": "ad_impression",
+    }
 )
+_PLATFORMS: Final = ("web", "iot", "app", "mob", "pc", "cnsl", "tv", "srv", "headset")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_DIMENSIONS: Final = re.compile(r"(\d+)x(\d+)")
+_DIMENSIONS: Final = re.compile(r"([0-9]+)x([0-9]+)")
+_ADDRESS_SEPARATOR: Final = re.compile(r"[,| ]")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST_MS: Final = -62_167_219_200_000  # 0000-01-01T00:00:00.000Z
 _YEAR_ONE_MS: Final = -62_135_596_800_000
 _LAST_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _400_YEARS_MS: Final = 146_097 * 86_400_000
-
-# The grammar of java.net.URI, once every letter outside ASCII has been replaced by '~'.
-_PCHAR: Final = r"(?:[A-Za-z0-9\-_.!~*'();:@&=+$,]|%[0-9A-Fa-f]{2})"
-_URIC: Final = rf"(?:{_PCHAR}|[/?\[\]])"
-_PATH: Final = rf"(?:{_PCHAR}|/)*"
-_AUTHORITY: Final = rf"(?:(?:{_PCHAR}*@)?\[[0-9A-Fa-f:.]+(?:%\w+)?\](?::\d*)?|{_PCHAR}+)"
-_HIERARCHY: Final = rf"(?://{_AUTHORITY}(?:/{_PATH})?|//(?=/){_PATH}|/(?!/){_PATH})"
-_URI: Final = re.compile(
-    rf"(?:[A-Za-z][A-Za-z0-9+.\-]*:(?:{_HIERARCHY}(?:\?{_URIC}*)?|(?!/){_URIC}+)"
-    rf"|(?:{_HIERARCHY}|(?![^/?#]*:){_PATH})(?:\?{_URIC}*)?)"
-    rf"(?:#{_URIC}*)?"
-)
 _SHOWN: Final = 80
 
 
@@ -130,8 +112,8 @@ def show(value: object) -> str:
     return quoted if len(quoted) <= _SHOWN else f"{quoted[:_SHOWN]}… ({len(text)} characters)"
 
 
-def iso_timestamp(milliseconds: int) -> str | None:
-    """Return a time as Micro's JSON writes it, ``2026-04-01T12:00:00.000Z``.
+def format_time(milliseconds: int) -> str | None:
+    """Return a time as a column holds it, ``2026-04-01 12:00:00.000``.
 
     Args:
         milliseconds: Milliseconds since 1970 UTC.
@@ -144,103 +126,77 @@ def iso_timestamp(milliseconds: int) -> str | None:
     # Python's calendar has no year 0; the Gregorian one repeats itself every 400 years.
     years = 400 if milliseconds < _YEAR_ONE_MS else 0
     moment = _EPOCH + timedelta(milliseconds=milliseconds + (_400_YEARS_MS if years else 0))
-    return f"{moment.year - years:04}-{moment:%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+    return f"{moment.year - years:04}-{moment:%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}"
 
 
-def read_json(text: str) -> Any:
-    """Read JSON as strictly as Enrich does.
+def iso_timestamp(milliseconds: int) -> str | None:
+    """Return a time as Micro's JSON writes it, ``2026-04-01T12:00:00.000Z``.
 
     Args:
-        text: The JSON text.
+        milliseconds: Milliseconds since 1970 UTC.
 
     Returns:
-        The value.
+        The text, or None outside the years 0 to 9999.
+    """
+    text = format_time(milliseconds)
+    return text and text.replace(" ", "T") + "Z"
+
+
+def read_time(value: str) -> int:
+    """Read a time in milliseconds since 1970 UTC.
+
+    Args:
+        value: The text of a whole number.
+
+    Returns:
+        The milliseconds.
 
     Raises:
-        ValueError: It is not JSON (the literals NaN and Infinity and a name given twice in one
-            object included), or it is nested deeper than 40 levels.
+        ValueError: It is no whole number, or none of the years 0 to 9999.
     """
-    too_deep = f"is nested deeper than {MAX_JSON_DEPTH} levels; flatten it"
     try:
-        value = json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_read_float,
-            object_pairs_hook=_refuse_duplicates,
+        number = parse_integer(value, 64)
+    except ValueError:
+        number = _LAST_MS + 1
+    if not _FIRST_MS <= number <= _LAST_MS:
+        message = (
+            f"{show(value)} is not a time; give whole milliseconds since 1970 UTC, year 0 to 9999"
         )
-    except RecursionError:
-        raise ValueError(too_deep) from None
-    except ValueError as error:
-        message = f"is not valid JSON ({error}); give JSON as RFC 8259 has it"
+        raise ValueError(message)
+    return number
+
+
+def _read_milliseconds(value: str) -> str | None:
+    return format_time(read_time(value))
+
+
+def _read_integer(value: str) -> str | None:
+    if value.lower() == "null":
+        return None
+    try:
+        return str(parse_integer(value))
+    except ValueError:
+        message = f"{show(value)} is not an int; give a decimal 32-bit integer with no fraction"
         raise ValueError(message) from None
-    level = [value]
-    for _ in range(MAX_JSON_DEPTH):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, (dict, list))
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-        if not level:
-            return value
-    raise ValueError(too_deep)
 
 
-def _refuse_constant(literal: str) -> NoReturn:
-    message = f"{literal} is not a JSON value"
-    raise ValueError(message)
+def _read_decimal(value: str) -> str | None:
+    if value.lower() == "null":
+        return None
+    try:
+        return decimal_text(value)
+    except ValueError:
+        message = (
+            f"{show(value)} is not a decimal; give a number such as '9.90', never NaN or Infinity"
+        )
+        raise ValueError(message) from None
 
 
-def _read_float(text: str) -> float | Decimal:
-    # A number beyond a double is still JSON, and must not become the literal Infinity.
-    number = float(text)
-    return number if math.isfinite(number) else Decimal(text)
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            message = f"the name {show(name)} is given twice"
-            raise ValueError(message)
-        result[name] = value
-    return result
-
-
-def _read_text(value: str) -> str:
-    return value.replace("\t", "    ")
-
-
-def _read_integer(value: str) -> int:
-    # The length keeps int() away from its own limit of digits.
-    if _INTEGER.fullmatch(value) and len(value.lstrip("+-0")) <= len(str(_INT_MAX)):
-        number = int(value)
-        if -_INT_MAX - 1 <= number <= _INT_MAX:
-            return number
-    message = f"{show(value)} is not an int; give a decimal 32-bit integer with no fraction"
-    raise ValueError(message)
-
-
-def _read_decimal(value: str) -> float | str:
-    match = _DECIMAL.fullmatch(value)
-    exponent = (match and match["exp"]) or "0"
-    # BigDecimal keeps the scale in 32 bits and refuses what does not fit.
-    if match and len(exponent.lstrip("+-0")) <= len(str(_INT_MAX)):
-        scale = len(match["a"] or match["b"] or "") - int(exponent)
-        if -_INT_MAX - 1 <= scale <= _INT_MAX:
-            number = float(value)
-            return number if math.isfinite(number) else value
-    message = f"{show(value)} is not a decimal; give a number such as '9.90', never NaN or Infinity"
-    raise ValueError(message)
-
-
-def _read_milliseconds(value: str) -> int:
-    if _INTEGER.fullmatch(value) and len(value.lstrip("+-0")) <= len(str(_LAST_MS)):
-        number = int(value)
-        if _FIRST_MS <= number <= _LAST_MS:
-            return number
-    message = f"{show(value)} is not a time; give whole milliseconds since 1970 UTC, year 0 to 9999"
-    raise ValueError(message)
+def _read_flag(value: str) -> str:
+    if value not in {"0", "1"}:
+        message = f"{show(value)} is not a flag; give '1' or '0'"
+        raise ValueError(message)
+    return value
 
 
 def _read_uuid(value: str) -> str:
@@ -253,31 +209,26 @@ def _read_uuid(value: str) -> str:
     return value.lower()
 
 
-def _read_dimensions(value: str) -> tuple[int, int]:
+def _read_dimensions(value: str) -> tuple[str, str]:
     match = _DIMENSIONS.fullmatch(value)
     if match:
         try:
-            return _read_integer(match[1]), _read_integer(match[2])
+            return str(parse_integer(match[1])), str(parse_integer(match[2]))
         except ValueError:
             pass
     message = f"{show(value)} is not a size; give WIDTHxHEIGHT in pixels, such as '1920x1080'"
     raise ValueError(message)
 
 
-def _read_uri(value: str) -> str:
-    plain = "".join(
-        "~"
-        if char > "\x7f" and unicodedata.category(char) not in {"Zs", "Zl", "Zp", "Cc"}
-        else char
-        for char in value
-    )
-    if not _URI.fullmatch(plain):
+def _read_address(value: str) -> str | None:
+    first, *others = _ADDRESS_SEPARATOR.split(value)
+    if others and not first and not any(others):
         message = (
-            f"{show(value)} is not a URI; percent-encode spaces and any of "
-            '<>"{}|\\^` in it, and every % that starts no escape'
+            f"{show(value)} holds nothing but separators, over which Enrich falls (up to 6.9); "
+            "leave it out"
         )
         raise ValueError(message)
-    return value
+    return tsv_safe(first)
 
 
 def _read_platform(value: str) -> str:
@@ -288,109 +239,199 @@ def _read_platform(value: str) -> str:
 
 
 def _read_event_type(value: str) -> str:
-    if value not in EVENT_TYPES:
-        message = f"{show(value)} is not an event type; give one of {', '.join(EVENT_TYPES)}"
+    if value not in _EVENT_TYPES:
+        message = f"{show(value)} is not an event type; give one of pv, pp, se, ue, tr, ti"
         raise ValueError(message)
-    return EVENT_TYPES[value]
+    return _EVENT_TYPES[value]
 
 
 class Field(NamedTuple):
-    """One name of the protocol: what it becomes, how it is read, how long it may be.
+    """One name of the protocol: how its value is read, and the columns that it fills.
 
-    `columns` are the enriched event's names for it, two where one value holds two. `limit` is
-    in UTF-16 code units, counted after a tab has become four spaces; None means no limit.
+    There are two columns where one value holds two.
     """
 
     columns: tuple[str, ...]
-    read: Callable[[str], Any]
-    limit: int | None = None
+    read: Callable[[str], str | tuple[str, str] | None]
 
-    def check(self, value: str) -> tuple[dict[str, Any], list[str]]:
+    def fill(self, value: str) -> dict[str, str | None]:
         """Read one value.
 
         Args:
-            value: The value as sent, not empty.
+            value: The value as sent.
 
         Returns:
-            The columns of the enriched event that it fills, and the ends of the sentences
-            which say what is wrong with it.
+            The columns of the enriched event that it fills.
+
+        Raises:
+            ValueError: The value is bad; the message is the end of a sentence that begins with
+                the name.
         """
-        problems = []
-        units = len(_read_text(value).encode("utf-16-le", "surrogatepass")) // 2
-        if self.limit is not None and units > self.limit:
-            problems.append(
-                f"has {units} characters (UTF-16 code units, a tab counting as four), "
-                f"and Snowplow takes {self.limit}; cut it"
-            )
-        try:
-            result = self.read(value)
-        except ValueError as error:
-            return {}, [*problems, str(error)]
+        result = self.read(value)
         values = result if isinstance(result, tuple) else (result,)
-        return dict(zip(self.columns, values, strict=True)), problems
+        return dict(zip(self.columns, values, strict=True))
 
 
-def _text(column: str, limit: int | None) -> Field:
-    return Field((column,), _read_text, limit)
+def _fields(read: Callable[[str], str | tuple[str, str] | None], text: str) -> dict[str, Field]:
+    """Read lines of a name and its columns."""
+    words = (line.split() for line in text.strip().splitlines())
+    return {name: Field(tuple(columns), read) for name, *columns in words}
 
 
-FIELDS: Final[Mapping[str, Field]] = {
-    "tv": _text("v_tracker", 100),
-    "p": Field(("platform",), _read_platform),
-    "e": Field(("event",), _read_event_type),
-    "eid": Field(("event_id",), _read_uuid),
-    "dtm": Field(("dvce_created_tstamp",), _read_milliseconds),
-    "stm": Field(("dvce_sent_tstamp",), _read_milliseconds),
-    "ttm": Field(("true_tstamp",), _read_milliseconds),
-    "tna": _text("name_tracker", 128),
-    "aid": _text("app_id", 255),
-    "uid": _text("user_id", 255),
-    "duid": _text("domain_userid", 128),
-    "sid": Field(("domain_sessionid",), _read_uuid),
-    "vid": Field(("domain_sessionidx",), _read_integer),
-    "tnuid": _text("network_userid", 128),
-    "ip": _text("user_ipaddress", 128),
-    "ua": _text("useragent", 1000),
-    "lang": _text("br_lang", 255),
-    "tz": _text("os_timezone", 255),
-    "cd": _text("br_colordepth", 12),
-    "res": Field(("dvce_screenwidth", "dvce_screenheight"), _read_dimensions),
-    "vp": Field(("br_viewwidth", "br_viewheight"), _read_dimensions),
-    "url": Field(("page_url",), _read_uri, 10_000),
-    "page": _text("page_title", 2000),
-    "refr": Field(("page_referrer",), _read_uri, 10_000),
-    "pp_mix": Field(("pp_xoffset_min",), _read_integer),
-    "pp_max": Field(("pp_xoffset_max",), _read_integer),
-    "pp_miy": Field(("pp_yoffset_min",), _read_integer),
-    "pp_may": Field(("pp_yoffset_max",), _read_integer),
-    "se_ca": _text("se_category", 1000),
-    "se_ac": _text("se_action", 1000),
-    "se_la": _text("se_label", 4096),
-    "se_pr": _text("se_property", 1000),
-    "se_va": Field(("se_value",), _read_decimal),
-    "tr_id": _text("tr_orderid", 255),
-    "tr_tt": Field(("tr_total",), _read_decimal),
-    "tr_af": _text("tr_affiliation", 255),
-    "tr_tx": Field(("tr_tax",), _read_decimal),
-    "tr_sh": Field(("tr_shipping",), _read_decimal),
-    "tr_ci": _text("tr_city", 255),
-    "tr_st": _text("tr_state", 255),
-    "tr_co": _text("tr_country", 255),
-    "tr_cu": _text("tr_currency", 3),
-    "ti_id": _text("ti_orderid", 255),
-    "ti_sk": _text("ti_sku", 255),
-    "ti_nm": _text("ti_name", 255),
-    "ti_ca": _text("ti_category", 255),
-    "ti_pr": Field(("ti_price",), _read_decimal),
-    "ti_qu": Field(("ti_quantity",), _read_integer),
-    "ti_cu": _text("ti_currency", 3),
-}
+FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
+    {
+        "e": Field(("event",), _read_event_type),
+        "p": Field(("platform",), _read_platform),
+        "ip": Field(("user_ipaddress",), _read_address),
+        **_fields(
+            tsv_safe,
+            """
+            aid app_id
+            tv v_tracker
+            tna name_tracker
+            cv v_collector
+            uid user_id
+            duid domain_userid
+            nuid network_userid
+            tnuid network_userid
+            fp user_fingerprint
+            ua useragent
+            lang br_lang
+            cd br_colordepth
+            tz os_timezone
+            cs doc_charset
+            url page_url
+            page page_title
+            refr page_referrer
+            se_ca se_category
+            se_ac se_action
+            se_la se_label
+            se_pr se_property
+            ev_ca se_category
+            ev_ac se_action
+            ev_la se_label
+            ev_pr se_property
+            tr_id tr_orderid
+            tr_af tr_affiliation
+            tr_ci tr_city
+            tr_st tr_state
+            tr_co tr_country
+            tr_cu tr_currency
+            ti_id ti_orderid
+            ti_sk ti_sku
+            ti_na ti_name
+            ti_nm ti_name
+            ti_ca ti_category
+            ti_cu ti_currency
+            """,
+        ),
+        **_fields(
+            _read_integer,
+            """
+            tid txn_id
+            vid domain_sessionidx
+            pp_mix pp_xoffset_min
+            pp_max pp_xoffset_max
+            pp_miy pp_yoffset_min
+            pp_may pp_yoffset_max
+            ti_qu ti_quantity
+            """,
+        ),
+        **_fields(
+            _read_decimal,
+            """
+            se_va se_value
+            ev_va se_value
+            tr_tt tr_total
+            tr_tx tr_tax
+            tr_sh tr_shipping
+            ti_pr ti_price
+            """,
+        ),
+        **_fields(
+            _read_milliseconds,
+            """
+            dtm dvce_created_tstamp
+            stm dvce_sent_tstamp
+            ttm true_tstamp
+            """,
+        ),
+        **_fields(
+            _read_uuid,
+            """
+            eid event_id
+            sid domain_sessionid
+            """,
+        ),
+        **_fields(
+            _read_dimensions,
+            """
+            res dvce_screenwidth dvce_screenheight
+            vp br_viewwidth br_viewheight
+            ds doc_width doc_height
+            """,
+        ),
+        **_fields(
+            _read_flag,
+            """
+            f_pdf br_features_pdf
+            f_fla br_features_flash
+            f_java br_features_java
+            f_dir br_features_director
+            f_qt br_features_quicktime
+            f_realp br_features_realplayer
+            f_wma br_features_windowsmedia
+            f_gears br_features_gears
+            f_ag br_features_silverlight
+            cookie br_cookies
+            """,
+        ),
+    }
+)
 """The names whose values Enrich reads, but for the four that hold JSON."""
 
-KNOWN_NAMES: Final = frozenset(FIELDS) | frozenset(
-    "ue_px ue_pr cx co "
-    "ad_ba ad_ca ad_ad ad_uid ctype cookie cs ds "
-    "f_pdf f_qt f_realp f_wma f_dir f_fla f_java f_gears f_ag "
-    "fp mac nuid sa sn sp st ti_na tid ue_na".split()
+OVERRULED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ue_pr": "ue_px",
+        "co": "cx",
+        "nuid": "tnuid",
+        "ti_na": "ti_nm",
+        "ev_ca": "se_ca",
+        "ev_ac": "se_ac",
+        "se_la": "ev_la",
+        "se_pr": "ev_pr",
+        "se_va": "ev_va",
+    }
 )
-"""All names that the schema ``payload_data`` 1-0-4 knows."""
+"""The names that count for nothing where an event has the other name for the same value too.
+
+Both values are checked. Enrich lets the last one stand, in the order of a hash map of Scala's; of
+``nuid`` and ``tnuid`` the latter, as it says.
+"""
+
+_FIRST_NAMES: Final = frozenset(
+    """
+    ad_ad ad_ba ad_ca ad_uid aid cd co cookie cs ctype cx ds dtm duid e eid f_ag f_dir f_fla
+    f_gears f_java f_pdf f_qt f_realp f_wma fp ip lang mac nuid p page pp_max pp_may pp_mix pp_miy
+    refr res sa se_ac se_ca se_la se_pr se_va sn sp st ti_ca ti_cu ti_id ti_na ti_nm ti_pr ti_qu
+    ti_sk tid tna tr_af tr_ci tr_co tr_cu tr_id tr_sh tr_st tr_tt tr_tx tv tz ue_na ue_pr ue_px uid
+    url vid vp
+    """.split()
+)
+_SECOND_NAMES: Final = _FIRST_NAMES | {"ua"}
+_THIRD_NAMES: Final = _SECOND_NAMES | {"tnuid"}
+_FOURTH_NAMES: Final = _THIRD_NAMES | {"sid", "stm"}
+
+PAYLOAD_NAMES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        f"iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/{version}": names
+        for version, names in (
+            ("1-0-4", _FOURTH_NAMES | {"ttm"}),
+            ("1-0-3", _FOURTH_NAMES),
+            ("1-0-2", _THIRD_NAMES),
+            ("1-0-1", _SECOND_NAMES),
+            ("1-0-0", _FIRST_NAMES),
+        )
+    }
+)
+"""All names that each version of the schema ``payload_data`` knows; a body may have no other."""

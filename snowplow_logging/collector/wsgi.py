@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import socket
 import time
 import uuid
 from contextlib import suppress
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
 
 try:
     from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
@@ -25,8 +25,10 @@ except ModuleNotFoundError as error:
     )
     raise ModuleNotFoundError(_message, name=error.name) from error
 
+from .adapter import client_address
 from .enrich import CollectorPayload
 from .protocol import BODY_LIMIT, HEADERS_LIMIT, REQUEST_LINE_LIMIT
+from .urls import parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,6 +48,7 @@ _MICRO_PATHS: Final = "/micro/all, /micro/good, /micro/bad, /micro/reset, /micro
 _BLOCK: Final = 65_536
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.05
+_SPLIT_BY_PYTHON: Final = re.compile(rb"[\s\x1c-\x1f\x85\xa0]")
 
 
 class Application:
@@ -102,12 +105,18 @@ class Application:
 
     def _track(self, request: Request) -> Response:
         anonymous = "SP-Anonymous" in request.headers
-        query = parse_qsl(request.query_string.decode("utf-8", "replace"), keep_blank_values=True)
+        # As raw as it came: Enrich judges the characters that should have been encoded.
+        raw: str = request.environ["REQUEST_URI"].partition("?")[2]
+        query = raw.encode("latin-1").decode("utf-8", "replace")
         post = request.method == "POST"
         if anonymous:
             user_id = _ANONYMOUS_ID
         else:
-            user_id = dict(query).get("nuid") or request.cookies.get("sp") or str(uuid.uuid4())
+            user_id = (
+                dict(parse_query(query)).get("nuid")
+                or request.cookies.get("sp")
+                or str(uuid.uuid4())
+            )
         hidden = {"cookie", "x-forwarded-for", "x-real-ip"} if anonymous else set()
         self._collector.take(
             CollectorPayload(
@@ -118,7 +127,13 @@ class Application:
                 body=request.get_data() if post else None,
                 hostname=request.host.rpartition(":")[0] or request.host,
                 timestamp=time.time_ns() // 1_000_000,
-                ip_address="unknown" if anonymous else request.remote_addr or "unknown",
+                ip_address=(
+                    "unknown"
+                    if anonymous
+                    else client_address(
+                        request.remote_addr or "unknown", request.headers.get("X-Forwarded-For")
+                    )
+                ),
                 useragent=request.headers.get("User-Agent"),
                 referer=request.headers.get("Referer"),
                 headers=[
@@ -165,7 +180,7 @@ class Application:
             for event in reversed(self._collector.good)
             # Micro compares the enriched event's type; its documentation has the wire's.
             if kind in {None, event["eventType"], event["rawEvent"]["parameters"]["e"]}
-            and (schema is None or _bare(schema) == _bare(event["schema"]))
+            and (schema is None or _bare(schema) == _bare(event["schema"] or ""))
             and contexts <= {_bare(uri) for uri in event["contexts"]}
         ]
         return _json(found[: filters.get("limit")])
@@ -226,6 +241,7 @@ class _Handler(WSGIRequestHandler):
     """One connection. Unlike werkzeug's own, it keeps the connection open between requests."""
 
     server: Server
+    raw_requestline: bytes
     protocol_version = "HTTP/1.1"
     # An answer is one write: with the headers sent first, the body would wait for the client's
     # delayed acknowledgement, some 40 ms a request.
@@ -234,10 +250,21 @@ class _Handler(WSGIRequestHandler):
 
     def parse_request(self) -> bool:
         """Read the request line and the headers, within the collector's limits."""
+        method, _, rest = self.raw_requestline.rstrip(b"\r\n").partition(b" ")
+        target, _, version = rest.rpartition(b" ")
+        line = self.raw_requestline
+        raw = _SPLIT_BY_PYTHON.search(target) is not None
+        if raw:
+            # `http.server` takes every kind of space for the end of the target, and the second
+            # byte of a raw 'à' for one. What stands there raw is for Enrich to judge.
+            self.raw_requestline = b"%b / %b\r\n" % (method, version)
         # The headers are read before the line is refused, so that the client sees the answer
         # and no reset of a connection with unread data.
         if not super().parse_request():
             return False
+        if raw:
+            self.raw_requestline = line
+            self.path = target.decode("latin-1")
         if len(self.raw_requestline.rstrip(b"\r\n")) > REQUEST_LINE_LIMIT:
             self.send_error(414)
         elif sum(len(k) + len(v) + 4 for k, v in self.headers.items()) > HEADERS_LIMIT:
@@ -253,6 +280,8 @@ class _Handler(WSGIRequestHandler):
     def run_wsgi(self) -> None:
         """Answer one request."""
         environ = self.make_environ()
+        # The bytes of the request line as WSGI has them; werkzeug encodes them once more.
+        environ["REQUEST_URI"] = self.path
         try:
             body = self._read_body(environ["wsgi.input"])
         except ValueError:

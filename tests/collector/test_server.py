@@ -127,6 +127,68 @@ class TestTracking:
 
         assert collector.counts == {"total": 1, "good": 1, "bad": 0}
 
+    @pytest.mark.parametrize(
+        ("query", "title"),
+        [
+            ("page=[a]", "[a]"),
+            ("page=a/?:@=b", "a/?:@=b"),
+            ("page=a#b", "a"),
+            ("page=a+b", "a b"),
+            ("page=%C3%A9", "é"),
+            ("page=%E9", "\ufffd"),
+            ("page=é", "\ufffd"),
+            ("page=à", "\ufffd"),
+            ("page=ł", "B"),
+            ("page=a;b=c", "a"),
+            ("page=a&page=b", "b"),
+            ("page=a&page", None),
+            ("page", None),
+            ("page=", None),
+            ("=a&eid&page=b", "b"),
+        ],
+    )
+    def test_raw_characters_in_a_query_string_are_read_as_enrich_does(
+        self, collector, query, title
+    ):
+        """What is legal in a URI is taken as it is; letters beyond ASCII are lost."""
+        line = f"GET /i?tv=t&p=srv&e=pv&{query} HTTP/1.1\r\nHost: a\r\n\r\n"
+
+        exchange(collector, line.encode())
+
+        [good] = collector.good
+        assert good["event"]["page_title"] == title
+
+    @pytest.mark.parametrize(
+        "query",
+        ["100%", "%zz", "%4", "a b", "a|b", 'a"b', "a\tb", "a\xa0b", "a\x85b", "{a}", "a\\b"],
+    )
+    def test_illegal_characters_in_a_query_string_fail_the_request(self, collector, query):
+        """A bare %, a space or what else is illegal in a URI makes a failed event of a GET."""
+        line = f"GET /i?tv=t&p=srv&e=pv&page={query} HTTP/1.1\r\nHost: a\r\n\r\n"
+
+        assert exchange(collector, line.encode()).startswith(b"HTTP/1.1 200 ")
+
+        [bad] = collector.bad
+        [error] = bad["errors"]
+        assert error.startswith("querystring: has ")
+
+    @pytest.mark.parametrize(
+        ("header", "address"),
+        [
+            ("198.51.100.7", "198.51.100.7"),
+            ("198.51.100.7, 10.0.0.1", "198.51.100.7"),
+            ("198.51.100.7:8080", "198.51.100.7"),
+            ('"[2001:DB8::1]:80", 10.0.0.1', "2001:db8::1"),
+            ("unknown, 198.51.100.7", "127.0.0.1"),
+            ("", "127.0.0.1"),
+        ],
+    )
+    def test_the_first_forwarded_address_is_the_client(self, collector, header, address):
+        """`X-Forwarded-For` gives the address where it begins with one."""
+        post(collector, EVENT, **{"X-Forwarded-For": header})
+
+        assert collector.good[0]["event"]["user_ipaddress"] == address
+
     def test_a_query_string_goes_for_all_events_of_a_post(self, collector):
         """What the query string of a POST says wins over its events."""
         post(collector, EVENT, EVENT, path=f"{TP2}?aid=shop")
