@@ -22,8 +22,9 @@ from typing import Any, Final
 from pythonjsonlogger.json import JsonFormatter
 
 from snowplow_logging.events import EVENTS, Event, SelfDescribingJson
+from snowplow_logging.json_data import plain_json
 from snowplow_logging.payload import TRACKER
-from snowplow_logging.protocol import Check, Refused, describe, milliseconds, number, plain_json
+from snowplow_logging.protocol import Check, Refused, describe, milliseconds, number
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.subject import Bound, bound_to
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
 from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
+from snowplow_logging.json_data import base64_json, data_json, payload_json, plain_json
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
@@ -19,15 +20,11 @@ from snowplow_logging.protocol import (
     Key,
     Refused,
     atomic_text,
-    base64_json,
-    data_json,
     describe,
     is_schema_uri,
     milliseconds,
     nearest,
     one_of,
-    payload_json,
-    plain_json,
     schema_uri,
     uuid,
 )
