@@ -164,7 +164,8 @@ def key_text(key: Any, path: str = "") -> str:
         try:
             plain = plain_json(key, 1)
         except Refused as error:
-            raise Refused(f"has a key that {error.problem}", "strings as keys", path) from None
+            expected = error.expected if isinstance(key, str) else "strings as keys"
+            raise Refused(f"has a key that {error.problem}", expected, path) from None
         if isinstance(plain, str):
             return plain
         if plain is None or isinstance(plain, bool):

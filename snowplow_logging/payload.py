@@ -534,6 +534,6 @@ def _fields_of(entity: Any) -> Mapping[str, Any]:
         return vars(entity)
     fields = entity if isinstance(entity, Mapping) else members(entity)
     if not isinstance(fields, Mapping):
-        expected = "a dict with schema and data, or an object that has these two"
+        expected = "a dict with schema and data, a SelfDescribingJson or an object that has both"
         raise Refused(describe(entity), expected)
     return fields

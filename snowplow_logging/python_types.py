@@ -66,7 +66,7 @@ def meaning(value: Any) -> Any:
         return _of_array(value)
     if numpy is not None and isinstance(value, numpy.generic):
         return _of_scalar(numpy, value)
-    if isinstance(value, Sequence) and not isinstance(value, _BYTES):
+    if isinstance(value, Sequence) and not isinstance(value, (str, _BYTES)):
         return [*value]
     return UNKNOWN
 
@@ -193,9 +193,11 @@ def _of_scalar(numpy: Any, scalar: Any) -> Any:
 def instead_of(value: Any) -> str:
     """Return what would be right in the place of what is no JSON, as the end of 'give'."""
     if isinstance(value, _BYTES):
-        return "text, such as its decode() or its base64"
-    if isinstance(value, AbstractSet):
-        return "a list, such as its sorted()"
-    if isinstance(value, timedelta):
-        return "a number, such as its total_seconds()"
-    return "JSON (dict, list, str, int, float, bool, None), or take it by json_default"
+        hint = " (of bytes their decode() or base64)"
+    elif isinstance(value, AbstractSet):
+        hint = " (of a set a list, such as its sorted())"
+    elif isinstance(value, timedelta):
+        hint = " (of a timedelta its total_seconds())"
+    else:
+        hint = ", or take it by json_default"
+    return f"JSON: dict, list, str, int, float, bool or None{hint}"
