@@ -58,17 +58,17 @@ def meaning(value: Any) -> Any:
     for kind, as_text in _AS_TEXT:
         if isinstance(value, kind):
             return as_text(value)
-    of_object = members(value)
-    if of_object is not None:
-        return of_object
+    if isinstance(value, (str, _BYTES)):
+        return UNKNOWN
+    if _is_text(type(value)):
+        return str(value)
+    known = members(value)
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        return _of_array(value)
-    if numpy is not None and isinstance(value, numpy.generic):
-        return _of_scalar(numpy, value)
-    if isinstance(value, Sequence) and not isinstance(value, (str, _BYTES)):
-        return [*value]
-    return UNKNOWN
+    if known is None and numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
+        known = _of_numpy(numpy, value)
+    if known is None and isinstance(value, Sequence):
+        known = [*value]
+    return UNKNOWN if known is None else known
 
 
 def _date_time(value: datetime) -> str:
@@ -96,6 +96,19 @@ _AS_TEXT: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     ((IPv4Address, IPv6Address), str),
     ((IPv4Interface, IPv6Interface, IPv4Network, IPv6Network), str),
 )
+
+
+def _is_text(kind: Any) -> bool:
+    """Tell whether objects of a class stand for a text alone: a URL or a lazy translation.
+
+    It says what its text is, and has the parts of a URL, or what only a text and an array have.
+    """
+    if kind.__str__ is object.__str__:
+        return False
+    if hasattr(kind, "scheme") and (hasattr(kind, "host") or hasattr(kind, "netloc")):
+        return True
+    is_lazy = hasattr(kind, "__mod__") and hasattr(kind, "__len__")
+    return is_lazy and not hasattr(kind, "__array__")
 
 
 def members(value: Any) -> Any:
@@ -172,22 +185,20 @@ def _refuse_naive(held: Any, written: Any, path: str) -> None:
             _refuse_naive(one, other, f"{path}[{index}]")
 
 
-def _of_array(array: Any) -> Any:
-    if array.dtype.kind in "biufU" and array.dtype.char != "g":
-        return array.tolist()
-    # One by one, for `tolist` makes plain numbers of times, and leaves the longest floats as is.
-    return [*array] if array.ndim else array[()]
-
-
-def _of_scalar(numpy: Any, scalar: Any) -> Any:
-    kind = scalar.dtype.kind
+def _of_numpy(numpy: Any, value: Any) -> Any:
+    kind = value.dtype.kind
+    if isinstance(value, numpy.ndarray):
+        if kind in "biufU" and value.dtype.char != "g":
+            return value.tolist()
+        # One by one, for `tolist` makes numbers of times, and leaves the longest floats as is.
+        return [*value] if value.ndim else value[()]
     if kind in "biuf":
-        return {"b": bool, "f": float}.get(kind, int)(scalar)
-    if kind == "M" and not numpy.isnat(scalar):
-        if numpy.datetime_data(scalar.dtype)[0] == "D":
-            return scalar.item()
+        return {"b": bool, "f": float}.get(kind, int)(value)
+    if kind == "M" and not numpy.isnat(value):
+        if numpy.datetime_data(value.dtype)[0] == "D":
+            return value.item()
         raise _naive()
-    return UNKNOWN
+    return None
 
 
 def instead_of(value: Any) -> str:
