@@ -37,7 +37,9 @@ def extensions() -> list[Extension]:
         return []
     # Neither the settings of the project's own type check nor its extras, which are not there.
     options = ["--config-file=", "--ignore-missing-imports"]
-    modules = [f"snowplow_logging/{name}.py" for name in ("payload", "protocol", "record")]
+    modules = [
+        f"snowplow_logging/{name}.py" for name in ("json_data", "payload", "protocol", "record")
+    ]
     try:
         from mypyc.build import mypycify
 
@@ -81,6 +83,8 @@ FEATURES = {
 EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uvicorn"]
 # What the handler has to get on with in one process.
 BESIDE = ["gevent", "sqlalchemy"]
+# Whose objects are taken as data.
+OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
 TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.
@@ -129,6 +133,7 @@ setup(
             *TEST,
             *EXAMPLES,
             *BESIDE,
+            *OBJECTS,
             *(name for needs in FEATURES.values() for name in needs),
         ],
         # What tests/benchmarks compares the package with; its version is part of the comparison.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields
+from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.payload import Entity, PayloadEncoder
 from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
 from snowplow_logging.record import carries_event, event_id_of, events_of
@@ -52,6 +53,7 @@ class _EventQueueHandler(QueueHandler):
         *,
         encoder: PayloadEncoder,
         event_key: str,
+        json_default: JsonDefault | None,
         before_send: Callable[[dict[str, Any]], Any] | None,
         transport: Transport,
         handle_error: Callable[[logging.LogRecord], None],
@@ -60,6 +62,7 @@ class _EventQueueHandler(QueueHandler):
         self._emitter = emitter
         self._encoder = encoder
         self._event_key = event_key
+        self._json_default = json_default
         self._before_send = before_send
         self._transport = transport
         self._fits_for_sure = transport.fits_for_sure
@@ -89,7 +92,13 @@ class _EventQueueHandler(QueueHandler):
                 if captures:
                     self._capture(record, event, event_id, error)
                     continue
-                letter = event_fields(seen, event_id, record, None if complete else around)
+                letter = event_fields(
+                    seen,
+                    event_id,
+                    record,
+                    None if complete else around,
+                    json_default=self._json_default,
+                )
                 self._refuse(letter, record, error)
             else:
                 if captures:
@@ -156,6 +165,9 @@ class SnowplowHandler(logging.Handler):
         context: Entities of every event, or callables that take the record and return one or
             None.
         encode_base64: Whether self-describing data and entities are sent as base64.
+        json_default: Takes what is no JSON in `data` and entities, and returns what is, as the
+            `default` of `json` and orjson; called on the log call's thread. What it returns may
+            hold Python's own types again. Where it raises, the event is refused.
         event_key: The attribute of a record that holds its event.
         capture_exceptions: Whether a record with an exception and no event of its own becomes an
             `application_error`; a level, such as `ERROR`, makes it those from that level on.
@@ -213,6 +225,7 @@ class SnowplowHandler(logging.Handler):
         subject: Mapping[str, Any] | None = None,
         context: Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None = None,
         encode_base64: bool = True,
+        json_default: JsonDefault | None = None,
         event_key: str = "snowplow",
         capture_exceptions: bool | int | str = False,
         batch_size: int = 500,
@@ -259,6 +272,7 @@ class SnowplowHandler(logging.Handler):
         if max_attempts is not None:
             _check_number("max_attempts", max_attempts, "attempts", least=1)
         _check_number("connections", connections, "requests", least=1, most=100)
+        _check_callable("json_default", json_default)
         _check_callable("before_send", before_send)
         _check_callable("on_success", on_success)
         _check_callable("on_failure", on_failure)
@@ -321,6 +335,7 @@ class SnowplowHandler(logging.Handler):
             context=context,
             encode_base64=encode_base64,
             report=partial(self._emitter.report, "context"),
+            json_default=json_default,
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
         super().__init__()
@@ -328,6 +343,7 @@ class SnowplowHandler(logging.Handler):
             self._emitter,
             encoder=encoder,
             event_key=event_key,
+            json_default=json_default,
             before_send=before_send,
             transport=transport,
             handle_error=self.handleError,
