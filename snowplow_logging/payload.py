@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import LogRecord
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
 from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
@@ -32,6 +32,9 @@ from snowplow_logging.protocol import (
     uuid,
 )
 from snowplow_logging.subject import SUBJECT_KEYS, Bound
+
+if TYPE_CHECKING:
+    from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
 
@@ -63,6 +66,25 @@ class _Definition:
     keys: dict[str, Key]
     required: list[tuple[str, str]]  # Snowplow's names, and the keys
     defaults: list[tuple[str, Callable[[str], Any]]]
+
+
+class _Constant:
+    """Gives an entity of the handler's for each record, so that it is checked for each.
+
+    Args:
+        entity: The entity.
+        name: What it is called in a report.
+    """
+
+    def __init__(self, entity: Any, name: str) -> None:
+        self._entity = entity
+        self._name = name
+
+    def __call__(self, _record: LogRecord) -> Any:
+        return self._entity
+
+    def __repr__(self) -> str:
+        return self._name
 
 
 _definitions: Final[dict[str, _Definition]] = {}
@@ -97,6 +119,7 @@ class PayloadEncoder:
         encode_base64: Whether self-describing data and entities are sent as base64.
         report: Told what went wrong where the event can go on without it.
         tracker: The name and version of the tracker.
+        schemas: Checks self-describing data and entities, if anything does.
 
     Raises:
         ValueError: Snowplow would refuse one of these.
@@ -113,7 +136,10 @@ class PayloadEncoder:
         encode_base64: bool,
         report: Callable[[str], None],
         tracker: str = TRACKER,
+        schemas: SchemaCheck | None = None,
     ) -> None:
+        # Typed as anything, because its class comes with an extra that may not be there.
+        self._schemas: Any = schemas
         self._encode_base64 = encode_base64
         self._report = report
         self._tracker = {"tv": tracker}
@@ -137,9 +163,17 @@ class PayloadEncoder:
             self._entities: list[bytes | Callable[[LogRecord], Entity | None]] = []
             for index, entity in enumerate([] if context is None else _sequence(context)):
                 keyword = f"context[{index}]"
-                written = entity if callable(entity) else _entity_json(entity)
-                self._entities.append(written)
-                self._context.append(json.loads(written) if written is not entity else entity)
+                if callable(entity):
+                    self._entities.append(entity)
+                    self._context.append(entity)
+                    continue
+                now = schemas is not None and schemas.refuses_at_once
+                written = _entity_json(entity, schemas if now else None)
+                plain = json.loads(written)
+                is_checked = schemas is None or now
+                constant = None if is_checked else _Constant(plain, keyword)
+                self._entities.append(constant or written)
+                self._context.append(constant or plain)
         except Refused as error:
             message = f"{keyword}{error.path} {error.problem}; give {error.expected}"
             raise ValueError(message) from None
@@ -186,12 +220,16 @@ class PayloadEncoder:
             if not definition.is_atomic:
                 at = "data"
                 written = _unstruct_json(definition, own)
+                # The keys of the other events were checked by their classes.
+                if self._schemas is not None and definition.schema is None:
+                    at = ""
+                    self._schemas.check(own["schema"], own["data"], written)
                 encoded = self._put_json(payload, "ue_pr", b"ue_px", written)
             if "true_timestamp" in common:
                 at = "true_timestamp"
                 payload["ttm"] = milliseconds(common[at])
             at = "context"
-            written = _contexts_json(common[at]) if at in common else b""
+            written = _contexts_json(common[at], self._schemas) if at in common else b""
             around = () if bound is None else bound.context
             handlers = () if complete else self._entities
             if around or handlers:
@@ -284,7 +322,7 @@ class PayloadEncoder:
         record: LogRecord,
     ) -> bytes:
         """Add the entities around the log call and those of the handler to the event's own."""
-        entities = [_entities_in(written), _entities_in(_contexts_json(around))]
+        entities = [_entities_in(written), _entities_in(_contexts_json(around, self._schemas))]
         for entity in handlers:
             if not callable(entity):
                 entities.append(entity)
@@ -302,9 +340,9 @@ class PayloadEncoder:
         """
         try:
             made = factory(record)
-            return None if made is None else (made, _entity_json(made))
+            return None if made is None else (made, _entity_json(made, self._schemas))
         except Refused as refused:
-            problem = f"returned an entity whose {refused.path[1:]} {refused.problem}"
+            problem = f"returned an entity whose {refused.path.lstrip('.')} {refused.problem}"
         except Exception as error:  # noqa: BLE001 - it is the user's code
             problem = f"raised {error!r}"
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")
@@ -378,7 +416,7 @@ def _as_path(key: Any) -> str:
 
 
 def _invalid(name: str, error: Refused) -> InvalidEvent:
-    return InvalidEvent(name, _brief(error.path), _brief(error.problem), error.expected)
+    return InvalidEvent(name, _brief(error.path), _brief(error.problem), error.expected, error.loss)
 
 
 def _brief(text: str) -> str:
@@ -462,8 +500,13 @@ def _subject_payload(subject: Any) -> dict[str, str]:
     return payload
 
 
-def _contexts_json(context: Any) -> bytes:
-    """Check entities and write what holds them; nothing where there are none."""
+def _contexts_json(context: Any, schemas: Any) -> bytes:
+    """Check entities and write what holds them; nothing where there are none.
+
+    Args:
+        context: The entities.
+        schemas: A `SchemaCheck`, or None.
+    """
     entities: list[Any] = []
     fields: Mapping[Any, Any]
     sequence = _sequence(context)
@@ -487,7 +530,13 @@ def _contexts_json(context: Any) -> bytes:
             entities.append(fields)
     except Refused as error:
         raise error.within(f"[{len(entities)}]") from None
-    return data_json(CONTEXTS, entities) if entities else b""
+    if not entities:
+        return b""
+    written = data_json(CONTEXTS, entities)
+    if schemas is not None:
+        for index, fields in enumerate(entities):
+            schemas.check(fields["schema"], fields["data"], written, index)
+    return written
 
 
 def _entities_in(written: bytes) -> bytes:
@@ -503,8 +552,9 @@ def _fields_of(entity: Any) -> Mapping[str, Any]:
     return entity
 
 
-def _entity_json(entity: Any) -> bytes:
+def _entity_json(entity: Any, schemas: Any) -> bytes:
     try:
-        return _entities_in(_contexts_json([entity]))
+        return _entities_in(_contexts_json([entity], schemas))
     except Refused as error:
-        raise Refused(error.problem, error.expected, error.path.removeprefix("[0]")) from None
+        path = error.path.removeprefix("[0]")
+        raise Refused(error.problem, error.expected, path, error.loss) from None
