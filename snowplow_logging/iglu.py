@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Lock, Thread
+from threading import RLock, Thread
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -210,7 +210,7 @@ class Iglu:
         self._entries: dict[str, _Entry] = {}
         self._wanted: dict[str, None] = {}
         self._thread: Thread | None = None
-        self._asking = Lock()
+        self._asking = RLock()
         self._pid = os.getpid()
 
     @property
@@ -218,9 +218,14 @@ class Iglu:
         """Whether a registry is behind a network."""
         return any(registry.waits for registry in self._registries)
 
+    @property
+    def names(self) -> str:
+        """The registries in words, without passwords."""
+        return ", ".join(self._names) or "this package"
+
     def __repr__(self) -> str:
         """Name the registries."""
-        return f"<{type(self).__name__} {', '.join(self._names) or 'none'}>"
+        return f"<{type(self).__name__} {self.names}>"
 
     def find(self, uri: str) -> Schema | Absent:
         """Return a schema, or why there is none. May wait for the network.
@@ -229,7 +234,7 @@ class Iglu:
             uri: Its Iglu URI.
         """
         if self._pid != os.getpid():
-            self._pid, self._asking = os.getpid(), Lock()
+            self._pid, self._asking = os.getpid(), RLock()
         # Whoever else needs the schema waits for the same answer.
         with self._asking:
             return self._current(uri) or cast("_Entry", self._ask(uri)).answer
@@ -316,8 +321,8 @@ class Iglu:
         """Return that no registry has a schema, or that it is not known whether one has it."""
         # A file that is about to be written may be there at the next look.
         again = 0.0 if self._watches and not self.waits else _monotonic[0]() + _AGAIN_AFTER
-        names = ", ".join(self._names)
-        problem = f"is not found in the registr{'y' if len(self._names) == 1 else 'ies'} {names}"
+        names = ", ".join(self._names) or "that comes with this package"
+        problem = f"is not found in the registr{'ies' if len(self._names) > 1 else 'y'} {names}"
         if down:
             problem += f" ({'; '.join(down)})"
         certain = bool(self._names) and not down

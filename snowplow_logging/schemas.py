@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from snowplow_logging.protocol import describe, nearest
@@ -244,9 +245,10 @@ class Schema:
             data: The data.
         """
         try:
-            return [self._fault(error) for error in self._validator.iter_errors(data)]
-        except UnicodeEncodeError:
-            return self.faults(_without_surrogates(data))
+            errors = list(self._validator.iter_errors(data))
+        except ValueError:
+            errors = list(self._validator.iter_errors(_plain(data)))
+        return [self._fault(error) for error in errors]
 
     def _fault(self, error: jsonschema_rs.ValidationError) -> Fault:
         path, keyword = _path(error.instance_path), str(error.schema_path[-1])
@@ -328,10 +330,20 @@ def _cut(text: str) -> str:
     return first if len(first) <= _LONGEST else f"{first[:_LONGEST]}…"
 
 
-def _without_surrogates(data: Any) -> Any:
-    """Return data in which U+FFFD stands for each lone half of a surrogate pair, as long as it."""
+def _plain(data: Any) -> Any:
+    """Return data as the validator takes it, made of nothing but JSON's own types.
+
+    U+FFFD stands for each lone half of a surrogate pair, and text for a number that is beyond even
+    a `Decimal`, as in Enrich.
+    """
     if isinstance(data, str):
         return data.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(data, dict):
-        return {_without_surrogates(k): _without_surrogates(v) for k, v in data.items()}
-    return [_without_surrogates(item) for item in data] if isinstance(data, list) else data
+        return {_plain(name): _plain(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(item) for item in data]
+    if isinstance(data, Decimal):
+        return Decimal(data) if data.is_finite() else str(data)
+    if isinstance(data, float):
+        return float(data)
+    return data

@@ -15,7 +15,7 @@ import requests
 from snowplow_logging.collector import LocalCollector
 
 pytest.importorskip("werkzeug", reason="the local collector needs it")
-pytest.importorskip("jsonschema", reason="the local collector needs it")
+pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "iglu"
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
