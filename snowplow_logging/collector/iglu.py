@@ -45,7 +45,7 @@ class Registry:
             )
             raise ModuleNotFoundError(message, name=error.name) from error
         self._registries = Iglu(iglu, api_key, watches=True)
-        self._is_given = iglu is not None
+        self._is_given = bool(iglu)
 
     def lookup(self, uri: str) -> dict[str, Any]:
         """Return a schema as its registry has it.
