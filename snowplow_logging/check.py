@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import requests
 
 from snowplow_logging.configuration import Configuration, ConfigurationError, Found, read
-from snowplow_logging.events import SelfDescribingJson, StructuredEvent
+from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import captures
+from snowplow_logging.json_data import plain_json
 from snowplow_logging.payload import EVENT_ID
-from snowplow_logging.protocol import plain_json
 from snowplow_logging.transport import Answer, Outcome, Transport
 
 __all__ = ["BAD_CONFIGURATION", "UNREACHABLE", "check"]
@@ -242,7 +242,7 @@ def _look_up(settings: Mapping[str, Any], tell: Tell) -> int:
     for index, entity in ((index, context[index]) for index in range(len(context))):
         if callable(entity):
             continue
-        fields = vars(entity) if isinstance(entity, SelfDescribingJson) else entity
+        fields = plain_json(entity, json_default=settings["json_default"])
         found = registries.find(fields["schema"])
         place = f"context[{index}]: the schema {fields['schema']}"
         if isinstance(found, Absent):
@@ -252,7 +252,7 @@ def _look_up(settings: Mapping[str, Any], tell: Tell) -> int:
                 status = max(status, BAD_CONFIGURATION)
             elif not found.certain:
                 status = UNREACHABLE
-        elif faults := found.faults(plain_json(fields["data"])):
+        elif faults := found.faults(fields["data"]):
             fault = faults[0]
             tell(f"error: {place} takes no data{fault.path} that {fault.problem}: {fault.rule}")
             status = max(status, BAD_CONFIGURATION)

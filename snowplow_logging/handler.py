@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields
+from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.payload import Entity, PayloadEncoder
 from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
 from snowplow_logging.record import carries_event, event_id_of, events_of
@@ -55,6 +56,7 @@ class _EventQueueHandler(QueueHandler):
         *,
         encoder: PayloadEncoder,
         event_key: str,
+        json_default: JsonDefault | None,
         before_send: Callable[[dict[str, Any]], Any] | None,
         transport: Transport,
         handle_error: Callable[[logging.LogRecord], None],
@@ -63,6 +65,7 @@ class _EventQueueHandler(QueueHandler):
         self._emitter = emitter
         self._encoder = encoder
         self._event_key = event_key
+        self._json_default = json_default
         self._before_send = before_send
         self._transport = transport
         self._fits_for_sure = transport.fits_for_sure
@@ -92,7 +95,13 @@ class _EventQueueHandler(QueueHandler):
                 if captures:
                     self._capture(record, event, event_id, error)
                     continue
-                letter = event_fields(seen, event_id, record, None if complete else around)
+                letter = event_fields(
+                    seen,
+                    event_id,
+                    record,
+                    None if complete else around,
+                    json_default=self._json_default,
+                )
                 self._refuse(letter, record, error)
             else:
                 if captures:
@@ -159,6 +168,9 @@ class SnowplowHandler(logging.Handler):
         context: Entities of every event, or callables that take the record and return one or
             None.
         encode_base64: Whether self-describing data and entities are sent as base64.
+        json_default: Takes what is no JSON in `data` and entities, and returns what is, as the
+            `default` of `json` and orjson; called on the log call's thread. What it returns may
+            hold Python's own types again. Where it raises, the event is refused.
         event_key: The attribute of a record that holds its event.
         capture_exceptions: Whether a record with an exception and no event of its own becomes an
             `application_error`; a level, such as `ERROR`, makes it those from that level on.
@@ -226,6 +238,7 @@ class SnowplowHandler(logging.Handler):
         subject: Mapping[str, Any] | None = None,
         context: Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None = None,
         encode_base64: bool = True,
+        json_default: JsonDefault | None = None,
         event_key: str = "snowplow",
         capture_exceptions: bool | int | str = False,
         batch_size: int = 500,
@@ -277,6 +290,7 @@ class SnowplowHandler(logging.Handler):
         _check_number("connections", connections, "requests", least=1, most=100)
         if schema_check not in ("refuse", "warn", "off"):
             raise ValueError(f"schema_check is {schema_check!r}; give 'refuse', 'warn' or 'off'")
+        _check_callable("json_default", json_default)
         _check_callable("before_send", before_send)
         _check_callable("on_success", on_success)
         _check_callable("on_failure", on_failure)
@@ -340,6 +354,7 @@ class SnowplowHandler(logging.Handler):
             encode_base64=encode_base64,
             report=partial(self._emitter.report, "context"),
             schemas=_schemas(iglu, iglu_api_key, schema_check, self._emitter.report),
+            json_default=json_default,
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
         super().__init__()
@@ -347,6 +362,7 @@ class SnowplowHandler(logging.Handler):
             self._emitter,
             encoder=encoder,
             event_key=event_key,
+            json_default=json_default,
             before_send=before_send,
             transport=transport,
             handle_error=self.handleError,

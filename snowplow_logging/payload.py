@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import LogRecord
@@ -11,6 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
 from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
+from snowplow_logging.json_data import (
+    JsonDefault,
+    base64_json,
+    data_json,
+    payload_json,
+    plain_json,
+)
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
@@ -19,18 +25,15 @@ from snowplow_logging.protocol import (
     Key,
     Refused,
     atomic_text,
-    base64_json,
-    data_json,
     describe,
     is_schema_uri,
     milliseconds,
     nearest,
     one_of,
-    payload_json,
-    plain_json,
     schema_uri,
     uuid,
 )
+from snowplow_logging.python_types import is_single, members
 from snowplow_logging.subject import SUBJECT_KEYS, Bound
 
 if TYPE_CHECKING:
@@ -39,7 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
 
 Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
-"""What is taken as an entity; a mapping has the keys `schema` and `data`."""
+"""What is taken as an entity; a mapping has the keys `schema` and `data`.
+
+So is an object with these two fields, of a dataclass, attrs, pydantic or msgspec.
+"""
 
 _CONTEXTS_START: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
 _CONTEXTS_END: Final = b"]}"
@@ -118,6 +124,7 @@ class PayloadEncoder:
         context: Entities of every event, or callables that make one of the record.
         encode_base64: Whether self-describing data and entities are sent as base64.
         report: Told what went wrong where the event can go on without it.
+        json_default: Takes what is no JSON in data and entities, and returns what is.
         tracker: The name and version of the tracker.
         schemas: Checks self-describing data and entities, if anything does.
 
@@ -135,11 +142,15 @@ class PayloadEncoder:
         context: Sequence[Entity | Callable[[LogRecord], Entity | None]] | None,
         encode_base64: bool,
         report: Callable[[str], None],
+        json_default: JsonDefault | None = None,
         tracker: str = TRACKER,
         schemas: SchemaCheck | None = None,
     ) -> None:
+        # What only the network could tell is not asked yet: it is checked with each event.
+        later = schemas is not None and not schemas.refuses_at_once
         # Typed as anything, because its class comes with an extra that may not be there.
-        self._schemas: Any = schemas
+        self._schemas: Any = None if later else schemas
+        self._json_default = json_default
         self._encode_base64 = encode_base64
         self._report = report
         self._tracker = {"tv": tracker}
@@ -167,16 +178,15 @@ class PayloadEncoder:
                     self._entities.append(entity)
                     self._context.append(entity)
                     continue
-                now = schemas is not None and schemas.refuses_at_once
-                written = _entity_json(entity, schemas if now else None)
-                plain = json.loads(written)
-                is_checked = schemas is None or now
-                constant = None if is_checked else _Constant(plain, keyword)
+                plain = plain_json(_fields_of(entity), json_default=json_default)
+                written = self._entity_json(plain)
+                constant = _Constant(plain, keyword) if later else None
                 self._entities.append(constant or written)
                 self._context.append(constant or plain)
         except Refused as error:
             message = f"{keyword}{error.path} {error.problem}; give {error.expected}"
             raise ValueError(message) from None
+        self._schemas = schemas
 
     def encode(
         self,
@@ -219,7 +229,7 @@ class PayloadEncoder:
             encoded = b""
             if not definition.is_atomic:
                 at = "data"
-                written = _unstruct_json(definition, own)
+                written = self._unstruct_json(definition, own)
                 # The keys of the other events were checked by their classes.
                 if self._schemas is not None and definition.schema is None:
                     at = ""
@@ -229,7 +239,7 @@ class PayloadEncoder:
                 at = "true_timestamp"
                 payload["ttm"] = milliseconds(common[at])
             at = "context"
-            written = _contexts_json(common[at], self._schemas) if at in common else b""
+            written = self._contexts_json(common[at]) if at in common else b""
             around = () if bound is None else bound.context
             handlers = () if complete else self._entities
             if around or handlers:
@@ -245,6 +255,41 @@ class PayloadEncoder:
             raise _invalid(name, refused.within(at)) from None
         except Exception as error:  # the caller's objects may raise anything
             raise _invalid(name, _unreadable(error).within(at)) from error
+
+    def _data_json(self, schema: str, data: Any) -> bytes:
+        """Check and write the one self-describing JSON of an event, or the list of its entities.
+
+        All that has a schema goes through here: `data` is a mapping with `schema` and `data`, or a
+        list of such.
+        """
+        return data_json(schema, data, self._json_default, self._report)
+
+    def _unstruct_json(self, definition: _Definition, own: dict[str, Any]) -> bytes:
+        """Write the values of an event that is described by a schema."""
+        described = own if definition.schema is None else {"schema": definition.schema, "data": own}
+        try:
+            return self._data_json(UNSTRUCT_EVENT, described)
+        except Refused as error:
+            path = error.path.removeprefix(".data")
+            raise Refused(error.problem, error.expected, path) from None
+
+    def _contexts_json(self, context: Any) -> bytes:
+        """Check entities and write what holds them; nothing where there are none."""
+        entities = _entities_of(context)
+        if not entities:
+            return b""
+        written = self._data_json(CONTEXTS, entities)
+        if self._schemas is not None:
+            for index, fields in enumerate(entities):
+                self._schemas.check(fields["schema"], fields["data"], written, index)
+        return written
+
+    def _entity_json(self, entity: Any) -> bytes:
+        try:
+            return _entities_in(self._contexts_json([entity]))
+        except Refused as error:
+            path = error.path.removeprefix("[0]")
+            raise Refused(error.problem, error.expected, path, error.loss) from None
 
     def _put_json(
         self, payload: dict[str, str], plain_name: str, encoded_name: bytes, written: bytes
@@ -300,12 +345,7 @@ class PayloadEncoder:
                 elif (made := self._made(entity, record)) is not None:
                     context.append(made[0])
             if context:
-                full["context"] = [
-                    {"schema": entity.schema, "data": entity.data}
-                    if isinstance(entity, SelfDescribingJson)
-                    else entity
-                    for entity in context
-                ]
+                full["context"] = [*map(_as_dict, context)]
             key = "event"
             return copy.deepcopy(full)
         except Refused as refused:
@@ -322,7 +362,7 @@ class PayloadEncoder:
         record: LogRecord,
     ) -> bytes:
         """Add the entities around the log call and those of the handler to the event's own."""
-        entities = [_entities_in(written), _entities_in(_contexts_json(around, self._schemas))]
+        entities = [_entities_in(written), _entities_in(self._contexts_json(around))]
         for entity in handlers:
             if not callable(entity):
                 entities.append(entity)
@@ -340,7 +380,7 @@ class PayloadEncoder:
         """
         try:
             made = factory(record)
-            return None if made is None else (made, _entity_json(made, self._schemas))
+            return None if made is None else (made, self._entity_json(made))
         except Refused as refused:
             problem = f"returned an entity whose {refused.path.lstrip('.')} {refused.problem}"
         except Exception as error:  # noqa: BLE001 - it is the user's code
@@ -381,16 +421,6 @@ def _put_values(
         expected = nearest(unknown, [*definition.keys, *COMMON_KEYS])
         raise Refused(f"is not a key of {definition.name}", expected, _as_path(unknown))
     return common
-
-
-def _unstruct_json(definition: _Definition, own: dict[str, Any]) -> bytes:
-    """Write the values of an event that is described by a schema."""
-    described = own if definition.schema is None else {"schema": definition.schema, "data": own}
-    try:
-        return data_json(UNSTRUCT_EVENT, described)
-    except Refused as error:
-        path = error.path.removeprefix(".data")
-        raise Refused(error.problem, error.expected, path) from None
 
 
 def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
@@ -500,13 +530,8 @@ def _subject_payload(subject: Any) -> dict[str, str]:
     return payload
 
 
-def _contexts_json(context: Any, schemas: Any) -> bytes:
-    """Check entities and write what holds them; nothing where there are none.
-
-    Args:
-        context: The entities.
-        schemas: A `SchemaCheck`, or None.
-    """
+def _entities_of(context: Any) -> list[Any]:
+    """Return entities as mappings with a good schema; their data is still to be checked."""
     entities: list[Any] = []
     fields: Mapping[Any, Any]
     sequence = _sequence(context)
@@ -525,18 +550,12 @@ def _contexts_json(context: Any, schemas: Any) -> bytes:
                 raise Refused(f"has {what}", "schema and data alone")
             if not (type(schema) is str and is_schema_uri(schema)):
                 fields = {"schema": _checked(".schema", schema_uri, schema), "data": data}
-            if type(data) is not dict and not isinstance(data, (list, tuple, Mapping)):
+            if type(data) is not dict and is_single(data):
                 raise Refused(describe(data), "a dict, as the schema wants it", ".data")
             entities.append(fields)
     except Refused as error:
         raise error.within(f"[{len(entities)}]") from None
-    if not entities:
-        return b""
-    written = data_json(CONTEXTS, entities)
-    if schemas is not None:
-        for index, fields in enumerate(entities):
-            schemas.check(fields["schema"], fields["data"], written, index)
-    return written
+    return entities
 
 
 def _entities_in(written: bytes) -> bytes:
@@ -544,17 +563,19 @@ def _entities_in(written: bytes) -> bytes:
     return written[len(_CONTEXTS_START) : -len(_CONTEXTS_END)]
 
 
+def _as_dict(entity: Any) -> Any:
+    """Return an entity as a dict; what is none as it is, for the check to refuse."""
+    try:
+        return entity if type(entity) is dict else {**_fields_of(entity)}
+    except Refused:
+        return entity
+
+
 def _fields_of(entity: Any) -> Mapping[str, Any]:
     if isinstance(entity, SelfDescribingJson):
         return vars(entity)
-    if not isinstance(entity, Mapping):
-        raise Refused(describe(entity), "a dict with schema and data, or a SelfDescribingJson")
-    return entity
-
-
-def _entity_json(entity: Any, schemas: Any) -> bytes:
-    try:
-        return _entities_in(_contexts_json([entity], schemas))
-    except Refused as error:
-        path = error.path.removeprefix("[0]")
-        raise Refused(error.problem, error.expected, path, error.loss) from None
+    fields = entity if isinstance(entity, Mapping) else members(entity)
+    if not isinstance(fields, Mapping):
+        expected = "a dict with schema and data, a SelfDescribingJson or an object that has both"
+        raise Refused(describe(entity), expected)
+    return fields

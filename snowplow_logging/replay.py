@@ -28,14 +28,9 @@ from typing import TYPE_CHECKING, Any, Final
 from snowplow_logging.emitter import Emitter
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
+from snowplow_logging.json_data import payload_json
 from snowplow_logging.payload import EVENT_ID, TRACKER, PayloadEncoder
-from snowplow_logging.protocol import (
-    Refused,
-    atomic_text,
-    describe,
-    payload_json,
-    uuid,
-)
+from snowplow_logging.protocol import Refused, atomic_text, describe, uuid
 from snowplow_logging.subject import SUBJECT_KEYS
 from snowplow_logging.transport import Transport
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from snowplow_logging.events import InvalidEvent
@@ -66,7 +68,7 @@ class SchemaCheck:
             if schema is None:
                 return
             self._known[uri] = schema.is_valid
-        inner = json.loads(written)["data"]
+        inner = json.loads(written, parse_float=_number)["data"]
         self.check_plain(uri, (inner if index is None else inner[index])["data"], path)
 
     def check_plain(self, uri: str, data: Any, path: str = "") -> None:
@@ -111,6 +113,13 @@ class SchemaCheck:
         self._warn(f"{path} {problem}; give {expected}")
 
 
+def _number(text: str) -> float | Decimal:
+    """Read a number that has a fraction or an exponent, without losing a digit."""
+    number = float(text)
+    exact = Decimal(text)
+    return number if math.isfinite(number) and Decimal(repr(number)) == exact else exact
+
+
 def _contents(payload: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
     """Yield schema, data and place of what a payload holds, as far as it can be read."""
     for encoded, plain, is_list in (("ue_px", "ue_pr", False), ("cx", "co", True)):
@@ -119,7 +128,7 @@ def _contents(payload: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
             if encoded in payload:
                 bare = payload[encoded].rstrip("=")
                 text = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
-            inner = json.loads(text)["data"] if text else []
+            inner = json.loads(text, parse_float=_number)["data"] if text else []
             for index, part in enumerate(inner if is_list else [inner] if inner else []):
                 yield part["schema"], part["data"], f"context[{index}]." if is_list else ""
         except (ValueError, LookupError, TypeError, RecursionError):

@@ -309,7 +309,7 @@ class TestLogCall:
         "data",
         [
             {"price": 19.99},
-            {"price": Decimal("19.99"), "count": Decimal("1.00")},
+            {"price": Decimal("19.99"), "count": Decimal(1)},
             {"price": 1, "id": uuid.UUID(int=5)},
             {"price": 1, "note": None},
             {"price": 1, "tags": ("a", "b")},
@@ -319,9 +319,19 @@ class TestLogCall:
         """Data is judged as the JSON that is sent, whatever Python types it is made of."""
         assert refusal(data, settings={"iglu": folder}) is None
 
-    def test_a_decimal_that_does_not_fit_is_refused(self, folder):
-        """So it is where it does not fit."""
-        assert "19.999" in refusal({"price": Decimal("19.999")}, settings={"iglu": folder})
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {"price": Decimal("19.999")},
+            {"price": Decimal("19.9900000000000000000000001")},
+            {"price": 1, "count": Decimal("1.00")},
+            {"price": 1, "count": Decimal("1E+2")},
+            {"price": 1, "id": uuid.UUID(int=5).hex},
+        ],
+    )
+    def test_what_does_not_fit_as_it_is_written_is_refused(self, folder, data):
+        """So it is where a `Decimal` has digits that a float has not, or a fraction of none."""
+        assert "which the schema" in refusal(data, settings={"iglu": folder})
 
     @pytest.mark.parametrize("encode_base64", [True, False])
     def test_entities_are_checked_wherever_they_are_bound(self, folder, encode_base64):
