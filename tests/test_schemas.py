@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging.config
+import subprocess
+import sys
 import uuid
 from decimal import Decimal
 from importlib.resources import files
@@ -456,6 +458,32 @@ class TestSettings:
                 SnowplowHandler(NOWHERE, **settings)
             assert "secret" not in str(raised.value)
             assert "se\ncret" not in str(raised.value)
+
+    def test_a_missing_extra_is_named_where_it_is_needed(self, folder):
+        """Without the extra a handler works, and one with registries says what to install."""
+        program = (
+            "import logging, sys\n"
+            "sys.modules['jsonschema_rs'] = None\n"
+            "from snowplow_logging import SnowplowHandler\n"
+            "from snowplow_logging.testing import capture_events\n"
+            "with capture_events() as events:\n"
+            f"    logging.error('x', extra={{'snowplow': {event({}, LINK_CLICK)!r}}})\n"
+            "print(len(events))\n"
+            f"SnowplowHandler({NOWHERE!r}, iglu={str(folder)!r}, schema_check='off')\n"
+            "try:\n"
+            f"    SnowplowHandler({NOWHERE!r}, iglu={str(folder)!r})\n"
+            "except ModuleNotFoundError as error:\n"
+            "    print(error)\n"
+        )
+
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+
+        sent, error = run.stdout.splitlines()
+        assert sent == "1"
+        assert error.startswith("checking schemas needs the package jsonschema-rs: pip install 'sn")
+        assert "[schemas]" in error
 
     def test_dict_config(self, folder):
         """The settings come from a configuration, a list among them."""
