@@ -84,6 +84,8 @@ FEATURES = {
 EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uvicorn"]
 # What the handler has to get on with in one process.
 BESIDE = ["gevent", "sqlalchemy"]
+# Whose objects are taken as data.
+OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
 TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.
@@ -133,6 +135,7 @@ setup(
             *TEST,
             *EXAMPLES,
             *BESIDE,
+            *OBJECTS,
             *(name for needs in FEATURES.values() for name in needs),
         ],
         # What tests/benchmarks compares the package with; its version is part of the comparison.

@@ -459,7 +459,7 @@ _LANGUAGE: Final = one_of(
 
 
 def _data(value: Any) -> Any:
-    if is_single(value):
+    if type(value) is not dict and is_single(value):
         raise Refused(describe(value), "a dict, as the schema wants it")
     return value
 

@@ -13,7 +13,6 @@ import re
 import secrets
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -228,8 +227,10 @@ def data_json(
             if fine or _is_plain(data, levels):
                 return written
     elif _is_plain(data, levels):
-        with suppress(TypeError, ValueError):
+        try:
             return _standard_json(schema, data)
+        except (TypeError, ValueError):
+            pass
     plain = plain_json(data, MAX_JSON_DEPTH - 1, "", _marked, json_default)
     if warn is not None and not _is_plain(plain, levels):
         warn(

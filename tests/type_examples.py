@@ -29,7 +29,19 @@ try:
 except ImportError:
     attrs = msgspec = np = pydantic = None  # type: ignore[assignment]
 
-__all__ = ["OBJECTS", "VALUES", "Basket", "Item", "Plan", "answer", "event_with", "written"]
+__all__ = [
+    "OBJECTS",
+    "ODD",
+    "VALUES",
+    "Basket",
+    "Item",
+    "Named",
+    "Plan",
+    "answer",
+    "built",
+    "event_with",
+    "written",
+]
 
 AN_ID = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
 WHEN = datetime(2026, 11, 25, 18, 0, 0, 123456, tzinfo=timezone.utc)
@@ -291,13 +303,44 @@ def written(*events: Any, **settings: Any) -> list[str]:
     return made
 
 
+ODD = {
+    "naive": datetime(2026, 11, 25),  # noqa: DTZ001 - what is to be refused
+    "bytes": b"x",
+    "infinity": float("inf"),
+    "huge": 10**400,
+    "too huge": 10**5000,
+    "NaN": Decimal("NaN"),
+    "class": object,
+    "equal keys": {1: 1, "1": 2},
+}
+"""Values that are refused, and huge numbers, which are not."""
+
+
+class Named(str):
+    """Stands for one of the examples, some of which cannot be pickled."""
+
+    __slots__ = ()
+
+
+def built(recipe: Any) -> Any:
+    """Return a value with the examples in the place of their names."""
+    if isinstance(recipe, Named):
+        return ODD[recipe] if recipe in ODD else (VALUES | OBJECTS)[recipe][0]
+    if isinstance(recipe, (list, tuple)):
+        return type(recipe)(map(built, recipe))
+    if isinstance(recipe, dict):
+        return {key: built(item) for key, item in recipe.items()}
+    return Item("s", built(recipe.price)) if isinstance(recipe, Item) else recipe
+
+
 def answer() -> None:
-    """Answer pickled events on standard input with what is written of them."""
+    """Answer pickled places and values on standard input with what is written of them."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:
             asked = pickle.load(source)  # noqa: S301 - from the test
         except EOFError:
             return
-        pickle.dump(written(*asked), target)
+        place, recipe = asked
+        pickle.dump(written(event_with(place, built(recipe))), target)
         target.flush()
