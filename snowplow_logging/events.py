@@ -69,11 +69,15 @@ class InvalidEvent(ValueError):
         key: The key at fault.
         problem: What was wrong with its value.
         expected: What would be right.
+        loss: The reason under which it is counted.
     """
 
-    def __init__(self, event: str, key: str, problem: str, expected: str) -> None:
-        super().__init__(event, key, problem, expected)
+    def __init__(
+        self, event: str, key: str, problem: str, expected: str, loss: str = "invalid event"
+    ) -> None:
+        super().__init__(event, key, problem, expected, loss)
         self.event, self.key, self.problem, self.expected = event, key, problem, expected
+        self.loss = loss
 
     def __str__(self) -> str:
         """Name the event, the key, what was wrong and what would be right."""

@@ -11,6 +11,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from snowplow_logging.account import Stats
     from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess
+    from snowplow_logging.iglu import Location
+    from snowplow_logging.schema_check import SchemaCheck
     from snowplow_logging.transport import Transport
 
 __all__ = ["SnowplowHandler"]
@@ -127,7 +130,7 @@ class _EventQueueHandler(QueueHandler):
     def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
         """Account for a bad event. Called while its error is being handled."""
         if isinstance(error, InvalidEvent):
-            reason, loss = str(error), "invalid event"
+            reason, loss = str(error), error.loss
         else:
             # Not `repr`, which may raise as well.
             raised = traceback.format_exception_only(type(error), error)
@@ -197,6 +200,16 @@ class SnowplowHandler(logging.Handler):
             Snowplow's trackers.
         max_attempts: The attempts after which events are given up; None for no end.
         connections: The requests under way at once.
+        iglu: Where to find the schemas that self-describing data and entities are checked against
+            at the log call: a folder or URL of an Iglu registry, or a list of them in their order.
+            Folders are read there; what is behind a URL is fetched on a thread, and events are
+            checked from then on. An event whose schema none of the registries has does not fit.
+            One whose registry does not answer is sent. The schemas of the library's own events
+            come with it, and are checked against wherever the extra `schemas` is installed.
+        iglu_api_key: The key for Iglu Servers. It is sent with requests to `/api/schemas/…` alone.
+        schema_check: What becomes of an event that does not fit its schemas: `refuse` it, `warn`
+            and send it, or `off` for no check. An entity of the handler's `context` that does not
+            fit is left out, and reported.
         before_send: Called on the log call's thread with each event as a dict, its subject and
             entities complete; returns it, changed or not, or None to leave it out.
         on_success: Called on a sending thread with the events that the collector has taken, each
@@ -245,6 +258,9 @@ class SnowplowHandler(logging.Handler):
         retry_codes: Mapping[int, bool] | None = None,
         max_attempts: int | None = None,
         connections: int = 1,
+        iglu: Location | Sequence[Location] | None = None,
+        iglu_api_key: str | None = None,
+        schema_check: str = "refuse",
         before_send: Callable[[dict[str, Any]], Any] | None = None,
         on_success: OnSuccess | None = None,
         on_failure: OnFailure | None = None,
@@ -272,6 +288,8 @@ class SnowplowHandler(logging.Handler):
         if max_attempts is not None:
             _check_number("max_attempts", max_attempts, "attempts", least=1)
         _check_number("connections", connections, "requests", least=1, most=100)
+        if schema_check not in ("refuse", "warn", "off"):
+            raise ValueError(f"schema_check is {schema_check!r}; give 'refuse', 'warn' or 'off'")
         _check_callable("json_default", json_default)
         _check_callable("before_send", before_send)
         _check_callable("on_success", on_success)
@@ -335,6 +353,7 @@ class SnowplowHandler(logging.Handler):
             context=context,
             encode_base64=encode_base64,
             report=partial(self._emitter.report, "context"),
+            schemas=_schemas(iglu, iglu_api_key, schema_check, self._emitter.report),
             json_default=json_default,
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
@@ -409,6 +428,21 @@ class SnowplowHandler(logging.Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._emitter.url} ({logging.getLevelName(self.level)})>"
+
+
+def _schemas(
+    iglu: Any, api_key: Any, schema_check: str, report: Callable[[str, str], None]
+) -> SchemaCheck | None:
+    """Return what checks schemas; None where nothing does, for lack of the extra among others."""
+    if schema_check == "off" or (iglu is None and find_spec("jsonschema_rs") is None):
+        return None
+    from snowplow_logging.iglu import Iglu
+    from snowplow_logging.schema_check import SchemaCheck
+
+    # While events are captured in a test, nothing asks the network.
+    registries = Iglu(iglu, api_key, report=partial(report, "iglu"), may_fetch=lambda: not captures)
+    warn = partial(report, "schema") if schema_check == "warn" else None
+    return SchemaCheck(registries.find_at_once, warn, later=registries.waits)
 
 
 def _as_mapping(event: Any) -> Any:

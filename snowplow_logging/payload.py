@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import LogRecord
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
 from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
@@ -35,6 +35,9 @@ from snowplow_logging.protocol import (
 )
 from snowplow_logging.python_types import is_single, members
 from snowplow_logging.subject import SUBJECT_KEYS, Bound
+
+if TYPE_CHECKING:
+    from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
 
@@ -71,6 +74,25 @@ class _Definition:
     defaults: list[tuple[str, Callable[[str], Any]]]
 
 
+class _Constant:
+    """Gives an entity of the handler's for each record, so that it is checked for each.
+
+    Args:
+        entity: The entity.
+        name: What it is called in a report.
+    """
+
+    def __init__(self, entity: Any, name: str) -> None:
+        self._entity = entity
+        self._name = name
+
+    def __call__(self, _record: LogRecord) -> Any:
+        return self._entity
+
+    def __repr__(self) -> str:
+        return self._name
+
+
 _definitions: Final[dict[str, _Definition]] = {}
 """By the names of the events, laid out when the first event of the type is logged."""
 
@@ -104,6 +126,7 @@ class PayloadEncoder:
         report: Told what went wrong where the event can go on without it.
         json_default: Takes what is no JSON in data and entities, and returns what is.
         tracker: The name and version of the tracker.
+        schemas: Checks self-describing data and entities, if anything does.
 
     Raises:
         ValueError: Snowplow would refuse one of these.
@@ -121,7 +144,12 @@ class PayloadEncoder:
         report: Callable[[str], None],
         json_default: JsonDefault | None = None,
         tracker: str = TRACKER,
+        schemas: SchemaCheck | None = None,
     ) -> None:
+        # What only the network could tell is not asked yet: it is checked with each event.
+        later = schemas is not None and not schemas.refuses_at_once
+        # Typed as anything, because its class comes with an extra that may not be there.
+        self._schemas: Any = None if later else schemas
         self._json_default = json_default
         self._encode_base64 = encode_base64
         self._report = report
@@ -149,13 +177,16 @@ class PayloadEncoder:
                 if callable(entity):
                     self._entities.append(entity)
                     self._context.append(entity)
-                else:
-                    plain = plain_json(_fields_of(entity), json_default=json_default)
-                    self._entities.append(self._entity_json(plain))
-                    self._context.append(plain)
+                    continue
+                plain = plain_json(_fields_of(entity), json_default=json_default)
+                written = self._entity_json(plain)
+                constant = _Constant(plain, keyword) if later else None
+                self._entities.append(constant or written)
+                self._context.append(constant or plain)
         except Refused as error:
             message = f"{keyword}{error.path} {error.problem}; give {error.expected}"
             raise ValueError(message) from None
+        self._schemas = schemas
 
     def encode(
         self,
@@ -199,6 +230,10 @@ class PayloadEncoder:
             if not definition.is_atomic:
                 at = "data"
                 written = self._unstruct_json(definition, own)
+                # The keys of the other events were checked by their classes.
+                if self._schemas is not None and definition.schema is None:
+                    at = ""
+                    self._schemas.check(own["schema"], own["data"], written)
                 encoded = self._put_json(payload, "ue_pr", b"ue_px", written)
             if "true_timestamp" in common:
                 at = "true_timestamp"
@@ -241,13 +276,20 @@ class PayloadEncoder:
     def _contexts_json(self, context: Any) -> bytes:
         """Check entities and write what holds them; nothing where there are none."""
         entities = _entities_of(context)
-        return self._data_json(CONTEXTS, entities) if entities else b""
+        if not entities:
+            return b""
+        written = self._data_json(CONTEXTS, entities)
+        if self._schemas is not None:
+            for index, fields in enumerate(entities):
+                self._schemas.check(fields["schema"], fields["data"], written, index)
+        return written
 
     def _entity_json(self, entity: Any) -> bytes:
         try:
             return _entities_in(self._contexts_json([entity]))
         except Refused as error:
-            raise Refused(error.problem, error.expected, error.path.removeprefix("[0]")) from None
+            path = error.path.removeprefix("[0]")
+            raise Refused(error.problem, error.expected, path, error.loss) from None
 
     def _put_json(
         self, payload: dict[str, str], plain_name: str, encoded_name: bytes, written: bytes
@@ -340,7 +382,7 @@ class PayloadEncoder:
             made = factory(record)
             return None if made is None else (made, self._entity_json(made))
         except Refused as refused:
-            problem = f"returned an entity whose {refused.path[1:]} {refused.problem}"
+            problem = f"returned an entity whose {refused.path.lstrip('.')} {refused.problem}"
         except Exception as error:  # noqa: BLE001 - it is the user's code
             problem = f"raised {error!r}"
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")
@@ -404,7 +446,7 @@ def _as_path(key: Any) -> str:
 
 
 def _invalid(name: str, error: Refused) -> InvalidEvent:
-    return InvalidEvent(name, _brief(error.path), _brief(error.problem), error.expected)
+    return InvalidEvent(name, _brief(error.path), _brief(error.problem), error.expected, error.loss)
 
 
 def _brief(text: str) -> str:

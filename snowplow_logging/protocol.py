@@ -108,15 +108,18 @@ class Refused(ValueError):
         problem: What was wrong, as the end of a sentence that starts with the key.
         expected: What would be right, as the end of a sentence that starts with 'give'.
         path: Where in the value the fault lies, such as `.items[2].price`.
+        loss: The reason under which the event is counted.
     """
 
-    def __init__(self, problem: str, expected: str, path: str = "") -> None:
-        super().__init__(problem, expected, path)
-        self.problem, self.expected, self.path = problem, expected, path
+    def __init__(
+        self, problem: str, expected: str, path: str = "", loss: str = "invalid event"
+    ) -> None:
+        super().__init__(problem, expected, path, loss)
+        self.problem, self.expected, self.path, self.loss = problem, expected, path, loss
 
     def within(self, path: str) -> Refused:
         """Return the refusal of the value that holds this one at a path."""
-        return Refused(self.problem, self.expected, path + self.path)
+        return Refused(self.problem, self.expected, path + self.path, self.loss)
 
 
 def describe(value: object) -> str:
