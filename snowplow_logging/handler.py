@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields
+from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
 from snowplow_logging.payload import Entity, PayloadEncoder
 from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
-from snowplow_logging.record import carries_event, event_id_of, events_of
-from snowplow_logging.subject import bound_to, keep_in_records, kept_error
+from snowplow_logging.record import carries_event, events_of
 
 if TYPE_CHECKING:
     import requests
@@ -332,8 +332,12 @@ class SnowplowHandler(logging.Handler):
             transport=transport,
             handle_error=self.handleError,
         )
-        if enabled and capture_level < math.inf:
-            keep_in_records(captured_from=capture_level)
+        if enabled:
+            keep_ids(event_key)
+            if capture_level < math.inf:
+                from snowplow_logging.application_error import application_error
+
+                keep_in_records(capture_level, application_error)
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
@@ -404,7 +408,7 @@ def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:
     from snowplow_logging.application_error import application_error
 
     error = application_error(record)
-    return [] if error is None else [(error, event_id_of(record))]
+    return [] if error is None else [(error, error_id_of(record))]
 
 
 def _check_keywords(unknown: Iterable[str]) -> None:
