@@ -394,7 +394,7 @@ def _restored(
     record = _Record.__new__(_Record)
     record.__dict__ = attributes
     record.bound, record.event, record.error, record.error_id = around, event, error, error_id
-    record.message_id = None
+    record.message_id = None if event is None else id_of(event)
     return record
 
 
