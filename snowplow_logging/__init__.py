@@ -40,6 +40,7 @@ else:
     from importlib import import_module
 
     _MODULES = {
+        "_version": ("__version__",),
         "adapter": ("SnowplowAdapter",),
         "collector": ("LocalCollector",),
         "events": (
@@ -66,7 +67,7 @@ else:
         "subject": ("Subject", "subject_context"),
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-    __all__ = [*_MODULE_OF, "__version__"]
+    __all__ = list(_MODULE_OF)
 
     def __getattr__(name: str) -> object:
         if name not in _MODULE_OF:
