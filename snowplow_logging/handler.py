@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import math
-import os
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from logging.handlers import QueueHandler
@@ -18,24 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields
 from snowplow_logging.json_data import JsonDefault
-from snowplow_logging.payload import Entity, PayloadEncoder
-from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
-from snowplow_logging.record import carries_event, event_id_of, events_of
-from snowplow_logging.subject import bound_to, keep_in_records, kept_error
+from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
+from snowplow_logging.payload import PayloadEncoder
+from snowplow_logging.record import carries_event, events_of
+from snowplow_logging.settings import Settings, described, takes_settings
 
 if TYPE_CHECKING:
-    import requests
-
     from snowplow_logging.account import Stats
-    from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess
-    from snowplow_logging.iglu import Location
+    from snowplow_logging.emitter import Emitter
     from snowplow_logging.schema_check import SchemaCheck
     from snowplow_logging.transport import Transport
 
 __all__ = ["SnowplowHandler"]
 
 _OWN_LOGGER: Final = "snowplow_logging"
-_RECORD_ATTRIBUTES: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 Outcome: TypeAlias = bytes | Exception | None
 """What became of an event: its payload, why it was refused, or None: `before_send` left it out."""
@@ -157,218 +151,92 @@ class SnowplowHandler(logging.Handler):
     and queues the event; threads of the handler's own send it, so that the call neither raises
     nor waits for the network.
 
-    Args:
-        endpoint: The collector's URL; a bare host means https.
-        method: `post`, which sends many events a request, or `get`, which sends one.
-        path: The path on the collector; the protocol's own where None.
-        namespace: The tracker's namespace.
-        app_id: The application's id.
-        platform: One of the protocol's platforms, such as `srv` or `web`.
-        subject: The subject of every event, a dict or a `Subject`.
-        context: Entities of every event, or callables that take the record and return one or
-            None.
-        encode_base64: Whether self-describing data and entities are sent as base64.
-        json_default: Takes what is no JSON in `data` and entities, and returns what is, as the
-            `default` of `json` and orjson; called on the log call's thread. What it returns may
-            hold Python's own types again. Where it raises, the event is refused.
-        event_key: The attribute of a record that holds its event.
-        capture_exceptions: Whether a record with an exception and no event of its own becomes an
-            `application_error`; a level, such as `ERROR`, makes it those from that level on.
-            `QueueHandler` leaves nothing but text of an exception: this handler at the other end
-            captures it only if the process that logs has made such a handler too, or is a fork
-            of one that has. `SocketHandler` leaves the message and the stack trace.
-        batch_size: The events that a request carries at most.
-        batch_bytes: The bytes that its body has at most, up to the collector's 1,048,576.
-        flush_interval: The seconds that an event waits for others at most.
-        queue_size: The events that may wait in memory.
-        on_full: What gives way when no more may: `drop` the new event, `drop_oldest`, or `block`
-            the log call until there is room.
-        block_timeout: The seconds that `block` waits at most; on the thread of an asyncio event
-            loop it never does.
-        store: The path of an SQLite file in which events wait until the collector has answered
-            for them, so that they outlive the process; in memory where None. Several processes
-            may share one.
-        store_sync: Whether the log call returns only once its event is in the file, instead of
-            within 50 ms of it.
-        store_limit: The bytes that the file may take; what happens then is `on_full`.
-        timeout: The seconds to connect and to wait for an answer, one number or a pair.
-        headers: Headers of every request.
-        session: A `requests.Session` to send with, for proxies, certificates, authentication.
-        anonymous: Whether to ask the collector to keep neither IP address nor cookie.
-        max_retry_delay: The seconds between two attempts at most.
-        retry_codes: HTTP statuses with whether they are tried again, over the common rule of
-            Snowplow's trackers.
-        max_attempts: The attempts after which events are given up; None for no end.
-        connections: The requests under way at once.
-        iglu: Where to find the schemas that self-describing data and entities are checked against
-            at the log call: a folder or URL of an Iglu registry, or a list of them in their order.
-            Folders are read there; what is behind a URL is fetched on a thread, and events are
-            checked from then on. An event whose schema none of the registries has does not fit.
-            One whose registry does not answer is sent. The schemas of the library's own events
-            come with it, and are checked against wherever the extra `schemas` is installed.
-        iglu_api_key: The key for Iglu Servers. It is sent with requests to `/api/schemas/…` alone.
-        schema_check: What becomes of an event that does not fit its schemas: `refuse` it, `warn`
-            and send it, or `off` for no check. An entity of the handler's `context` that does not
-            fit is left out, and reported.
-        before_send: Called on the log call's thread with each event as a dict, its subject and
-            entities complete; returns it, changed or not, or None to leave it out.
-        on_success: Called on a sending thread with the events that the collector has taken, each
-            a dict of the protocol's names.
-        on_failure: Called on a sending thread with events that were given up, in the same form,
-            and why; and with those that Snowplow would have refused, as they were logged.
-        dead_letter: The path of a file for what could not be delivered, as JSON lines that
-            `python -m snowplow_logging replay` reads; at most ten files of 50 MB.
-        shutdown_timeout: The seconds that closing may take.
-        enabled: False queues, sends and starts nothing.
+    The settings are those of `settings.Settings`.
 
     Raises:
         TypeError: A setting is of the wrong type, or there is no such setting.
         ValueError: A setting makes no sense.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        *,
-        method: str = "post",
-        path: str | None = None,
-        namespace: str | None = "snowplow_logging",
-        app_id: str | None = None,
-        platform: str = "srv",
-        subject: Mapping[str, Any] | None = None,
-        context: Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None = None,
-        encode_base64: bool = True,
-        json_default: JsonDefault | None = None,
-        event_key: str = "snowplow",
-        capture_exceptions: bool | int | str = False,
-        batch_size: int = 500,
-        batch_bytes: int = 500_000,
-        flush_interval: float = 1.0,
-        queue_size: int = 10_000,
-        on_full: str = "drop",
-        block_timeout: float = 1.0,
-        store: str | os.PathLike[str] | None = None,
-        store_sync: bool = False,
-        store_limit: int = 1_073_741_824,
-        timeout: float | tuple[float | None, float | None] | None = (3.05, 10),
-        headers: Mapping[str, str] | None = None,
-        session: requests.Session | None = None,
-        anonymous: bool = False,
-        max_retry_delay: float = 60.0,
-        retry_codes: Mapping[int, bool] | None = None,
-        max_attempts: int | None = None,
-        connections: int = 1,
-        iglu: Location | Sequence[Location] | None = None,
-        iglu_api_key: str | None = None,
-        schema_check: str = "refuse",
-        before_send: Callable[[dict[str, Any]], Any] | None = None,
-        on_success: OnSuccess | None = None,
-        on_failure: OnFailure | None = None,
-        dead_letter: str | os.PathLike[str] | None = None,
-        shutdown_timeout: float = 5.0,
-        enabled: bool = True,
-        **unknown: Any,
-    ) -> None:
-        _check_keywords(unknown)
-        _check_flag("encode_base64", encode_base64)
-        _check_flag("enabled", enabled)
-        _check_event_key(event_key)
-        capture_level = _capture_level(capture_exceptions)
-        _check_number("batch_size", batch_size, "events", least=1)
-        _check_number("batch_bytes", batch_bytes, "bytes", least=1, most=MAX_BODY_BYTES)
-        _check_number("flush_interval", flush_interval, "seconds")
-        _check_number("queue_size", queue_size, "events", least=1)
-        if on_full not in ("drop", "drop_oldest", "block"):
-            raise ValueError(f"on_full is {on_full!r}; give 'drop', 'drop_oldest' or 'block'")
-        _check_number("block_timeout", block_timeout, "seconds")
-        _check_path("store", store)
-        _check_flag("store_sync", store_sync)
-        _check_number("store_limit", store_limit, "bytes", least=1_000_000)
-        _check_number("max_retry_delay", max_retry_delay, "seconds")
-        if max_attempts is not None:
-            _check_number("max_attempts", max_attempts, "attempts", least=1)
-        _check_number("connections", connections, "requests", least=1, most=100)
-        if schema_check not in ("refuse", "warn", "off"):
-            raise ValueError(f"schema_check is {schema_check!r}; give 'refuse', 'warn' or 'off'")
-        _check_callable("json_default", json_default)
-        _check_callable("before_send", before_send)
-        _check_callable("on_success", on_success)
-        _check_callable("on_failure", on_failure)
-        _check_path("dead_letter", dead_letter)
-        _check_number("shutdown_timeout", shutdown_timeout, "seconds")
-
+    @takes_settings(Settings)
+    def __init__(self, settings: Settings) -> None:
         # Here and not at the top, because `requests` takes longer to import than all the rest;
         # and not at the first event, because an import takes locks that a thread could wait for.
         from snowplow_logging.emitter import Emitter
         from snowplow_logging.transport import Transport, sends_here
 
+        self.settings = settings
         self._sends_here = sends_here
-        self._event_key = event_key
-        self._enabled = enabled
-        self._capture_level = capture_level
+        self._event_key = settings.event_key
+        self._enabled = settings.enabled
+        self._capture_level = settings.capture_level
         transport = Transport(
-            endpoint=endpoint,
-            method=method,
-            path=path,
-            timeout=timeout,
-            headers=headers,
-            session=session,
-            anonymous=anonymous,
-            retry_codes=retry_codes,
-            connections=connections,
+            endpoint=settings.endpoint,
+            method=settings.method,
+            path=settings.path,
+            timeout=settings.timeout,
+            headers=settings.headers,
+            session=settings.session,
+            anonymous=settings.anonymous,
+            retry_codes=settings.retry_codes,
+            connections=settings.connections,
         )
         letters = None
-        if dead_letter is not None and enabled:
+        if settings.dead_letter is not None and settings.enabled:
             from snowplow_logging.dead_letter import DeadLetterFile
 
-            letters = DeadLetterFile(dead_letter)
+            letters = DeadLetterFile(settings.dead_letter)
         kept = None
-        if store is not None and enabled:
+        if settings.store is not None and settings.enabled:
             from snowplow_logging.store import Store
 
-            kept = Store(store, store_limit)
+            kept = Store(settings.store, settings.store_limit)
         self._emitter = Emitter(
             transport,
-            batch_size=batch_size,
-            batch_bytes=batch_bytes,
-            flush_interval=flush_interval,
-            queue_size=queue_size,
-            on_full=on_full,
-            block_timeout=block_timeout,
-            connections=connections,
-            max_retry_delay=max_retry_delay,
-            max_attempts=max_attempts,
-            shutdown_timeout=shutdown_timeout,
-            on_success=on_success,
-            on_failure=on_failure,
+            batch_size=settings.batch_size,
+            batch_bytes=settings.batch_bytes,
+            flush_interval=settings.flush_interval,
+            queue_size=settings.queue_size,
+            on_full=settings.on_full,
+            block_timeout=settings.block_timeout,
+            connections=settings.connections,
+            max_retry_delay=settings.max_retry_delay,
+            max_attempts=settings.max_attempts,
+            shutdown_timeout=settings.shutdown_timeout,
+            on_success=settings.on_success,
+            on_failure=settings.on_failure,
             dead_letters=letters,
             store=kept,
-            store_sync=store_sync and kept is not None,
+            store_sync=settings.store_sync and kept is not None,
         )
         encoder = PayloadEncoder(
-            namespace=namespace,
-            app_id=app_id,
-            platform=platform,
-            subject=subject,
-            context=context,
-            encode_base64=encode_base64,
+            namespace=settings.namespace,
+            app_id=settings.app_id,
+            platform=settings.platform,
+            subject=settings.subject,
+            context=settings.context,
+            encode_base64=settings.encode_base64,
             report=partial(self._emitter.report, "context"),
-            schemas=_schemas(iglu, iglu_api_key, schema_check, self._emitter.report),
-            json_default=json_default,
+            schemas=_schemas(settings, self._emitter.report),
+            json_default=settings.json_default,
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
         super().__init__()
         self._queue_handler = _EventQueueHandler(
             self._emitter,
             encoder=encoder,
-            event_key=event_key,
-            json_default=json_default,
-            before_send=before_send,
+            event_key=settings.event_key,
+            json_default=settings.json_default,
+            before_send=settings.before_send,
             transport=transport,
             handle_error=self.handleError,
         )
-        if enabled and capture_level < math.inf:
-            keep_in_records(captured_from=capture_level)
+        if settings.enabled:
+            keep_ids(settings.event_key)
+            if settings.capture_level < math.inf:
+                from snowplow_logging.application_error import application_error
+
+                keep_in_records(settings.capture_level, application_error)
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
@@ -430,18 +298,23 @@ class SnowplowHandler(logging.Handler):
         return f"<{type(self).__name__} {self._emitter.url} ({logging.getLevelName(self.level)})>"
 
 
-def _schemas(
-    iglu: Any, api_key: Any, schema_check: str, report: Callable[[str, str], None]
-) -> SchemaCheck | None:
+def _schemas(settings: Settings, report: Callable[[str, str], None]) -> SchemaCheck | None:
     """Return what checks schemas; None where nothing does, for lack of the extra among others."""
-    if schema_check == "off" or (iglu is None and find_spec("jsonschema_rs") is None):
+    if settings.schema_check == "off":
+        return None
+    if settings.iglu is None and find_spec("jsonschema_rs") is None:
         return None
     from snowplow_logging.iglu import Iglu
     from snowplow_logging.schema_check import SchemaCheck
 
     # While events are captured in a test, nothing asks the network.
-    registries = Iglu(iglu, api_key, report=partial(report, "iglu"), may_fetch=lambda: not captures)
-    warn = partial(report, "schema") if schema_check == "warn" else None
+    registries = Iglu(
+        settings.iglu,
+        settings.iglu_api_key,
+        report=partial(report, "iglu"),
+        may_fetch=lambda: not captures,
+    )
+    warn = partial(report, "schema") if settings.schema_check == "warn" else None
     return SchemaCheck(registries.find_at_once, warn, later=registries.waits)
 
 
@@ -454,58 +327,10 @@ def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:
     from snowplow_logging.application_error import application_error
 
     error = application_error(record)
-    return [] if error is None else [(error, event_id_of(record))]
+    return [] if error is None else [(error, error_id_of(record))]
 
 
-def _check_keywords(unknown: Iterable[str]) -> None:
-    parameters = inspect.signature(SnowplowHandler).parameters
-    for name in unknown:
-        known = [keyword for keyword in parameters if keyword != "unknown"]
-        raise TypeError(f"SnowplowHandler has no setting {name!r}; give {nearest(name, known)}")
-
-
-def _check_number(
-    name: str, value: Any, unit: str, *, least: int = 0, most: float = math.inf
-) -> None:
-    whole = unit != "seconds"
-    above = f"from {least:,} to {most:,}" if most < math.inf else f"of at least {least:,}"
-    expected = f"give a {'whole ' if whole else ''}number of {unit}, {above}"
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise TypeError(f"{name} is {value!r}; {expected}")
-    if not least <= value <= most or math.isinf(value):
-        raise ValueError(f"{name} is {value!r}; {expected}")
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; give True or False")
-
-
-def _capture_level(value: Any) -> float:
-    if isinstance(value, bool):
-        return 0 if value else math.inf
-    expected = "give True, False or the name or number of a level"
-    if not isinstance(value, (int, str)):
-        raise TypeError(f"capture_exceptions is {value!r}; {expected}")
-    level = logging.getLevelName(value) if isinstance(value, str) else value
-    if not isinstance(level, int):
-        raise ValueError(f"capture_exceptions is {value!r}; {expected}")  # noqa: TRY004
-    return level
-
-
-def _check_path(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
-        raise TypeError(f"{name} is {value!r}; give a path, or None for none")
-
-
-def _check_callable(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} is {value!r}; give a callable, or None for none")
-
-
-def _check_event_key(event_key: Any) -> None:
-    expected = "give the name of an attribute that records do not have otherwise"
-    if not isinstance(event_key, str):
-        raise TypeError(f"event_key is {event_key!r}; {expected}")
-    if not event_key or event_key in _RECORD_ATTRIBUTES:
-        raise ValueError(f"event_key is {event_key!r}; {expected}")
+if SnowplowHandler.__doc__ is not None:  # as it is with `python -OO`
+    SnowplowHandler.__doc__ = SnowplowHandler.__doc__.replace(
+        "    Raises:", f"{described()}\n\n    Raises:"
+    )

@@ -17,6 +17,7 @@ from snowplow_logging.json_data import (
     payload_json,
     plain_json,
 )
+from snowplow_logging.kept import Bound
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
@@ -34,7 +35,7 @@ from snowplow_logging.protocol import (
     uuid,
 )
 from snowplow_logging.python_types import is_single, members
-from snowplow_logging.subject import SUBJECT_KEYS, Bound
+from snowplow_logging.subject import SUBJECT_KEYS
 
 if TYPE_CHECKING:
     from snowplow_logging.schema_check import SchemaCheck
