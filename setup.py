@@ -37,7 +37,7 @@ def extensions() -> list[Extension]:
         return []
     # Neither the settings of the project's own type check nor its extras, which are not there.
     options = ["--config-file=", "--ignore-missing-imports"]
-    modules = [f"snowplow_logging/{name}.py" for name in ("payload", "protocol", "record")]
+    modules = [f"snowplow_logging/{name}.py" for name in ("payload", "protocol", "record", "urls")]
     try:
         from mypyc.build import mypycify
 

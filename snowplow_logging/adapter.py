@@ -34,7 +34,7 @@ from snowplow_logging.events import (
     summary,
 )
 from snowplow_logging.payload import Entity
-from snowplow_logging.protocol import derived_uuid, uuid
+from snowplow_logging.protocol import derived_uuid, is_given, uuid
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -219,7 +219,7 @@ class SnowplowAdapter(_LoggerAdapter):
         if not self.isEnabledFor(level):
             return None
         given = keys.get("event_id")
-        event_id = _new_event_id() if given is None else given
+        event_id = given if is_given(given) else _new_event_id()
         event = {**keys, "event": name, "event_id": event_id}
         kwargs = {
             "extra": {**(extra or {}), self._event_key: event},
@@ -229,7 +229,7 @@ class SnowplowAdapter(_LoggerAdapter):
         }
         self._pass_on(level, _Message(event), (), kwargs)
         try:
-            return event_id if given is None else uuid(given)
+            return uuid(given) if is_given(given) else event_id
         except Exception:  # noqa: BLE001 - it may be anything, and is refused then
             return None
 
@@ -266,7 +266,7 @@ class SnowplowAdapter(_LoggerAdapter):
         bound: dict[str, Any] = {}
         subject, context = keys.get("subject") or {}, keys.get("context") or ()
         if self._subject and isinstance(subject, Mapping):
-            own = {field: value for field, value in subject.items() if value is not None}
+            own = {field: value for field, value in subject.items() if is_given(value)}
             bound["subject"] = {**self._subject, **own}
         if self._context and isinstance(context, (list, tuple)):
             bound["context"] = [*context, *self._context]

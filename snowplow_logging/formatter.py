@@ -26,6 +26,7 @@ from snowplow_logging.payload import TRACKER
 from snowplow_logging.protocol import Check, Refused, describe, milliseconds, number, plain_json
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.subject import Bound, bound_to
+from snowplow_logging.urls import page_uri, referrer_uri
 
 __all__ = ["SnowplowJsonFormatter", "event_fields", "exact_number", "read_decimal"]
 
@@ -155,6 +156,7 @@ def _fields(event: Any, around: Bound | None, as_number: Check) -> dict[str, Any
     for added in _ADDED:
         if added in parts:
             raise Refused("is not a key of an event", "nothing", f".{added}")
+    parts.update(_mended_urls(parts))
     time = parts.get("true_timestamp")
     if isinstance(time, datetime):
         try:
@@ -176,6 +178,16 @@ def _fields(event: Any, around: Bound | None, as_number: Check) -> dict[str, Any
         outer = plain_json(around.subject, path=".subject", as_number=as_number)
         fields["subject"] = {**(subject or {}), **outer, **own}
     return fields
+
+
+def _mended_urls(parts: Mapping[Any, Any]) -> dict[str, str]:
+    """Return URLs as they are sent, for a line cannot hold all of what is mended in them."""
+    mended = {}
+    for key, check in (("page_url", page_uri), ("referrer", referrer_uri)):
+        if key in parts:
+            with contextlib.suppress(Refused):
+                mended[key] = check(parts[key])
+    return mended
 
 
 def _check_enums(value: Any, path: str) -> None:

@@ -22,6 +22,7 @@ from snowplow_logging.protocol import (
     base64_json,
     data_json,
     describe,
+    is_given,
     is_schema_uri,
     milliseconds,
     nearest,
@@ -29,6 +30,7 @@ from snowplow_logging.protocol import (
     payload_json,
     plain_json,
     schema_uri,
+    unless_empty,
     uuid,
 )
 from snowplow_logging.subject import SUBJECT_KEYS, Bound
@@ -49,6 +51,7 @@ EVENT_ID: Final = slice(8, 44)
 TRACKER: Final = f"snowplow-logging-{__version__}"
 """The tracker's name and version, which every payload carries."""
 
+_EVENT_ID: Final = unless_empty(uuid)
 _LONGEST_QUOTED: Final = 300  # characters of a key or a value in the message of an error
 
 
@@ -125,7 +128,9 @@ class PayloadEncoder:
                 ("aid", "app_id", app_id, atomic_text(255)),
             ):
                 if value is not None or keyword == "platform":
-                    self._tracker[name] = check(value)
+                    checked = check(value)
+                    if checked != "":
+                        self._tracker[name] = checked
             keyword = "subject"
             given = {} if subject is None else _mapping(subject)
             self._constant = {**self._tracker, **_subject_payload(given)}
@@ -179,7 +184,7 @@ class PayloadEncoder:
             common = _put_values(definition, event, own)
             if "event_id" in common:
                 at = "event_id"
-                event_id = payload["eid"] = uuid(common[at])
+                event_id = payload["eid"] = _EVENT_ID(common[at]) or event_id
             at = ""
             _fill(definition, own, event_id)
             encoded = b""
@@ -189,7 +194,8 @@ class PayloadEncoder:
                 encoded = self._put_json(payload, "ue_pr", b"ue_px", written)
             if "true_timestamp" in common:
                 at = "true_timestamp"
-                payload["ttm"] = milliseconds(common[at])
+                if true_timestamp := milliseconds(common[at]):
+                    payload["ttm"] = true_timestamp
             at = "context"
             written = _contexts_json(common[at]) if at in common else b""
             around = () if bound is None else bound.context
@@ -382,9 +388,11 @@ def _invalid(name: str, error: Refused) -> InvalidEvent:
 
 
 def _brief(text: str) -> str:
-    """Return a text, which may quote the caller's, as any log file can hold it."""
+    """Return a text, which may quote the caller's, as a line that any log file can hold."""
     brief = text if len(text) <= _LONGEST_QUOTED else f"{text[:_LONGEST_QUOTED]}…"
-    return brief.encode(errors="backslashreplace").decode()
+    if brief.isprintable():
+        return brief
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in brief)
 
 
 def _unreadable(error: Exception) -> Refused:
@@ -439,7 +447,8 @@ def _sequence(value: Any) -> list[Any]:
 
 
 def _present(fields: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {key: value for key, value in fields.items() if value is not None}
+    # Empty text must not hide a field of an outer subject.
+    return {key: value for key, value in fields.items() if is_given(value)}
 
 
 def _subject_payload(subject: Any) -> dict[str, str]:

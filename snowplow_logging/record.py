@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from snowplow_logging.events import Event, SelfDescribingJson
-from snowplow_logging.protocol import Refused, derived_uuid, number
+from snowplow_logging.protocol import Refused, derived_uuid, is_given, number
 from snowplow_logging.subject import message_event
 
 __all__ = ["carries_event", "event_id_of", "events_of", "shown"]
@@ -109,7 +109,7 @@ def _item(transaction: Mapping[str, Any], item: Any, index: int) -> Any:
     """Return an item of a transaction as an event; what is none as it is."""
     try:
         fields = vars(item) if isinstance(item, Event) else item
-        own = {key: value for key, value in fields.items() if value is not None}
+        own = {key: value for key, value in fields.items() if is_given(value)}
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return item
     event_id = transaction.get("event_id")
