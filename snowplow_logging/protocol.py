@@ -422,10 +422,10 @@ def number(value: Any) -> int | float:
     checked = _as_number(value)
     if isinstance(checked, int):
         _digits(checked)
-    if not isinstance(checked, float) and not _is_in_float(checked):
-        raise Refused(f"is {value}", _IN_A_FLOAT)
     if not isinstance(checked, Decimal):
         return checked
+    if not _is_in_float(checked):
+        raise Refused(f"is {value}", _IN_A_FLOAT)
     as_float = float(checked)
     return int(checked) if as_float.is_integer() and checked == int(as_float) else as_float
 
