@@ -37,9 +37,8 @@ def extensions() -> list[Extension]:
         return []
     # Neither the settings of the project's own type check nor its extras, which are not there.
     options = ["--config-file=", "--ignore-missing-imports"]
-    modules = [
-        f"snowplow_logging/{name}.py" for name in ("json_data", "payload", "protocol", "record")
-    ]
+    names = ("json_data", "payload", "protocol", "record", "urls")
+    modules = [f"snowplow_logging/{name}.py" for name in names]
     try:
         from mypyc.build import mypycify
 

@@ -31,7 +31,7 @@ from snowplow_logging.events import (
 )
 from snowplow_logging.kept import keep_ids, new_id
 from snowplow_logging.payload import Entity
-from snowplow_logging.protocol import uuid
+from snowplow_logging.protocol import is_given, uuid
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -204,7 +204,7 @@ class SnowplowAdapter(_LoggerAdapter):
         if not self.isEnabledFor(level):
             return None
         given = keys.get("event_id")
-        event_id = new_id() if given is None else given
+        event_id = given if is_given(given) else new_id()
         event = {**keys, "event": name, "event_id": event_id}
         kwargs = {
             "extra": {**(extra or {}), self._event_key: event},
@@ -214,7 +214,7 @@ class SnowplowAdapter(_LoggerAdapter):
         }
         self._pass_on(level, _Message(event), (), kwargs)
         try:
-            return event_id if given is None else uuid(given)
+            return uuid(given) if is_given(given) else event_id
         except Exception:  # noqa: BLE001 - it may be anything, and is refused then
             return None
 
@@ -251,7 +251,7 @@ class SnowplowAdapter(_LoggerAdapter):
         bound: dict[str, Any] = {}
         subject, context = keys.get("subject") or {}, keys.get("context") or ()
         if self._subject and isinstance(subject, Mapping):
-            own = {field: value for field, value in subject.items() if value is not None}
+            own = {field: value for field, value in subject.items() if is_given(value)}
             bound["subject"] = {**self._subject, **own}
         if self._context and isinstance(context, (list, tuple)):
             bound["context"] = [*context, *self._context]

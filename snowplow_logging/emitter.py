@@ -389,17 +389,18 @@ class Emitter:
             return True  # asyncio is not there, or only half imported, or does not run here
         return False  # an event loop must never wait
 
-    def refuse(self, event: dict[str, Any], reason: str, loss: str) -> None:
+    def refuse(self, event: dict[str, Any], reason: str, loss: str, *, told: bool = False) -> None:
         """Account for an event that is not sent because Snowplow would refuse it.
 
         Args:
             event: The event as it is shown.
             reason: What was wrong.
             loss: The reason under which it is counted.
+            told: Whether a report would only say again what is said at once.
         """
         self._here()
         with self._work:
-            self._lose("invalid", loss, 1, reason)
+            self._lose("invalid", loss, 1, reason, told=told)
             # As many as events may wait, so that a flood of bad ones takes no more memory.
             wanted = self._on_failure is not None or self._dead_letters is not None
             if wanted and len(self._refused) < self._queue_size:

@@ -29,11 +29,11 @@ from snowplow_logging.protocol import (
     one_of,
     schema_uri,
     text,
-    uri,
     uuid,
 )
 from snowplow_logging.python_types import is_single, meaning, members
 from snowplow_logging.subject import Subject
+from snowplow_logging.urls import page_uri, referrer_uri
 
 __all__ = [
     "COMMON_KEYS",
@@ -286,18 +286,18 @@ class Event:
 class PageView(Event, names=["page_view"], e="pv"):
     """Somebody saw a page."""
 
-    page_url: Annotated[Text, Key("url", uri(10_000))]
+    page_url: Annotated[Text, Key("url", page_uri)]
     page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
-    referrer: Annotated[Text | None, Key("refr", uri(10_000))] = None
+    referrer: Annotated[Text | None, Key("refr", referrer_uri)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PagePing(Event, names=["page_ping"], e="pp"):
     """Somebody is still on a page; the offsets are how far it was scrolled since, in pixels."""
 
-    page_url: Annotated[Text, Key("url", uri(10_000))]
+    page_url: Annotated[Text, Key("url", page_uri)]
     page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
-    referrer: Annotated[Text | None, Key("refr", uri(10_000))] = None
+    referrer: Annotated[Text | None, Key("refr", referrer_uri)] = None
     min_x: Annotated[int | None, Key("pp_mix", integer_text)] = None
     max_x: Annotated[int | None, Key("pp_max", integer_text)] = None
     min_y: Annotated[int | None, Key("pp_miy", integer_text)] = None

@@ -34,6 +34,7 @@ from snowplow_logging.payload import TRACKER
 from snowplow_logging.protocol import Check, Refused, describe, milliseconds, text
 from snowplow_logging.python_types import meaning
 from snowplow_logging.record import carries_event, events_of, shown
+from snowplow_logging.urls import page_uri, referrer_uri
 
 __all__ = ["SnowplowJsonFormatter", "event_fields", "read_decimal"]
 
@@ -166,6 +167,7 @@ def _fields(
     for added in _ADDED:
         if added in parts:
             raise Refused("is not a key of an event", "nothing", f".{added}")
+    parts.update(_mended_urls(parts))
     time = parts.get("true_timestamp")
     if isinstance(time, datetime):
         try:
@@ -193,6 +195,16 @@ def _fields(
         outer = plain_json(around.subject, path=".subject", as_number=as_number)
         fields["subject"] = {**(subject or {}), **outer, **own}
     return fields
+
+
+def _mended_urls(parts: Mapping[Any, Any]) -> dict[str, str]:
+    """Return URLs as they are sent, for a line cannot hold all of what is mended in them."""
+    mended = {}
+    for key, check in (("page_url", page_uri), ("referrer", referrer_uri)):
+        if key in parts:
+            with contextlib.suppress(Refused):
+                mended[key] = check(parts[key])
+    return mended
 
 
 def _own_key(key: Any, path: str) -> str:

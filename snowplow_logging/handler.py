@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
+import sys
 import traceback
 import weakref
 from collections.abc import Callable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SnowplowHandler"]
 
 _OWN_LOGGER: Final = "snowplow_logging"
+_own_logger: Final = logging.getLogger(_OWN_LOGGER)
 
 Outcome: TypeAlias = bytes | Exception | None
 """What became of an event: its payload, why it was refused, or None: `before_send` left it out."""
@@ -129,7 +132,9 @@ class _EventQueueHandler(QueueHandler):
             # Not `repr`, which may raise as well.
             raised = traceback.format_exception_only(type(error), error)
             reason, loss = f"before_send raised {raised[-1].strip()}", "before_send failed"
-        self._emitter.refuse(event, reason, loss)
+        # Without handlers Python writes a report to standard error, where the error is printed.
+        told = logging.raiseExceptions and not _own_logger.hasHandlers()
+        self._emitter.refuse(event, reason, loss, told=told)
         self.handleError(record)
 
     def enqueue(self, payloads: list[bytes]) -> None:  # type: ignore[override]  # by `prepare`
@@ -280,6 +285,24 @@ class SnowplowHandler(logging.Handler):
             True once it has, False when the time is up.
         """
         return self._emitter.flush(timeout)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print what is wrong with an event and where it was logged, in two lines.
+
+        The whole traceback is printed, as the standard library does it, of any other error, and
+        of a bad event where the variable SNOWPLOW_LOGGING_TRACEBACK is set to 1. Nothing is where
+        `logging.raiseExceptions` is false. Override it to do something else; the error is the one
+        that is being handled, an `InvalidEvent`.
+        """
+        error = sys.exc_info()[1]
+        traced = os.environ.get("SNOWPLOW_LOGGING_TRACEBACK", "0") not in ("", "0")
+        # Standard error may be closed or anything else, and the log call goes on.
+        with contextlib.suppress(Exception):
+            if traced or not isinstance(error, InvalidEvent):
+                super().handleError(record)
+            elif logging.raiseExceptions and sys.stderr is not None:
+                place = f'File "{record.pathname}", line {record.lineno}, in {record.funcName}'
+                sys.stderr.write(f"snowplow_logging: {error}\n  {place}\n")
 
     def close(self) -> None:
         """Send what is queued for at most `shutdown_timeout`, and give up what is left then.

@@ -27,11 +27,13 @@ from snowplow_logging.protocol import (
     Refused,
     atomic_text,
     describe,
+    is_given,
     is_schema_uri,
     milliseconds,
     nearest,
     one_of,
     schema_uri,
+    unless_empty,
     uuid,
 )
 from snowplow_logging.python_types import is_single, members
@@ -59,6 +61,7 @@ EVENT_ID: Final = slice(8, 44)
 TRACKER: Final = f"snowplow-logging-{__version__}"
 """The tracker's name and version, which every payload carries."""
 
+_EVENT_ID: Final = unless_empty(uuid)
 _LONGEST_QUOTED: Final = 300  # characters of a key or a value in the message of an error
 
 
@@ -163,7 +166,9 @@ class PayloadEncoder:
                 ("aid", "app_id", app_id, atomic_text(255)),
             ):
                 if value is not None or keyword == "platform":
-                    self._tracker[name] = check(value)
+                    checked = check(value)
+                    if checked != "":
+                        self._tracker[name] = checked
             keyword = "subject"
             given = {} if subject is None else _mapping(subject)
             self._constant = {**self._tracker, **_subject_payload(given)}
@@ -224,21 +229,18 @@ class PayloadEncoder:
             common = _put_values(definition, event, own)
             if "event_id" in common:
                 at = "event_id"
-                event_id = payload["eid"] = uuid(common[at])
+                event_id = payload["eid"] = _EVENT_ID(common[at]) or event_id
             at = ""
             _fill(definition, own, event_id)
             encoded = b""
             if not definition.is_atomic:
-                at = "data"
-                written = self._unstruct_json(definition, own)
-                # The keys of the other events were checked by their classes.
-                if self._schemas is not None and definition.schema is None:
-                    at = ""
-                    self._schemas.check(own["schema"], own["data"], written)
-                encoded = self._put_json(payload, "ue_pr", b"ue_px", written)
+                encoded = self._put_json(
+                    payload, "ue_pr", b"ue_px", self._unstruct_json(definition, own)
+                )
             if "true_timestamp" in common:
                 at = "true_timestamp"
-                payload["ttm"] = milliseconds(common[at])
+                if true_timestamp := milliseconds(common[at]):
+                    payload["ttm"] = true_timestamp
             at = "context"
             written = self._contexts_json(common[at]) if at in common else b""
             around = () if bound is None else bound.context
@@ -269,10 +271,14 @@ class PayloadEncoder:
         """Write the values of an event that is described by a schema."""
         described = own if definition.schema is None else {"schema": definition.schema, "data": own}
         try:
-            return self._data_json(UNSTRUCT_EVENT, described)
+            written = self._data_json(UNSTRUCT_EVENT, described)
         except Refused as error:
             path = error.path.removeprefix(".data")
-            raise Refused(error.problem, error.expected, path) from None
+            raise Refused(error.problem, error.expected, f"data{path}") from None
+        # The keys of the other events were checked by their classes.
+        if self._schemas is not None and definition.schema is None:
+            self._schemas.check(own["schema"], own["data"], written)
+        return written
 
     def _contexts_json(self, context: Any) -> bytes:
         """Check entities and write what holds them; nothing where there are none."""
@@ -451,9 +457,11 @@ def _invalid(name: str, error: Refused) -> InvalidEvent:
 
 
 def _brief(text: str) -> str:
-    """Return a text, which may quote the caller's, as any log file can hold it."""
+    """Return a text, which may quote the caller's, as a line that any log file can hold."""
     brief = text if len(text) <= _LONGEST_QUOTED else f"{text[:_LONGEST_QUOTED]}…"
-    return brief.encode(errors="backslashreplace").decode()
+    if brief.isprintable():
+        return brief
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in brief)
 
 
 def _unreadable(error: Exception) -> Refused:
@@ -508,7 +516,8 @@ def _sequence(value: Any) -> list[Any]:
 
 
 def _present(fields: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {key: value for key, value in fields.items() if value is not None}
+    # Empty text must not hide a field of an outer subject.
+    return {key: value for key, value in fields.items() if is_given(value)}
 
 
 def _subject_payload(subject: Any) -> dict[str, str]:

@@ -13,11 +13,14 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from decimal import Decimal
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Final, TypeAlias, get_args, get_type_hints
+from numbers import Integral, Real
+from numbers import Number as AnyNumber
+from os import PathLike
+from typing import Any, Final, TypeAlias, cast, get_args, get_type_hints
 from uuid import UUID
 
 __all__ = [
@@ -34,22 +37,29 @@ __all__ = [
     "Refused",
     "Text",
     "annotated_keys",
+    "as_text",
     "atomic_text",
     "decimal",
     "derived_uuid",
     "describe",
     "dimensions",
+    "first_address",
     "integer",
     "integer_text",
+    "is_given",
+    "is_milliseconds",
     "is_schema_uri",
+    "kept_text",
     "milliseconds",
     "nearest",
     "number",
     "one_of",
     "schema_uri",
     "text",
-    "uri",
+    "unless_empty",
+    "utf16_length",
     "uuid",
+    "without_controls",
 ]
 
 Text: TypeAlias = str | int | UUID | Enum
@@ -81,20 +91,12 @@ _MAX_MILLISECONDS: Final = 253_402_300_799_999  # the last of the year 9999
 _MIN_MILLISECONDS: Final = -62_167_219_200_000  # the first of the year 0
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-# RFC 3986 with the characters beyond ASCII that java.net.URI, Enrich's parser, takes as well: the
-# scheme, after which something must come, and a host that is an IPv6 address, if it is one ...
-_URI_START: Final = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.\-]*:(?!(?://)?(?:[?#]|\Z))"
-    r"(?://(?:[\w\-.~%!$&'()*+,;=:]*@)?\[[0-9A-Fa-f:.]+\](?::\d*)?(?=[/?#]|\Z))?",
-    re.ASCII,
-)
-# ... and what must not follow: another character, a % without two digits, a second #. To look for
-# it takes half as long as to match all that may follow.
-_NOT_IN_URI: Final = re.compile(
-    r"[^\w\-.~:/?@!$&'()*+,;=\xa1-\u1fff\u200c-\u2027\u202a-\u2fff\u3001-\ud7ff\ue000-\U0010ffff]"
-    r"(?:(?<![%#])|(?<=%)(?![0-9A-Fa-f]{2})|(?<=#)(?=.*#))",
-    re.ASCII | re.DOTALL,
-)
+# What `java.math.BigDecimal` and `java.lang.Integer` read, in the digits of any script.
+_DECIMAL: Final = re.compile(r"[+\-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+\-]?\d+)?")
+_WHOLE: Final = re.compile(r"[+\-]?\d+")
+_DIMENSIONS: Final = re.compile(r"(\d+)x(\d+)", re.ASCII)
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+_FIRST_ADDRESS: Final = re.compile(r"[^,| ]*")
 _SCHEMA_URI: Final = re.compile(
     r"iglu:[a-zA-Z0-9\-_.]+/[a-zA-Z0-9\-_]+/[a-zA-Z0-9\-_]+"
     r"/[1-9][0-9]*-(?:0|[1-9][0-9]*)-(?:0|[1-9][0-9]*)"
@@ -146,24 +148,67 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return repr(close[0]) if close else "one of " + ", ".join(names)
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """Return the text that a caller's value is or stands for; it may hold lone surrogates.
+
+    Raises:
+        Refused: It is something else.
+    """
     if isinstance(value, Enum) and isinstance(value.value, str):
         value = value.value
     if isinstance(value, str):
-        string = str.__str__(value)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        string = _digits(value)
-    elif isinstance(value, UUID):
-        string = UUID.__str__(value)
-    else:
-        raise Refused(describe(value), "text (a str, int, UUID or string enum)")
-    if not string.isascii():
-        try:
-            string.encode()
-        except UnicodeEncodeError as error:
-            problem = f"holds a lone surrogate at character {error.start}"
-            raise Refused(problem, "text that UTF-8 can encode") from None
-    return string
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _digits(value)
+    if isinstance(value, UUID):
+        return UUID.__str__(value)
+    if isinstance(value, PathLike):
+        path = value.__fspath__()
+        if isinstance(path, str):
+            return str.__str__(path)
+    elif isinstance(value, Integral) and not isinstance(value, bool):
+        return _digits(int(value))
+    elif _stands_for_text(value):
+        return str.__str__(str(value))
+    raise Refused(describe(value), "text (a str, int, UUID, string enum or what stands for a text)")
+
+
+# What has a text of its own and stands for something else.
+_NO_TEXTS: Final = (
+    Enum,
+    AnyNumber,
+    bool,
+    bytes,
+    bytearray,
+    memoryview,
+    date,
+    time,
+    timedelta,
+    BaseException,
+    type,
+)
+
+
+def _stands_for_text(value: object) -> bool:
+    """Tell whether an object is there for its text alone: a lazy translation, a URL, an address.
+
+    Its class says what its text is, and it is neither a number nor a time nor an error. What can
+    be iterated is a collection, unless it has the methods of a text, as lazy ones do.
+    """
+    kind: Any = type(value)
+    if kind.__str__ is object.__str__ or isinstance(value, _NO_TEXTS):
+        return False
+    # Numpy's and pandas' own, such as numpy.bool_ and pandas.NA.
+    if hasattr(kind, "__array__") or hasattr(kind, "__array_ufunc__"):
+        return False
+    if hasattr(kind, "__iter__") or hasattr(kind, "__len__"):
+        return callable(getattr(value, "encode", None))
+    return True
+
+
+def _as_text(value: object) -> str:
+    """Return the text that a value is or stands for, as UTF-8 can encode it."""
+    return _encodable(as_text(value))
 
 
 def _digits(value: int) -> str:
@@ -173,13 +218,36 @@ def _digits(value: int) -> str:
         raise Refused(describe(value), "a number of fewer digits") from None
 
 
-def _atomic_length(string: str) -> int:
-    units = len(string) if string.isascii() else len(string.encode("utf-16-le")) // 2
-    return units + 3 * string.count("\t")
+def without_controls(string: str) -> str:
+    """Return a text as Enrich reads it: a tab is four spaces, other control characters are gone."""
+    if string.isprintable():
+        return string
+    return _CONTROLS.sub("", string.replace("\t", "    "))
+
+
+def kept_text(string: str) -> str:
+    """Return a text as Enrich keeps it: without control characters, a lone surrogate being `?`."""
+    if string.isprintable():
+        return string
+    return _encodable(without_controls(string))
+
+
+def _encodable(string: str) -> str:
+    # A lone surrogate becomes what Enrich makes of it, a question mark.
+    return string if string.isascii() else string.encode(errors="replace").decode()
+
+
+def utf16_length(string: str) -> int:
+    """Return the length of a text in UTF-16 code units, in which Enrich counts."""
+    return (
+        len(string) if string.isascii() else len(string.encode("utf-16-le", "surrogatepass")) // 2
+    )
 
 
 def atomic_text(limit: int, *, cut: bool = False) -> Check:
-    """Text of at most `limit` UTF-16 code units, a tab counting as four (Enrich).
+    """Text of at most `limit` UTF-16 code units, in the form that Enrich keeps.
+
+    It is empty, and counts as absent, where there are control characters alone.
 
     Args:
         limit: The most code units that Enrich takes.
@@ -187,20 +255,35 @@ def atomic_text(limit: int, *, cut: bool = False) -> Check:
     """
 
     def check(value: Any) -> str:
-        string = value if type(value) is str and value.isascii() else _as_text(value)
-        # No character counts for more than four.
-        if len(string) * 4 <= limit or (length := _atomic_length(string)) <= limit:
+        # What can be printed has neither control characters nor lone surrogates.
+        fine = type(value) is str and value.isprintable()
+        string: str = value if fine else kept_text(as_text(value))
+        # No character counts for more than two.
+        if len(string) * 2 <= limit or (length := utf16_length(string)) <= limit:
             return string
         if not cut:
             raise Refused(f"has {length:,} characters", f"at most {limit:,}")
         used = 0
         for end, character in enumerate(string):
-            used += 4 if character == "\t" else 2 if character > "\uffff" else 1
+            used += 2 if character > "\uffff" else 1
             if used > limit:
                 return string[:end]
         return string
 
     return check
+
+
+def first_address(value: Any) -> str:
+    """Check an address, or a list of them as in `X-Forwarded-For`, of which the first comes back.
+
+    That is what stands before the first comma, bar or space, for Enrich takes no more of it.
+    """
+    string = as_text(value).lstrip(",| \t\r\n")
+    first = _FIRST_ADDRESS.match(string.replace("\t", " "))
+    return _ADDRESS(first[0] if first else "")
+
+
+_ADDRESS: Final[Callable[[Any], str]] = atomic_text(128)
 
 
 def text(most: int | None = None, *, least: int = 0, cut: bool = False) -> Check:
@@ -213,41 +296,14 @@ def text(most: int | None = None, *, least: int = 0, cut: bool = False) -> Check
     """
 
     def check(value: Any) -> str:
-        string = value if type(value) is str and value.isascii() else _as_text(value)
+        fine = type(value) is str and value.isascii()
+        string: str = value if fine else _as_text(value)
         if len(string) < least:
             raise Refused("is empty", f"at least {least} character{'s' * (least > 1)}")
         if most is not None and len(string) > most:
             if not cut:
                 raise Refused(f"has {len(string):,} characters", f"at most {most:,}")
             string = string[:most]
-        return string
-
-    return check
-
-
-def _is_uri(string: str) -> bool:
-    start = _URI_START.match(string)
-    return start is not None and _NOT_IN_URI.search(string, start.end()) is None
-
-
-_is_known_uri: Final = lru_cache(maxsize=1024)(_is_uri)
-
-
-def uri(limit: int) -> Check:
-    """Return the check of an absolute URI (RFC 3986) of at most `limit` characters."""
-    limited = atomic_text(limit)
-
-    def check(value: Any) -> str:
-        # Only short ones are cached, so that the cache stays small.
-        if type(value) is str and len(value) <= 256 and _is_known_uri(value):
-            return value
-        string: str = limited(value)
-        if string and not _is_uri(string):
-            raise Refused(
-                f"{describe(string)}, which is not a URI",
-                "a URI with its scheme, such as 'https://shop.example.com/basket', and "
-                "with spaces and other special characters percent-encoded",
-            )
         return string
 
     return check
@@ -273,22 +329,40 @@ def one_of(*values: str) -> Check:
     return check
 
 
-def _as_number(value: object) -> Number:
+def _as_number(value: object) -> int | float | Decimal:
+    """Return a caller's number as one of Python's own, which is finite and no bool."""
     if type(value) is int or type(value) is float:
         pass
-    elif isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-        raise Refused(describe(value), "a number (an int, float or Decimal)")
+    elif isinstance(value, bool):
+        raise Refused(describe(value), _A_NUMBER)
     elif isinstance(value, int):
         value = int(value)
     elif isinstance(value, float):
         value = float(value)
-    if isinstance(value, Decimal):
-        finite = value.is_finite()
+    elif isinstance(value, Decimal):
+        if not value.is_finite():
+            raise Refused(f"is {value}", "a finite number")
+        return value
+    elif isinstance(value, Integral):  # such as numpy's, whose bool is none
+        value = int(value)
+    elif isinstance(value, Real):
+        value = float(value)
     else:
-        finite = isinstance(value, int) or math.isfinite(value)
-    if not finite:
+        raise Refused(describe(value), _A_NUMBER)
+    if isinstance(value, float) and not math.isfinite(value):
         raise Refused(f"is {value}", "a finite number")
     return value
+
+
+_A_NUMBER: Final = "a number (an int, float or Decimal)"
+_IN_A_FLOAT: Final = "a number that a 64-bit float can hold"
+
+
+def _is_in_float(value: float | Decimal) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def integer(least: int = _INT32[0], most: int = _INT32[-1]) -> Callable[[Any], int]:
@@ -305,11 +379,29 @@ def integer(least: int = _INT32[0], most: int = _INT32[-1]) -> Callable[[Any], i
 
 
 def integer_text(value: Any) -> str:
-    """Check a 32-bit whole number; it comes back as a string."""
+    """Check a 32-bit whole number, or a text that Enrich reads as one; it comes back as a string.
+
+    It is empty, and counts as absent, where the text is empty or `null`.
+    """
+    if isinstance(value, str):
+        string = str.__str__(value)
+        if not string or string.lower() == "null":
+            return ""
+        if not _WHOLE.fullmatch(string):
+            raise Refused(describe(string), _A_WHOLE_NUMBER)
+        value = _number_of(string)
     return str(_INTEGER(value))
 
 
 _INTEGER: Final = integer()
+_A_WHOLE_NUMBER: Final = f"a whole number from {_INT32[0]:,} to {_INT32[-1]:,}"
+
+
+def _number_of(string: str) -> Decimal:
+    try:
+        return Decimal(string)
+    except InvalidOperation:  # from an exponent of too many digits
+        raise Refused(describe(string), _IN_A_FLOAT) from None
 
 
 def number(value: Any) -> int | float:
@@ -319,54 +411,148 @@ def number(value: Any) -> int | float:
         _digits(checked)
     if not isinstance(checked, Decimal):
         return checked
+    if not _is_in_float(checked):
+        raise Refused(f"is {value}", _IN_A_FLOAT)
     as_float = float(checked)
-    if math.isinf(as_float):
-        raise Refused(f"is {value}", "a number that a 64-bit float can hold")
     return int(checked) if as_float.is_integer() and checked == int(as_float) else as_float
 
 
 def decimal(value: Any) -> str:
-    """Check a number that `java.math.BigDecimal` reads; it comes back as a string."""
+    """Check a number, or a text that `java.math.BigDecimal` reads as one.
+
+    It comes back as Enrich writes it, and empty, which counts as absent, where the text is empty
+    or `null`.
+    """
+    if isinstance(value, str):
+        string = str.__str__(value)
+        if not string or string.lower() == "null":
+            return ""
+        if not _DECIMAL.fullmatch(string):
+            raise Refused(describe(string), "a number such as 12.5 or '12.5'")
+        value = _number_of(string)
     checked = _as_number(value)
-    if isinstance(checked, int):
-        return _digits(checked)
+    if isinstance(checked, float):
+        written = repr(checked)
+        return written if checked and "e" not in written else _decimal_text(Decimal(written))
     if isinstance(checked, Decimal):
-        scale = -int(checked.as_tuple().exponent)
-        if scale not in _INT32 or checked.adjusted() not in _INT32:
-            raise Refused(f"is {value}", "a number whose exponent has 32 bits")
-    return str(checked)
+        return _decimal_text(checked)
+    written = _digits(checked)
+    if not _is_in_float(checked):
+        raise Refused(describe(checked), _IN_A_FLOAT)
+    return written
+
+
+def _decimal_text(checked: Decimal) -> str:
+    """Return a number as Enrich writes it: large ones in full, and no zero with a minus."""
+    scale = -int(checked.as_tuple().exponent)
+    if not checked:
+        checked = abs(checked) if scale > 0 else Decimal(0)
+    elif not _is_in_float(checked):
+        raise Refused(f"is {checked}", _IN_A_FLOAT)
+    if scale > _INT32[-1]:
+        raise Refused(f"is {checked}", "a number whose exponent has 32 bits")
+    return str(checked) if scale >= 0 else f"{checked:f}"
+
+
+def is_milliseconds(string: str) -> bool:
+    """Tell whether Enrich reads a text as a time: whole milliseconds, in the years 0 to 9999."""
+    # A longer one is no such time, and would take long to read.
+    return (
+        len(string) < 100
+        and _WHOLE.fullmatch(string) is not None
+        and _MIN_MILLISECONDS <= int(string) <= _MAX_MILLISECONDS
+    )
 
 
 def milliseconds(value: Any) -> str:
     """Check a time: milliseconds since 1970 UTC, or an aware `datetime`.
 
-    Whole milliseconds come back, as a string; a fraction is cut off.
+    Whole milliseconds come back, as a string; a fraction is cut off. Empty text counts as absent.
     """
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             problem = "is a naive datetime, which has no time zone"
             raise Refused(problem, "an aware one, such as datetime.now(timezone.utc)")
-        value = (value - _EPOCH) // timedelta(milliseconds=1)
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        expected = "milliseconds since 1970 as an int or float, or an aware datetime"
-        raise Refused(describe(value), expected)
+        return str((value - _EPOCH) // timedelta(milliseconds=1))
+    if isinstance(value, str):
+        string = str.__str__(value)
+        if not string:
+            return ""
+        if not is_milliseconds(string):
+            raise Refused(describe(string), _A_TIME)
+        value = int(string)
+    elif isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
+        raise Refused(describe(value), _A_TIME)
+    else:
+        value = _as_number(value)
     if not _MIN_MILLISECONDS <= value <= _MAX_MILLISECONDS:
         raise Refused(describe(value), "milliseconds since 1970 UTC, in the years 0 to 9999")
+    if _SECONDS_OF_1980 <= value <= _SECONDS_OF_2100:
+        problem = f"is {value}, which as milliseconds is early in 1970 and looks like seconds"
+        raise Refused(problem, "milliseconds since 1970 UTC, such as int(time.time() * 1000)")
     return str(math.floor(value))
 
 
+_A_TIME: Final = "milliseconds since 1970 as an int or float, or an aware datetime"
+_SECONDS_OF_1980: Final = 315_532_800
+_SECONDS_OF_2100: Final = 4_102_444_800
+
+
 def dimensions(value: Any) -> str:
-    """Check a width and a height in pixels; they come back as `WIDTHxHEIGHT`."""
+    """Check a width and a height in pixels, as a pair or as `WIDTHxHEIGHT`, which comes back."""
+    if isinstance(value, str):
+        string = str.__str__(value)
+        if not string:
+            return ""
+        sides = _DIMENSIONS.fullmatch(string)
+        if sides is None:
+            raise Refused(describe(string), _A_PAIR)
+        value = sides[1], sides[2]
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise Refused(describe(value), "a pair (width, height) of whole numbers")
-    side = integer(least=0)
-    return f"{side(value[0])}x{side(value[1])}"
+        raise Refused(describe(value), _A_PAIR)
+    return f"{_side(value[0])}x{_side(value[1])}"
 
 
-@lru_cache(maxsize=1024)
+_A_PAIR: Final = "a pair (width, height) of whole numbers"
+
+
+def _side(value: Any) -> int:
+    return _SIDE(_number_of(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value)
+
+
+_SIDE: Final = integer(least=0)
+
+
+def is_given(value: object) -> bool:
+    """Tell whether a value is one: None counts as absent, and so does empty text."""
+    # Not `isinstance`, which asks an object for a class that it may fail to give.
+    is_empty = issubclass(type(value), str) and not str.__len__(cast("str", value))
+    return value is not None and not is_empty
+
+
+def unless_empty(check: Check) -> Check:
+    """Return a check to which empty text counts as absent, because Enrich would fail the event.
+
+    That is for what is sent as text and is not free text.
+    """
+
+    def checked(value: Any) -> Any:
+        return check(value) if is_given(value) else ""
+
+    return checked
+
+
 def is_schema_uri(string: str) -> bool:
     """Tell whether a string is the Iglu URI of a schema."""
+    # Only short ones are cached, so that the cache stays small.
+    return _is_known_schema(string) if len(string) <= 200 else _names_schema(string)
+
+
+def _names_schema(string: str) -> bool:
     return _SCHEMA_URI.fullmatch(string) is not None
+
+
+_is_known_schema: Final = lru_cache(maxsize=1024)(_names_schema)
 
 
 def schema_uri(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from snowplow_logging.events import Event
 from snowplow_logging.kept import IdentifiedEvent, give_ids, id_of, message_event, new_id
-from snowplow_logging.protocol import Refused, derived_uuid, number
+from snowplow_logging.protocol import Refused, derived_uuid, is_given, number
 from snowplow_logging.python_types import UNKNOWN, meaning, members
 
 __all__ = ["carries_event", "events_of", "shown"]
@@ -94,7 +94,7 @@ def _item(transaction: Mapping[str, Any], item: Any) -> Any:
     """Return an item of a transaction as an event; what is none as it is."""
     try:
         fields = vars(item) if isinstance(item, Event) else members(item) or item
-        own = {key: value for key, value in fields.items() if value is not None}
+        own = {key: value for key, value in fields.items() if is_given(value)}
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return item
     inherited = {key: transaction.get(key) for key in _INHERITED}

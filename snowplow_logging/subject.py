@@ -15,8 +15,11 @@ from snowplow_logging.protocol import (
     annotated_keys,
     atomic_text,
     dimensions,
+    first_address,
     integer_text,
+    is_given,
     one_of,
+    unless_empty,
     uuid,
 )
 
@@ -33,13 +36,13 @@ class Subject(TypedDict, total=False):
     The sizes are pairs of width and height in pixels.
     """
 
-    platform: Annotated[str, Key("p", one_of(*PLATFORMS))]
+    platform: Annotated[str, Key("p", unless_empty(one_of(*PLATFORMS)))]
     user_id: Annotated[Text, Key("uid", atomic_text(255))]
     domain_user_id: Annotated[Text, Key("duid", atomic_text(128))]
-    domain_session_id: Annotated[UUID | str, Key("sid", uuid)]
+    domain_session_id: Annotated[UUID | str, Key("sid", unless_empty(uuid))]
     domain_session_index: Annotated[int, Key("vid", integer_text)]
     network_user_id: Annotated[Text, Key("tnuid", atomic_text(128))]
-    ip_address: Annotated[Text, Key("ip", atomic_text(128))]
+    ip_address: Annotated[Text, Key("ip", first_address)]
     useragent: Annotated[Text, Key("ua", atomic_text(1000, cut=True))]
     language: Annotated[Text, Key("lang", atomic_text(255))]
     timezone: Annotated[Text, Key("tz", atomic_text(255))]
@@ -73,7 +76,8 @@ def subject_context(
     """
     keep_in_records()
     outer = bound.get() or Bound({}, ())
-    fields = {name: value for name, value in subject.items() if value is not None}
+    # Empty text must not hide a field of an outer subject.
+    fields = {name: value for name, value in subject.items() if is_given(value)}
     token = bound.set(Bound({**outer.subject, **fields}, (*(context or ()), *outer.context)))
     try:
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import logging
 import math
 import pickle
 import re
@@ -23,8 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import ANYTHING, NOWHERE, entity, tracking
-from snowplow_logging import InvalidEvent, SelfDescribingJson, SnowplowAdapter, SnowplowHandler
+from helpers import ANYTHING, entity, tracking
+from snowplow_logging import InvalidEvent, SelfDescribingJson, SnowplowAdapter
 from snowplow_logging.events import COMMON_KEYS, EVENTS
 from snowplow_logging.subject import SUBJECT_KEYS
 
@@ -300,7 +299,7 @@ NAIVE = datetime(2026, 4, 1, 12)  # noqa: DTZ001 - that it has no time zone is i
 INTEGER = "a whole number from -2,147,483,648 to 2,147,483,647"
 COUNT = "a whole number from 0 to 2,147,483,647"
 NUMBER = "a number (an int, float or Decimal)"
-TEXT = "text (a str, int, UUID or string enum)"
+TEXT = "text (a str, int, UUID, string enum or what stands for a text)"
 UUID_TEXT = "a UUID, such as"
 TIME = "milliseconds since 1970"
 SCHEMA = "iglu:VENDOR/NAME/jsonschema/MODEL-REVISION-ADDITION"
@@ -339,15 +338,14 @@ REFUSED = [
     (page(page_title=b"t"), "page_view", "page_title", "is a bytes", TEXT),
     (page(page_title=["t"]), "page_view", "page_title", "is a list", TEXT),
     (page(page_title=Colour.NUMBER), "page_view", "page_title", "is a Colour", TEXT),
-    (
-        page(page_title="\ud83d"),
-        "page_view",
-        "page_title",
-        "lone surrogate at character 0",
-        "UTF-8",
-    ),
     (struct(value=True), "struct_event", "value", "is True", NUMBER),
-    (struct(value="9.9"), "struct_event", "value", "is '9.9'", NUMBER),
+    (struct(value="9,9"), "struct_event", "value", "is '9,9'", "a number such as"),
+    (struct(value=" 9"), "struct_event", "value", "is ' 9'", "a number such as"),
+    (struct(value="NaN"), "struct_event", "value", "is 'NaN'", "a number such as"),
+    (struct(value="1e309"), "struct_event", "value", "is 1E+309", "64-bit float"),
+    (struct(value="1e99999999999999999999"), "struct_event", "value", "is '1e9", "64-bit float"),
+    (struct(value=10**400), "struct_event", "value", "over 60 digits", "64-bit float"),
+    (struct(value=Decimal("1E+309")), "struct_event", "value", "is 1E+309", "64-bit float"),
     (struct(value=math.nan), "struct_event", "value", "is nan", "a finite number"),
     (struct(value=math.inf), "struct_event", "value", "is inf", "a finite number"),
     (struct(value=Decimal("NaN")), "struct_event", "value", "is NaN", "a finite number"),
@@ -372,7 +370,9 @@ REFUSED = [
     ({**page(min_x=1.5), "event": "page_ping"}, "page_ping", "min_x", "is 1.5", INTEGER),
     ({**page(max_x=2**31), "event": "page_ping"}, "page_ping", "max_x", "2147483648", INTEGER),
     ({**page(min_y=-(2**31) - 1), "event": "page_ping"}, "page_ping", "min_y", "is -", INTEGER),
-    ({**page(max_y="5"), "event": "page_ping"}, "page_ping", "max_y", "is '5'", NUMBER),
+    ({**page(max_y="5.0"), "event": "page_ping"}, "page_ping", "max_y", "is '5.0'", INTEGER),
+    ({**page(max_y="1e3"), "event": "page_ping"}, "page_ping", "max_y", "is '1e3'", INTEGER),
+    ({**page(max_y="2147483648"), "event": "page_ping"}, "page_ping", "max_y", "8", INTEGER),
     ({**page(max_y=Decimal("1.5")), "event": "page_ping"}, "page_ping", "max_y", "1.5", INTEGER),
     (error(thread_id=2**31), "application_error", "thread_id", "is 2147483648", COUNT),
     (error(line_number=-1), "application_error", "line_number", "is -1", COUNT),
@@ -390,20 +390,39 @@ REFUSED = [
         {"event": "screen_view", "name": "n", "previous_id": ""},
         *("screen_view", "previous_id", "is ''", UUID_TEXT),
     ),
-    # URIs.
+    # URLs.
     *(
-        (page(**{key: url}), "page_view", key, "which is not a URI", "percent-encoded")
+        (page(**{key: url}), "page_view", key, problem, expected)
         for key in ("page_url", "referrer")
-        for url in (
-            "shop.example.com",
-            "/basket",
-            "https://shop.example.com/a b",
-            "https://shop.example.com/%zz",
-            "https://shop.example.com/a|b",
-            "https://shop.example.com/#a#b",
-            "https://[::1/",
-            "https:",
-            "basket?url=https://a.example/",
+        for url, problem, expected in (
+            ("https://shop|example/", "the host 'shop|example', which holds '|'", "a host such"),
+            ("https://{host}/", "the host '{host}', which holds '{'", "'shop.example.com'"),
+            ("https://100%/", "the host '100%', which holds '%'", "'shop.example.com'"),
+            ("https://a\u2028b/", "which holds '\\u2028'", "'shop.example.com'"),
+            ("https://[::1/", "the host '[::1', which is no IPv6 address", "'[2001:db8::1]'"),
+            ("https://[a:b]/", "the host '[a:b]', which is no IPv6 address", "'[2001:db8::1]'"),
+            ("https:", "is 'https:', which ends where", "'https://shop.example.com/'"),
+            ("https://", "is 'https://', which ends where", "'https://shop.example.com/'"),
+            ("mailto:\n", "is 'mailto:', which ends where", "something after its scheme"),
+            ("x:#y", "is 'x:#y', which ends where", "something after its scheme"),
+            ("//", "is '//', which ends where", "something after its scheme"),
+            ("com.example.a.long.app://x", "of 22 characters", "a scheme of at most 16"),
+            (f"https://{'a' * 256}/", "has a host of 256", "a host of at most 255"),
+            (f"/{'a' * 6_000}", "has a path of 6,001", "a path of at most"),
+            (f"/?{'|' * 2_001}", "has a query of 6,003", "a query of at most 6,000"),
+            (f"#{'a' * 3_001}", "has a fragment of 3,001", "a fragment of at most 3,000"),
+        )
+    ),
+    (page(page_url="/" + "a" * 3_000), "page_view", "page_url", "a path of 3,001", "most 3,000"),
+    *(
+        (page(page_url=f"/?a=1&_sp=b&%5fsp={mark}#x"), "page_view", "page_url", problem, "no _sp")
+        for mark, problem in (
+            ("a.b", "_sp='a.b', whose second part is no time in milliseconds"),
+            ("user@example.com", "whose second part is no time"),
+            ("a.99999999999999999", "whose second part is no time"),
+            ("a..1", "whose second part is no time"),
+            ("..", "_sp='..', which Enrich cannot read"),
+            ("a" * 129, "whose first part has over 128 characters"),
         )
     ),
     # Fixed values.
@@ -473,8 +492,6 @@ REFUSED = [
     (own({"a": b"b"}), "self_describing_event", "data.a", "is a bytes", "JSON: dict, list"),
     (own({"a": {1}}), "self_describing_event", "data.a", "is a set", "JSON: dict, list"),
     (own({"a": NAIVE}), "self_describing_event", "data.a", "naive datetime", "an aware one"),
-    (own({"a": "\ud83d"}), "self_describing_event", "data.a", "lone surrogate", "UTF-8"),
-    (own({"\ud83d": 1}), "self_describing_event", "data", "lone surrogate", "UTF-8"),
     (own({(5,): 1}), "self_describing_event", "data", "has a key that is a tuple", "strings"),
     (own({"a": {b"5": 1}}), "self_describing_event", "data.a", "a key that is a bytes", "strings"),
     (own({5: 1, "5": 2}), "self_describing_event", "data", "two keys that are both '5'", "one"),
@@ -512,10 +529,10 @@ REFUSED = [
         *("page_view", "subject.domain_session_index", "is 1.5", INTEGER),
     ),
     (
-        page(subject={"viewport": "1x1"}),
+        page(subject={"viewport": "1X1"}),
         "page_view",
         "subject.viewport",
-        "'1x1'",
+        "'1X1'",
         "(width, height)",
     ),
     (
@@ -528,12 +545,16 @@ REFUSED = [
     (page(subject={"viewport": (1, -1)}), "page_view", "subject.viewport", "is -1", COUNT),
     # Times.
     (page(true_timestamp=NAIVE), "page_view", "true_timestamp", "naive datetime", "an aware one"),
-    (page(true_timestamp="2026"), "page_view", "true_timestamp", "is '2026'", TIME),
+    (page(true_timestamp="2026-01"), "page_view", "true_timestamp", "is '2026-01'", TIME),
+    (page(true_timestamp="null"), "page_view", "true_timestamp", "is 'null'", TIME),
+    *(
+        (page(true_timestamp=time), "page_view", "true_timestamp", "looks like seconds", "* 1000")
+        for time in (1_700_000_000, 1_700_000_000.5, "1700000000", 315_532_800, 4_102_444_800)
+    ),
     (page(true_timestamp=True), "page_view", "true_timestamp", "is True", TIME),
-    (page(true_timestamp=Decimal(1)), "page_view", "true_timestamp", "is a Decimal", TIME),
     (page(true_timestamp=NAIVE.date()), "page_view", "true_timestamp", "is a date", TIME),
-    (page(true_timestamp=math.nan), "page_view", "true_timestamp", "is nan", TIME),
-    (page(true_timestamp=math.inf), "page_view", "true_timestamp", "is inf", TIME),
+    (page(true_timestamp=math.nan), "page_view", "true_timestamp", "is nan", "finite"),
+    (page(true_timestamp=math.inf), "page_view", "true_timestamp", "is inf", "finite"),
     (page(true_timestamp=10**5_000), "page_view", "true_timestamp", "over 60 digits", TIME),
     (page(true_timestamp=253_402_300_800_000), "page_view", "true_timestamp", "", "9999"),
     (page(true_timestamp=-62_167_219_200_001), "page_view", "true_timestamp", "", "years 0"),
@@ -576,7 +597,6 @@ class TestEveryRule:
             (255, "subject", "user_id"),
             (128, "subject", "domain_user_id"),
             (128, "subject", "network_user_id"),
-            (128, "subject", "ip_address"),
             (255, "subject", "language"),
             (255, "subject", "timezone"),
             (12, "subject", "color_depth"),
@@ -592,25 +612,21 @@ class TestEveryRule:
             *((255, "ecommerce_transaction_item", key) for key in ("order_id", "sku", "name")),
             (255, "ecommerce_transaction_item", "category"),
             (3, "ecommerce_transaction_item", "currency"),
-            (10_000, "page_view", "page_url"),
-            (10_000, "page_ping", "referrer"),
         ],
     )
     def test_lengths(self, tracked, limit, name, key):
-        """A text may have as many UTF-16 code units as Enrich takes, a tab counting as four."""
+        """A text may have as many UTF-16 code units as Enrich takes, a tab counting as four.
+
+        Control characters do not count, for Enrich removes them.
+        """
         required = {
             "struct_event": struct(),
             "ecommerce_transaction": {"order_id": "o", "total_value": 1},
             "ecommerce_transaction_item": {"order_id": "o", "sku": "s", "price": 1, "quantity": 1},
-            "page_view": page(),
-            "page_ping": page(),
         }
-        start = PAGE if limit == 10_000 else ""
         for unit, width in (("a", 1), ("é", 1), ("😀", 2), ("\t", 4)):
-            if start and unit == "\t":
-                continue  # no URI has one
-            count, rest = divmod(limit - len(start), width)
-            fits = start + "b" * rest + unit * count
+            count, rest = divmod(limit, width)
+            fits = "\n\x7f" + "b" * rest + unit * count
             too_long = f"{fits}c"
             for text in (fits, too_long):
                 if name == "subject":
@@ -621,7 +637,7 @@ class TestEveryRule:
             assert f"has {limit + 1:,} characters" in invalid.problem
             assert invalid.expected == f"at most {limit:,}"
             assert tracked.handler.errors == []
-        assert len(tracked.arrived()) == (3 if start else 4)
+        assert len(tracked.arrived()) == 4
 
     @pytest.mark.parametrize(
         ("limit", "event"),
@@ -708,15 +724,6 @@ class TestTheWayOfABadEvent:
         assert reason == str(tracked.handler.errors[0]) == stats.last_error
         assert stats.invalid == 1
         assert dict(stats.losses) == {"invalid event": 1}
-
-    def test_printed_like_any_error_of_logging(self, capsys):
-        """By default the standard library prints the error to standard error."""
-        handler = SnowplowHandler(NOWHERE)
-        handler.handle(logging.makeLogRecord({"name": "shop", "snowplow": page(page_titel="t")}))
-        handler.close()
-        printed = capsys.readouterr().err
-        assert "--- Logging error ---" in printed
-        assert "page_view: page_titel is not a key of page_view; give 'page_title'" in printed
 
     def test_reported_once(self, refusing, caplog):
         """Many bad events are one report on the logger `snowplow_logging`."""
