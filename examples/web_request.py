@@ -56,7 +56,11 @@ def client_address(peer: str, forwarded_for: str) -> str:
 
 
 def as_uri(url: str) -> str | None:
-    """Return a URL, in HTTP's Latin-1, as a URI that Snowplow takes; None where it is no URL."""
+    """Return a URL of a header, in HTTP's Latin-1, as text; None where it is none of the web.
+
+    Snowplow takes nearly every URL. What a visitor's browser may send instead, such as a host that
+    is none, would cost the whole event.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -68,4 +72,4 @@ def as_uri(url: str) -> str | None:
         for part in (parts.path, parts.query)
     )
     uri = urlunsplit((parts.scheme, parts.netloc, path, query, ""))
-    return uri if len(uri) <= 10_000 else None
+    return uri if len(uri) <= 3_000 else None

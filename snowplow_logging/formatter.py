@@ -31,7 +31,7 @@ from snowplow_logging.json_data import (
 )
 from snowplow_logging.kept import Bound, bound_to, keep_ids
 from snowplow_logging.payload import TRACKER
-from snowplow_logging.protocol import Check, Refused, describe, milliseconds, text
+from snowplow_logging.protocol import Check, Refused, describe, is_given, milliseconds, text
 from snowplow_logging.python_types import meaning
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.urls import page_uri, referrer_uri
@@ -145,7 +145,7 @@ def event_fields(
         fields = {**shown(event), "incomplete": f"{error.path[1:]} {error.problem}"}
     except Exception as error:  # noqa: BLE001 - the caller's objects may raise anything
         fields = {**shown(event), "incomplete": f"it raised {type(error).__name__} when read"}
-    if fields.get("event_id") is None:
+    if not is_given(fields.get("event_id")):
         fields["event_id"] = event_id
     with contextlib.suppress(Exception):  # somebody has put something else into the record
         fields["dtm"] = int(milliseconds(record.created * 1000))
@@ -201,7 +201,7 @@ def _mended_urls(parts: Mapping[Any, Any]) -> dict[str, str]:
     """Return URLs as they are sent, for a line cannot hold all of what is mended in them."""
     mended = {}
     for key, check in (("page_url", page_uri), ("referrer", referrer_uri)):
-        if key in parts:
+        if isinstance(parts.get(key), str):
             with contextlib.suppress(Refused):
                 mended[key] = check(parts[key])
     return mended

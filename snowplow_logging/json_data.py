@@ -7,6 +7,7 @@ JSON's own types are taken, what `python_types` knows beside them, and what the 
 from __future__ import annotations
 
 import binascii
+import contextlib
 import json
 import math
 import re
@@ -237,7 +238,14 @@ def data_json(
             f"data has more than {_OLDER_MAX_JSON_DEPTH} levels of JSON, which some versions of "
             "Enrich refuse; flatten it"
         )
-    return with_numbers(_standard_json(schema, plain).decode()).encode()
+    # By the same writer as data that needed no change, because a replay gets these plain types, and
+    # what it sends has to be the same to the last digit.
+    text = b""
+    if orjson is not None:
+        with contextlib.suppress(TypeError):  # of a whole number of over 64 bits
+            text = orjson.dumps({"schema": schema, "data": plain})
+    text = text or _standard_json(schema, plain)
+    return with_numbers(text.decode()).encode()
 
 
 def _one_level(value: Any) -> Any:

@@ -119,6 +119,11 @@ def identified(fields: dict[str, Any]) -> dict[str, Any]:
     return fields if event_id is None else _identified(fields, event_id)
 
 
+def _is_absent(event_id: Any) -> bool:
+    """Tell whether an event's own id is none: absent, or empty text."""
+    return event_id is None or (isinstance(event_id, str) and not event_id)
+
+
 def id_of(event: Any) -> str:
     """Return the id of an event of a record, given by its owner or by `give_ids`.
 
@@ -128,9 +133,9 @@ def id_of(event: Any) -> str:
         return event.event_id
     try:
         given = event.get("event_id")
-        if given is None and type(event) is OrderedDict:
+        if _is_absent(given) and type(event) is OrderedDict:
             given = vars(event).get(_ID)
-        return new_id() if given is None else str(given)
+        return new_id() if _is_absent(given) else str(given)
     except Exception:  # noqa: BLE001 - it may be anything
         return new_id()
 
@@ -139,7 +144,10 @@ def _with_id(event: Any, process: int | None) -> Any:
     """Return an event, or a list of them, with ids; itself where it has one or is no event."""
     kind = type(event)
     if kind is dict:
-        return event if event.get("event_id") is not None else _identified(event, new_id(process))
+        given = event.get("event_id")
+        if given is None or _is_absent(given):
+            return _identified(event, new_id(process))
+        return event
     if kind is IdentifiedEvent:
         return event
     if issubclass(kind, (list, tuple)):
@@ -152,13 +160,13 @@ def _with_id(event: Any, process: int | None) -> Any:
 def _other_with_id(kind: type, event: Any, process: int | None) -> Any:
     if hasattr(kind, "as_event_dict"):
         fields = vars(event)
-        if fields.get("event_id") is None and _ID not in fields:
+        if _is_absent(fields.get("event_id")) and _ID not in fields:
             marked: Any = object.__new__(kind)
             marked.__dict__.update(fields, **{_ID: new_id(process)})
             return marked
     elif issubclass(kind, Mapping):
         is_marked = kind is OrderedDict and _ID in vars(event)
-        if event.get("event_id") is None and not is_marked:
+        if _is_absent(event.get("event_id")) and not is_marked:
             return _identified(dict(event.items()), new_id(process))
     return event
 
@@ -279,7 +287,7 @@ def message_event(record: logging.LogRecord) -> Any:
     if hasattr(type(message), "as_event_dict"):  # asked of the class: objects may say yes to all
         try:
             event = cast("Any", message).as_event_dict()
-            if isinstance(record, _Record) and event.get("event_id") is None:
+            if isinstance(record, _Record) and _is_absent(event.get("event_id")):
                 event = _identified(event, record.id_of_message())
         except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
             return message
@@ -360,7 +368,7 @@ class _Record(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802 - the standard library's name
         """Return the message as text, which keeps the event that it was, with its id."""
         text = super().getMessage()
-        if type(text) is MessageText and text.event.get("event_id") is None:
+        if type(text) is MessageText and _is_absent(text.event.get("event_id")):
             text.event = _identified(text.event, self.id_of_message())
         return text
 

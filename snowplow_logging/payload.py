@@ -234,9 +234,8 @@ class PayloadEncoder:
             _fill(definition, own, event_id)
             encoded = b""
             if not definition.is_atomic:
-                encoded = self._put_json(
-                    payload, "ue_pr", b"ue_px", self._unstruct_json(definition, own)
-                )
+                written = self._unstruct_json(definition, own)
+                encoded = self._put_json(payload, "ue_pr", b"ue_px", written)
             if "true_timestamp" in common:
                 at = "true_timestamp"
                 if true_timestamp := milliseconds(common[at]):
@@ -275,6 +274,8 @@ class PayloadEncoder:
         except Refused as error:
             path = error.path.removeprefix(".data")
             raise Refused(error.problem, error.expected, f"data{path}") from None
+        except Exception as error:  # the caller's objects may raise anything
+            raise _unreadable(error).within("data") from error
         # The keys of the other events were checked by their classes.
         if self._schemas is not None and definition.schema is None:
             self._schemas.check(own["schema"], own["data"], written)

@@ -67,7 +67,7 @@ class Setting:
 
     Args:
         words: What it is, as the README's table says it.
-        check: Checks its value; None where the protocol's own check of it does (`payload`).
+        check: Checks its value; None where who uses it does (`payload`, `iglu`).
         more: What `help` says besides.
     """
 
@@ -118,20 +118,6 @@ def _file(name: str, value: Any) -> None:
 def _callable(name: str, value: Any) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{name} is {value!r}; give a callable, or None for none")
-
-
-def _registries(_name: str, value: Any) -> None:
-    if value is not None:
-        from snowplow_logging.iglu import check_locations  # which few programs need
-
-        check_locations(value)
-
-
-def _api_key(_name: str, value: Any) -> None:
-    if value is not None:
-        from snowplow_logging.iglu import check_api_key
-
-        check_api_key(value)
 
 
 def _endpoint(name: str, value: Any) -> None:
@@ -379,7 +365,7 @@ class Settings:
         Setting(
             "a folder or URL of an Iglu registry, or a list: data and entities are checked against"
             " its schemas",
-            _registries,
+            None,
             "Registries are asked in their order. Folders are read at the log call; what is behind"
             " a URL is fetched on a thread, and events are checked from then on. An event whose"
             " schema none of the registries has does not fit. One whose registry does not answer"
@@ -391,7 +377,7 @@ class Settings:
         str | None,
         Setting(
             "the key for Iglu Servers",
-            _api_key,
+            None,
             "It is sent with requests to `/api/schemas/…` alone.",
         ),
     ] = None

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from snowplow_logging.protocol import uri
+from snowplow_logging.urls import page_uri
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SECONDS = 60  # for anything that is waited for
@@ -446,7 +446,7 @@ def test_gunicorn_workers_deliver_at_their_end(environment, collector):
 def test_as_uri_returns_uris_alone(web_request, url):
     """Whatever stands in a header becomes a URI that Snowplow takes, or nothing."""
     result = web_request.as_uri(url)
-    assert result is None or uri(10_000)(result) == result
+    assert result is None or page_uri(result) == result
 
 
 @given(LATIN_1, st.one_of(LATIN_1, st.just("127.0.0.1")))

@@ -375,7 +375,6 @@ class TestBadEvents:
             {1: 2},
             {**PAGE, "dtm": 1},
             {**PAGE, "tv": "mine"},
-            {**PAGE, "page_title": "\ud800"},
             {**PAGE, "page_title": 10**5_000},
             {**PAGE, "page_title": b"bytes"},
             {**PAGE, "subject": {("a",): 1}},

@@ -165,7 +165,7 @@ class TestTexts:
             datetime(2026, 4, 1, tzinfo=timezone.utc),
             timedelta(1),
         ],
-        ids=repr,
+        ids=lambda value: type(value).__name__,
     )
     def test_refused(self, refusing, value):
         """What stands for more, or for something else, is refused."""
