@@ -35,6 +35,6 @@ logging.getLogger("study").info(PageView(page_url="https://wiki.example.com/stud
 print(snowplow.flush())
 print(snowplow.stats)
 
-# %% A bad event shows at once why it is one, with a traceback that leads to this cell.
-study.page_view(page_url="study")
+# %% A bad event shows at once why it is one, and where it was logged.
+study.struct_event(category="study", action="model trained", value="high")
 print(snowplow.stats.invalid)

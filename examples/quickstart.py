@@ -110,7 +110,7 @@ def log_events() -> None:
         shop.struct_event(category="shop", action="checkout", value=9.95)
 
     # A bad one: a collector would answer 200, and the event would be lost behind it.
-    shop.page_view(page_url="basket")
+    shop.add_to_cart(sku="s-2", quantity="two")
 
 
 def arrived(endpoint: str) -> dict[str, list[str]] | None:
