@@ -225,9 +225,9 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _run_replay(arguments: argparse.Namespace) -> int:
+    from .delivery.transport import Transport
     from .payload import PayloadEncoder
     from .replay import Replay, ReplayError, Screen
-    from .transport import Transport
 
     def encoder(tracker: str) -> PayloadEncoder:
         return PayloadEncoder(

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import random
 import sys
 import threading
 import time
@@ -19,8 +18,9 @@ from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.account import Account, Stats
+from snowplow_logging.delivery.delivery import Aside, Connection, Delivery, Send, Settle, Wait
+from snowplow_logging.delivery.transport import STM_BYTES, Transport
 from snowplow_logging.processes import processes
-from snowplow_logging.transport import STM_BYTES, Answer, Outcome, Transport
 
 if TYPE_CHECKING:
     from snowplow_logging.dead_letter import DeadLetterFile
@@ -36,7 +36,7 @@ logger: Final = logging.getLogger("snowplow_logging")
 _LOGGERS: Final = ("requests", "snowplow_logging", "urllib3")
 """Whose loggers a sending thread may use."""
 
-_FIRST_RETRY_DELAY: Final = 0.5  # seconds; doubled with each failure in a row
+_FIRST_RETRY_DELAY: Final = 0.5  # seconds that who closes again and again waits at least
 _WRITE_DELAY: Final = 0.02  # seconds that an event waits for others on its way into the store
 _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a process left behind
 _STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
@@ -69,6 +69,7 @@ class _Batch:
         thread: The thread that sends them.
         ids: Their ids in the store, where they come from it.
         abandoned: Whether `close` has given them up while their request was under way.
+        delivery: How far they have come, where they stepped aside for others.
     """
 
     payloads: list[bytes]
@@ -76,6 +77,7 @@ class _Batch:
     thread: int
     ids: Sequence[int] = ()
     abandoned: bool = False
+    delivery: Delivery | None = None
 
 
 @dataclass(eq=False)
@@ -92,16 +94,14 @@ class _Move:
 
 
 @dataclass(eq=False)
-class _Connection:
+class _Connection(Connection):
     """Sends one request at a time.
 
     Attributes:
-        failures: How many requests in a row have failed.
-        failed_at: The monotonic time at which the last of them did.
+        failed_at: The monotonic time at which the last request in a row of failures failed.
         not_before: The monotonic time before which the next one does not start.
     """
 
-    failures: int = 0
     failed_at: float = 0.0
     not_before: float = 0.0
 
@@ -207,6 +207,8 @@ class Emitter:
         self._due = 0  # events up to this number leave at once
         self._unanswered = 0  # events in the queue and in flight
         self._in_flight = []
+        self._aside: list[_Batch] = []  # those of them that have stepped aside for others
+        self._others_turn = False  # whether the last batch was one of those
         self._links = [_Connection() for _ in range(self._connections)]  # one for each thread
         self._telling: list[int] = []  # threads that tell of a refused event
         self._calling: list[int] = []  # threads in a callback
@@ -667,6 +669,8 @@ class Emitter:
             else:
                 left += batch.payloads
             batch.abandoned, batch.payloads, batch.ids = True, [], ()
+        self._in_flight = [batch for batch in self._in_flight if batch not in self._aside]
+        self._aside = []
         self._look()
         self._take_first(self._queued, left)
         count = len(left)
@@ -766,6 +770,8 @@ class Emitter:
 
     def _is_due(self, connection: _Connection) -> bool:
         ready = self._ready()
+        if self._aside and self._may_send(connection):
+            return True
         return (
             ready > 0
             and self._may_send(connection)
@@ -793,7 +799,8 @@ class Emitter:
     def _is_busy(self) -> bool:
         """Tell whether as many requests are under way as may be, a callback's own left out."""
         me = threading.get_ident()
-        return sum(batch.thread != me for batch in self._in_flight) >= self._connections
+        busy = [batch for batch in self._in_flight if batch not in self._aside]
+        return sum(batch.thread != me for batch in busy) >= self._connections
 
     def _ready_at(self, connection: _Connection) -> float:
         """Return the monotonic time at which the wait after a failure is over."""
@@ -805,6 +812,8 @@ class Emitter:
 
     def _pause(self, connection: _Connection) -> float | None:
         """Return the seconds until events may be due, None where only more events make it so."""
+        if self._aside:
+            return self._ready_at(connection) - time.monotonic()
         if not self._ready() or self._is_busy():
             return None
         begin = self._since + self._flush_interval
@@ -842,6 +851,12 @@ class Emitter:
                 # After a `close` a thread opens no store, for nobody would close it again.
                 if generation != self._generation or not self._is_due(connection):
                     return None
+                if self._aside and not (self._others_turn and self._ready()):
+                    self._others_turn = True
+                    aside = self._aside.pop(0)
+                    aside.thread = threading.get_ident()
+                    return aside
+                self._others_turn = False
                 first = self._first()
                 if self._returned:
                     batch = self._returned.pop(0)
@@ -1143,58 +1158,39 @@ class Emitter:
 
     def _deliver(self, batch: _Batch, connection: _Connection, deadline: float | None) -> None:
         """Send a batch until it is answered for, or, with a deadline, until then."""
-        parts = [batch.payloads]
-        attempts = 0
-        while parts:
-            part = parts[0]
-            limit = self._closing if deadline is None else deadline
-            at_most = None if limit is None else limit - time.monotonic()
-            answer = self._transport.send(part, at_most=at_most)
-            attempts += 1
-            if answer.outcome is Outcome.RETRY:
-                delay = self._count_failure(connection, answer)
-                if batch.abandoned:
-                    return
-                if attempts == self._max_attempts:
-                    reason = f"{answer.reason} (after {attempts} attempts)"
-                    self._settle(batch, part, reason, "max_attempts")
-                elif self._wait_to_retry(batch, connection, answer, delay, deadline):
+        course = batch.delivery or Delivery(
+            list(batch.payloads), self._max_attempts, self._max_retry_delay, connection
+        )
+        batch.delivery = None
+        while (step := course.next()) is not None and not batch.abandoned:
+            if isinstance(step, Send):
+                limit = self._closing if deadline is None else deadline
+                at_most = None if limit is None else limit - time.monotonic()
+                if step.again:
                     with self._work:
-                        self._account.count("retried", len(part))
-                    continue
-                else:
-                    return
-            else:
-                connection.failures, connection.not_before = 0, 0.0
-                if answer.outcome is Outcome.SPLIT:
-                    half = len(part) // 2
-                    parts[:1] = [part[:half], part[half:]]
-                    continue
-                failed = answer.outcome is Outcome.FAILED
-                self._settle(
-                    batch, part, answer.reason if failed else None, "refused by the collector"
-                )
-            if batch.abandoned:
+                        self._account.count("retried", len(step.payloads))
+                course.answered(self._transport.send(step.payloads, at_most=at_most))
+                connection.failed_at = time.monotonic()
+                connection.not_before = connection.failed_at + connection.pause
+            elif isinstance(step, Settle):
+                part = batch.payloads[: step.count]
+                self._settle(batch, part, step.failure, step.loss or "")
+            elif isinstance(step, Aside):
+                with self._work:
+                    count = step.count
+                    aside = _Batch(batch.payloads[:count], batch.first, 0, batch.ids[:count])
+                    aside.delivery = step.delivery
+                    batch.payloads, batch.ids = batch.payloads[count:], batch.ids[count:]
+                    self._in_flight.append(aside)
+                    self._aside.append(aside)
+            elif not self._wait_to_retry(batch, connection, step, deadline):
                 return
-            parts.pop(0)
-            attempts = 0
-
-    def _count_failure(self, connection: _Connection, answer: Answer) -> float:
-        """Note a failure, and return the seconds to wait: exponential with full jitter."""
-        longest = min(self._max_retry_delay, _FIRST_RETRY_DELAY * 2 ** min(connection.failures, 30))
-        least = min(self._max_retry_delay, answer.retry_after)
-        delay = max(least, random.uniform(0, longest))
-        connection.failures += 1
-        connection.failed_at = time.monotonic()
-        connection.not_before = connection.failed_at + delay
-        return delay
 
     def _wait_to_retry(
         self,
         batch: _Batch,
         connection: _Connection,
-        answer: Answer,
-        delay: float,
+        wait: Wait,
         deadline: float | None,
     ) -> bool:
         """Wait out a back-off; return False where the batch is no longer this thread's to send."""
@@ -1202,12 +1198,18 @@ class Emitter:
             given_up = batch.abandoned
             if given_up:
                 return False  # closed meanwhile, and a report would open it again
-            self._account.last_error = answer.reason
-            waiting = f"{self._unanswered:,} events wait, next attempt in {delay:.1f} s"
-            self.report("retry", f"{answer.reason}; {waiting}")
+            self._account.last_error = wait.reason
+            waiting = f"{self._unanswered:,} events wait, next attempt in {wait.seconds:.1f} s"
+            self.report(
+                f"mend {wait.reason}" if wait.at_once else "retry", f"{wait.reason}; {waiting}"
+            )
         self._write_reports()
         with self._work:
-            while not batch.abandoned and time.monotonic() < self._ready_at(connection):
+            while (
+                batch.payloads
+                and not batch.abandoned
+                and time.monotonic() < self._ready_at(connection)
+            ):
                 until = self._ready_at(connection)
                 if batch.ids and self._closing is not None:
                     self._parked = True  # the store keeps them, so why wait

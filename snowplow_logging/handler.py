@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import requests
 
     from snowplow_logging.account import Stats
+    from snowplow_logging.delivery.transport import Transport
     from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess
-    from snowplow_logging.transport import Transport
 
 __all__ = ["SnowplowHandler"]
 
@@ -267,8 +267,8 @@ class SnowplowHandler(logging.Handler):
 
         # Here and not at the top, because `requests` takes longer to import than all the rest;
         # and not at the first event, because an import takes locks that a thread could wait for.
+        from snowplow_logging.delivery.transport import Transport, sends_here
         from snowplow_logging.emitter import Emitter
-        from snowplow_logging.transport import Transport, sends_here
 
         self._sends_here = sends_here
         self._event_key = event_key

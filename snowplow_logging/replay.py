@@ -25,6 +25,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.emitter import Emitter
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
@@ -37,7 +38,6 @@ from snowplow_logging.protocol import (
     uuid,
 )
 from snowplow_logging.subject import SUBJECT_KEYS
-from snowplow_logging.transport import Transport
 
 __all__ = ["Replay", "ReplayError", "Screen"]
 

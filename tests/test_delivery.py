@@ -26,8 +26,6 @@ from requests.auth import HTTPDigestAuth
 from faulty_collector import DROP, RESET, SILENCE, Answer, FaultyCollector, nowhere
 from helpers import tracking
 from snowplow_logging import SnowplowHandler, __version__, subject_context
-from snowplow_logging import emitter as emitting
-from snowplow_logging import transport as transporting
 
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 OUR_ANSWER = 10.0  # seconds within which this machine answers, however busy it is
@@ -640,36 +638,6 @@ def test_every_event_has_its_own_subject(collector):
 
 
 # Back-off.
-
-
-@pytest.fixture(scope="module")
-def backing_off():
-    """Return an emitter that is asked for its delays alone."""
-    with nowhere() as endpoint:
-        handler = SnowplowHandler(endpoint, max_retry_delay=20)
-        yield handler._emitter
-        handler.close()
-
-
-@given(failures=st.integers(0, 2_000), asked=st.floats(0, 1e9) | st.just(math.inf))
-def test_a_delay_keeps_its_bounds(backing_off, failures, asked):
-    """A delay is at most exponential, at least what `Retry-After` asks for, and always capped."""
-    connection = emitting._Connection(failures=failures)
-    answer = transporting.Answer(transporting.Outcome.RETRY, "no", asked)
-    delay = backing_off._count_failure(connection, answer)
-    assert min(asked, 20) <= delay <= max(min(asked, 20), min(20, 0.5 * 2 ** min(failures, 10)))
-    assert connection.failures == failures + 1
-
-
-def test_a_delay_has_full_jitter(backing_off):
-    """Delays lie anywhere between nothing and the longest, so that clients do not keep step."""
-    answer = transporting.Answer(transporting.Outcome.RETRY, "no")
-    delays = [
-        backing_off._count_failure(emitting._Connection(failures=3), answer) for _ in range(400)
-    ]
-    assert min(delays) < 0.4
-    assert max(delays) > 3.6
-    assert 1.6 < sum(delays) / len(delays) < 2.4
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])

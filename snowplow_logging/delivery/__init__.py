@@ -1,1 +1,1 @@
-"""The way of events from the log call to the collector's answer."""
+"""How events leave: the queue, the batches under way, the requests and the account of them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import json
 import netrc  # noqa: F401 - or `requests` imports it in a thread, which a fork may cut short
 import os
@@ -12,8 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 
 from snowplow_logging._version import __version__
+from snowplow_logging.delivery.retry import Answer, Outcome, judge
 from snowplow_logging.protocol import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -28,7 +26,7 @@ from snowplow_logging.protocol import (
     PAYLOAD_DATA,
 )
 
-__all__ = ["STM_BYTES", "Answer", "Outcome", "Transport", "sends_here"]
+__all__ = ["STM_BYTES", "Transport", "sends_here"]
 
 POST_PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
 GET_PATH: Final = "/i"
@@ -39,17 +37,6 @@ _BODY_SUFFIX: Final = b"]}"
 STM_BYTES: Final = len(b',"stm":"0000000000000"},')
 """What the time of sending adds to a payload in the body of a request."""
 _REQUEST_LINE_BYTES: Final = len("GET  HTTP/1.1\r\n")
-_FINAL_CODES: Final = frozenset({400, 401, 403, 410, 422})
-"""Statuses that the trackers' common rule does not try again."""
-_PLACES: Final = {
-    400: "the collector could not read the request",
-    401: "the collector, or a proxy before it, wants authentication: use session or headers",
-    403: "the collector, or a proxy before it, forbids the request: check endpoint and headers",
-    404: "there is no collector at this path: check endpoint and path",
-    410: "the collector is gone from this address: check endpoint",
-    413: "the collector, or a proxy before it, takes no request as large as this one event",
-    422: "the collector could not process the request",
-}
 
 _TARGET: Final = "X-Redirect-Target"
 """The name under which the `Location` of an answer is kept out of the session's sight."""
@@ -80,30 +67,6 @@ def sends_here() -> bool:
             return False
         frame = frame.f_back
     return True
-
-
-class Outcome(Enum):
-    """What becomes of the events of a request."""
-
-    SENT = "sent"
-    RETRY = "retry"
-    SPLIT = "split"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the collector, or the way to it, answered to one request.
-
-    Args:
-        outcome: What becomes of the events.
-        reason: Why, and what to mend where something is to be mended.
-        retry_after: The seconds that the answer asks to wait at least.
-    """
-
-    outcome: Outcome
-    reason: str = ""
-    retry_after: float = 0.0
 
 
 class Transport:
@@ -289,24 +252,16 @@ class Transport:
         return session
 
     def _judge(self, response: requests.Response, start: bytes, count: int) -> Answer:
-        status = response.status_code
-        where = f"{self.url} answered {status} {response.reason}"
-        retry = self._retry_codes.get(status)
-        if 200 <= status < 300:
-            is_html = "html" in response.headers.get("Content-Type", "")
-            if is_html and start.lstrip().startswith(b"<"):
-                return Answer(Outcome.RETRY, f"{where} with a web page, which is no collector's")
-            return Answer(Outcome.SENT)
-        if retry is None and status == 413 and count > 1:
-            return Answer(Outcome.SPLIT, where)
-        final = status in _FINAL_CODES or status in (404, 413) or 300 <= status < 400
-        if final if retry is None else not retry:
-            advice = _PLACES.get(status, "")
-            if 300 <= status < 400:
-                target = response.headers.get(_TARGET, "nowhere")
-                advice = f"it redirects to {target}: give the collector's own address as endpoint"
-            return Answer(Outcome.FAILED, f"{where}; {advice}" if advice else where)
-        return Answer(Outcome.RETRY, where, _retry_after(response.headers.get("Retry-After")))
+        return judge(
+            response.status_code,
+            url=self.url,
+            count=count,
+            phrase=response.reason,
+            headers=response.headers,
+            location=response.headers.get(_TARGET),
+            body_start=start,
+            retry_codes=self._retry_codes,
+        )
 
 
 def _least(timeout: float | None, at_most: float) -> float | None:
@@ -425,15 +380,3 @@ def _describe(error: Exception) -> str:
     inner = error.args[0] if error.args else error
     inner = getattr(inner, "reason", inner)
     return str(getattr(inner, "__cause__", None) or inner)
-
-
-def _retry_after(value: str | None) -> float:
-    """Return the seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3)."""
-    if value is None:
-        return 0.0
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (OverflowError, TypeError, ValueError):
-        return 0.0
