@@ -1,1 +1,1 @@
-"""How events leave: the queue, the batches under way, the requests and the account of them."""
+"""The way of an event from the queue to the collector, cut into parts with one job each."""

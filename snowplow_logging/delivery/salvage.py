@@ -1,0 +1,90 @@
+"""Reads of a store whose pages are broken what can be read."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+__all__ = ["Row", "is_whole", "readable_owners", "readable_rows"]
+
+_monotonic: Final = time.monotonic  # a test may replace that of the module
+
+
+class Row(NamedTuple):
+    """An event as it is in the file; what is broken may hold anything."""
+
+    id: int
+    owner: object
+    checksum: object
+    payload: object
+
+
+def is_whole(payload: object, checksum: object) -> bool:
+    """Tell whether a payload is as it was written.
+
+    SQLite itself does not notice a changed byte, and one bad event fails its whole request.
+    """
+    return isinstance(payload, bytes) and zlib.crc32(payload) == checksum
+
+
+def readable_rows(connection: sqlite3.Connection, until: float = math.inf) -> Iterator[Row]:
+    """Return the events on pages that can be read, in their order.
+
+    Where the next event cannot be read, those after it are looked for in halves of what is left.
+
+    Args:
+        connection: The file.
+        until: The monotonic time after which the rest is left where it is.
+    """
+    bounds = _bounds(connection)
+    ranges = [] if bounds is None else [bounds]
+    while ranges and _monotonic() < until:
+        low, high = ranges.pop()
+        after = low
+        rows = _rows(connection, low, high)
+        try:
+            for row in rows:
+                after = row.id + 1
+                yield row
+        except sqlite3.DatabaseError:
+            if after > low:
+                ranges.append((after, high))
+            elif low < high:
+                middle = (low + high) // 2
+                ranges += [(middle + 1, high), (low, middle)]
+
+
+def readable_owners(connection: sqlite3.Connection) -> dict[int, str]:
+    """Return the owners that can be read, and where their events are to go."""
+    owners = {}
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for owner, destination in connection.execute("SELECT id, destination FROM owners"):
+            owners[owner] = str(destination)
+    return owners
+
+
+def _rows(connection: sqlite3.Connection, low: int, high: int) -> Iterator[Row]:
+    query = "SELECT id, owner, checksum, payload FROM events WHERE id BETWEEN ? AND ? ORDER BY id"
+    with contextlib.closing(connection.execute(query, (low, high))) as rows:
+        for row in rows:
+            yield Row(*row)
+
+
+def _bounds(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    """Return ids between which all events are, None where nothing says so."""
+    ends = []
+    # Each is to be had from the table or from its index, which are on different pages.
+    for end in ("min", "max"):
+        for place in ("NOT INDEXED", "INDEXED BY events_by_owner"):
+            query = f"SELECT {end}(id) FROM events {place}"  # noqa: S608 - of these alone
+            with contextlib.suppress(sqlite3.DatabaseError):
+                (found,) = connection.execute(query).fetchone()
+                if isinstance(found, int):
+                    ends.append(found)
+                    break
+    return (ends[0], ends[1]) if len(ends) == 2 else None
