@@ -9,6 +9,7 @@ what that was.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import secrets
@@ -27,9 +28,14 @@ from snowplow_logging.protocol import Check, Refused, describe, milliseconds, nu
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.subject import Bound, bound_to
 
-__all__ = ["SnowplowJsonFormatter", "event_fields", "exact_number", "read_decimal"]
+__all__ = [
+    "SnowplowJsonFormatter",
+    "event_fields",
+    "event_json",
+    "exact_number",
+    "read_decimal",
+]
 
-_OWN_LOGGER: Final = "snowplow_logging"
 _ADDED: Final = ("dtm", "tv", "incomplete")
 
 # `json` writes a float in no other way than its own, so that a decimal goes through it as a string
@@ -66,28 +72,30 @@ class SnowplowJsonFormatter(JsonFormatter):
         for name, value in log_data.items():
             if isinstance(value, Event):  # the attribute `msg`, where it is asked for
                 log_data[name] = str(value)
-        events: list[Any]
-        if record.name == _OWN_LOGGER:
-            # A dead letter, whose event is in the form of a line, or of a payload, already.
-            letter = record.__dict__.get(self._event_key)
-            try:
-                events = [plain_json(letter, as_number=_marked)]
-            except Refused:
-                events = [shown(letter)]
-        else:
-            around = bound_to(record)
-            events = [
-                event_fields(event, event_id, record, around, _marked)
-                for event, event_id in events_of(record, self._event_key)
-            ]
+        around = bound_to(record)
+        events = [
+            event_fields(event, event_id, record, around, _marked)
+            for event, event_id in events_of(record, self._event_key)
+        ]
         log_data[self.rename_fields.get(self._event_key, self._event_key)] = (
             events[0] if len(events) == 1 else events or None
         )
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """Write the fields as JSON."""
-        line = super().jsonify_log_record(log_data)
-        return _MARKED.sub(r"\1", line) if _MARK in line else line
+        return _without_marks(super().jsonify_log_record(log_data))
+
+
+def event_json(fields: Mapping[str, Any]) -> str:
+    """Write an event, as `event_fields` returns it, as JSON."""
+    try:
+        return _without_marks(json.dumps(plain_json(fields, as_number=_marked)))
+    except Refused:
+        return json.dumps(shown(fields))
+
+
+def _without_marks(text: str) -> str:
+    return _MARKED.sub(r"\1", text) if _MARK in text else text
 
 
 def exact_number(value: Any) -> int | float | Decimal:

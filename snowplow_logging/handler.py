@@ -15,7 +15,7 @@ from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
-from snowplow_logging.formatter import event_fields
+from snowplow_logging.formatter import event_fields, event_json
 from snowplow_logging.payload import Entity, PayloadEncoder
 from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
 from snowplow_logging.record import carries_event, event_id_of, events_of
@@ -117,6 +117,10 @@ class _EventQueueHandler(QueueHandler):
 
     def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
         """Account for a bad event. Called while its error is being handled."""
+        if isinstance(error, MemoryError):
+            self._emitter.give_up("out of memory")
+            self.handleError(record)
+            return
         if isinstance(error, InvalidEvent):
             reason, loss = str(error), "invalid event"
         else:
@@ -166,6 +170,7 @@ class SnowplowHandler(logging.Handler):
         batch_bytes: The bytes that its body has at most, up to the collector's 1,048,576.
         flush_interval: The seconds that an event waits for others at most.
         queue_size: The events that may wait in memory.
+        queue_bytes: The bytes that they may take.
         on_full: What gives way when no more may: `drop` the new event, `drop_oldest`, or `block`
             the log call until there is room.
         block_timeout: The seconds that `block` waits at most; on the thread of an asyncio event
@@ -219,6 +224,7 @@ class SnowplowHandler(logging.Handler):
         batch_bytes: int = 500_000,
         flush_interval: float = 1.0,
         queue_size: int = 10_000,
+        queue_bytes: int = 67_108_864,
         on_full: str = "drop",
         block_timeout: float = 1.0,
         store: str | os.PathLike[str] | None = None,
@@ -249,6 +255,7 @@ class SnowplowHandler(logging.Handler):
         _check_number("batch_bytes", batch_bytes, "bytes", least=1, most=MAX_BODY_BYTES)
         _check_number("flush_interval", flush_interval, "seconds")
         _check_number("queue_size", queue_size, "events", least=1)
+        _check_number("queue_bytes", queue_bytes, "bytes", least=1)
         if on_full not in ("drop", "drop_oldest", "block"):
             raise ValueError(f"on_full is {on_full!r}; give 'drop', 'drop_oldest' or 'block'")
         _check_number("block_timeout", block_timeout, "seconds")
@@ -267,8 +274,8 @@ class SnowplowHandler(logging.Handler):
 
         # Here and not at the top, because `requests` takes longer to import than all the rest;
         # and not at the first event, because an import takes locks that a thread could wait for.
+        from snowplow_logging.delivery.emitter import Emitter
         from snowplow_logging.delivery.transport import Transport, sends_here
-        from snowplow_logging.emitter import Emitter
 
         self._sends_here = sends_here
         self._event_key = event_key
@@ -289,18 +296,15 @@ class SnowplowHandler(logging.Handler):
         if dead_letter is not None and enabled:
             from snowplow_logging.dead_letter import DeadLetterFile
 
-            letters = DeadLetterFile(dead_letter)
-        kept = None
-        if store is not None and enabled:
-            from snowplow_logging.store import Store
+            letters = DeadLetterFile(dead_letter, event_json)
+        from types import SimpleNamespace
 
-            kept = Store(store, store_limit)
-        self._emitter = Emitter(
-            transport,
+        settings = SimpleNamespace(
             batch_size=batch_size,
             batch_bytes=batch_bytes,
             flush_interval=flush_interval,
             queue_size=queue_size,
+            queue_bytes=queue_bytes,
             on_full=on_full,
             block_timeout=block_timeout,
             connections=connections,
@@ -309,10 +313,11 @@ class SnowplowHandler(logging.Handler):
             shutdown_timeout=shutdown_timeout,
             on_success=on_success,
             on_failure=on_failure,
-            dead_letters=letters,
-            store=kept,
-            store_sync=store_sync and kept is not None,
+            store=store if enabled else None,
+            store_limit=store_limit,
+            store_sync=store_sync,
         )
+        self._emitter = Emitter(settings, transport, letters)
         encoder = PayloadEncoder(
             namespace=namespace,
             app_id=app_id,

@@ -9,11 +9,12 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from snowplow_logging.delivery.waiting import clock
 
-__all__ = ["Lifecycle", "lifecycle"]
+__all__ = ["Lifecycle", "lifecycle", "tell_at_exit"]
 
 
 class _Emitter(Protocol):
@@ -23,6 +24,13 @@ class _Emitter(Protocol):
     def hurry(self) -> None: ...
     def close(self, until: float) -> None: ...
     def leave(self) -> None: ...
+
+
+def _resolve_without_threads() -> None:
+    """Have gevent look up addresses without a thread, which may not start any more at exit."""
+    if importlib.import_module("gevent.monkey").is_module_patched("socket"):
+        hub = importlib.import_module("gevent").get_hub()
+        hub.resolver = importlib.import_module("gevent.resolver.blocking").Resolver(hub)
 
 
 class Lifecycle:
@@ -35,6 +43,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self.is_ending = False
         self._ending_thread = 0
+        self._interrupted = False
         self._emitters: weakref.WeakSet[_Emitter] = weakref.WeakSet()
         self._hooked = False
         self._told: int | None = None  # the child of multiprocessing that closes at its end
@@ -66,7 +75,7 @@ class Lifecycle:
 
     def _after_fork(self) -> None:
         # Nothing in here takes a lock, which a thread of the parent may have held.
-        self.is_ending = False
+        self.is_ending = self._interrupted = False
         self._await_multiprocessing()
         for emitter in self._emitters:
             emitter.after_fork()
@@ -88,17 +97,36 @@ class Lifecycle:
     def _at_exit(self) -> None:
         """Close all emitters, which together take the time of the one that has the most."""
         self.is_ending, self._ending_thread = True, threading.get_ident()
-        start, interrupted = clock.now(), False
+        if "gevent.monkey" in sys.modules:
+            _resolve_without_threads()
+        start = clock.now()
+
+        def close(emitter: _Emitter) -> None:
+            emitter.close(start if self._interrupted else start + emitter.shutdown_timeout)
+
         emitters = list(self._emitters)
-        for act in (_hurry, _close, _Emitter.leave):
-            for emitter in emitters:
-                try:
-                    if act is _hurry:
-                        emitter.hurry()
-                    elif act is _close:
-                        emitter.close(start if interrupted else start + emitter.shutdown_timeout)
-                except Exception:  # noqa: BLE001 - whatever is wrong with one, the others are closed
-                    continue
+        self._each(emitters, lambda emitter: emitter.hurry())
+        self._each(emitters, close)
+        self._each(emitters, lambda emitter: emitter.leave())
+
+    def _each(self, emitters: list[_Emitter], act: Callable[[_Emitter], None]) -> None:
+        """Do something with each emitter, whatever happens with one of them."""
+        for emitter in emitters:
+            try:
+                act(emitter)
+            except Exception as error:  # noqa: BLE001 - the others are to be closed as well
+                tell_at_exit(f"an emitter could not be closed: {error!r}")
+            except BaseException:  # noqa: BLE001 - Ctrl-C, by who does not want to wait
+                self._interrupted = True
+                with contextlib.suppress(BaseException):
+                    emitter.close(clock.now())  # counts what is left, and says how much
+
+
+def tell_at_exit(line: str) -> None:
+    """Write a line to standard error, where a logger may have nobody to write it any more."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # it may be closed
+            sys.stderr.write(f"snowplow_logging: {' '.join(line.split())}\n")
 
 
 lifecycle: Final = Lifecycle()

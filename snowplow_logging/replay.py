@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from snowplow_logging.delivery.transport import Transport
-from snowplow_logging.emitter import Emitter
+from snowplow_logging.delivery.emitter import Emitter
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
 from snowplow_logging.payload import EVENT_ID, TRACKER, PayloadEncoder
@@ -389,12 +389,14 @@ class Replay:
         self._emitter = None
         if dry_run:
             return
-        self._emitter = Emitter(
-            transport,
+        from types import SimpleNamespace
+
+        settings = SimpleNamespace(
             batch_size=batch_size,
             batch_bytes=500_000,
             flush_interval=1.0,
             queue_size=queue_size,
+            queue_bytes=67_108_864,
             on_full="block",
             block_timeout=threading.TIMEOUT_MAX,
             connections=1,
@@ -403,10 +405,9 @@ class Replay:
             shutdown_timeout=_END_SECONDS,
             on_success=self._account.sent,
             on_failure=self._account.failed,
-            dead_letters=None,
             store=None,
-            store_sync=False,
         )
+        self._emitter = Emitter(settings, transport)
 
     def run(self) -> bool:
         """Read and send until the end of the input, or until it is interrupted.

@@ -141,7 +141,7 @@ def test_callbacks_at_exit_may_log_wherever_they_were_registered(collector, run,
     program = {
         "before logging": configured,
         "before the library": register + configured,
-        "after the library": "import snowplow_logging.emitter\n" + configured + register,
+        "after the library": "import snowplow_logging.delivery.emitter\n" + configured + register,
     }[order]
     ran = run(program + "say(time.monotonic())", collector, preamble=preamble)
     assert labels(collector) == ["0", "1", "2"] + ([] if first else ["early"])
@@ -195,7 +195,7 @@ def test_importing_changes_nothing(run):
         """
         import requests  # which makes handlers for its own loggers
         before = os.listdir("/proc/self/fd")
-        import snowplow_logging.emitter
+        import snowplow_logging.delivery.emitter
         from snowplow_logging import *
         after = os.listdir("/proc/self/fd")
         own = logging.getLogger("snowplow_logging")

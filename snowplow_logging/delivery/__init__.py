@@ -1,1 +1,1 @@
-"""The way of an event from the queue to the collector, cut into parts with one job each."""
+"""How events leave: where they wait, the batches under way, the requests, and the account of all."""

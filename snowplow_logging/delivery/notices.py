@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import threading
 import traceback
 from collections import deque
@@ -69,7 +70,7 @@ class Reports:
             self._waiting.append(message)
             thread = self.thread
         if thread is None or not thread.is_alive():
-            self.thread = self._start(self._run, "snowplow-logging-reports")
+            self.thread = self._start(self.write, "snowplow-logging-reports")
 
     @property
     def are_written(self) -> bool:
@@ -87,15 +88,11 @@ class Reports:
                 with contextlib.suppress(IndexError):  # another thread has taken it
                     message.extend(starmap(self._waiting.popleft, _ONE))
                 for one in message:
-                    logger.warning("%s", one)
+                    with contextlib.suppress(Exception):  # a handler of others may raise
+                        logger.warning("%s", one)
             finally:
                 self._writing.remove(me)
                 self._done.ring()
-
-    def _run(self) -> None:
-        while self._waiting:
-            with contextlib.suppress(Exception):  # a handler of others may raise
-                self.write()
 
 
 @dataclass(eq=False)
@@ -230,13 +227,14 @@ class Notices:
         me = threading.get_ident()
         return any(one.thread == me for one in [*self._telling])
 
-    def tell(self, *, own_thread: bool) -> None:
+    def tell(self, *, own_thread: bool, until: float = math.inf) -> None:
         """Tell of what waits, one after the other.
 
         Args:
             own_thread: Whether this thread is the emitter's own, which no callback may end.
+            until: The time after which it begins with no other; by the clock of `waiting`.
         """
-        while self._waiting:
+        while self._waiting and clock.now() < until:
             telling = _Telling(threading.get_ident())
             try:
                 self._telling.append(telling)

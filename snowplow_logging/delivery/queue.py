@@ -80,6 +80,9 @@ class Queue(Protocol):
     def is_due(self) -> bool:
         """Whether there are as many as go into a request, or as may wait at all."""
 
+    def fits(self, payload: bytes) -> bool:
+        """Tell whether there is room for an event."""
+
     @property
     def size(self) -> int:
         """The bytes of the events in memory, those taken from it included."""
@@ -93,6 +96,9 @@ class Queue(Protocol):
 
     def call(self) -> None:
         """Have who puts an event call, from now on, once there is something new to do."""
+
+    def call_always(self) -> None:
+        """Have who puts an event call whatever there is to do, because nobody is there."""
 
     def do_not_call(self) -> None:
         """Have nobody call, because somebody is awake who looks for himself."""
@@ -111,7 +117,7 @@ class Queue(Protocol):
     def abandon(self, into: list[bytes]) -> None:
         """Move all that would be lost with the process into a list."""
 
-    def drop_oldest(self) -> bool:
+    def drop_oldest(self, reason: str) -> bool:
         """Drop the event that waits longest; return False where none can be dropped."""
 
     def oldest(self) -> bytes | None:
@@ -175,6 +181,12 @@ class MemoryQueue:
             self._called()
         return fits
 
+    def fits(self, payload: bytes) -> bool:
+        """Tell whether there is room for an event."""
+        queued, limits = self._ledger.queued, self._limits
+        size = self.size + len(payload) + limits.overhead
+        return queued < limits.events and (size <= limits.size or not queued)
+
     @property
     def waiting(self) -> int:
         """How many events wait."""
@@ -213,6 +225,10 @@ class MemoryQueue:
                 until_full = limits.events - self._ledger.queued
                 self._call_at = min(limits.batch_events, count + until_full)
                 self._call_at_size = limits.batch_size
+
+    def call_always(self) -> None:
+        """Have who puts an event call whatever there is to do, because nobody is there."""
+        self._call_at = 1
 
     def do_not_call(self) -> None:
         """Have nobody call, because somebody is awake who looks for himself."""
@@ -260,13 +276,13 @@ class MemoryQueue:
             with contextlib.suppress(IndexError):
                 into.extend(starmap(self._events.popleft, repeat((), count)))
 
-    def drop_oldest(self) -> bool:
+    def drop_oldest(self, reason: str) -> bool:
         """Drop the event that waits longest; return False where none can be dropped."""
         with self._lock:
             if not self._events:
                 return False
             size = len(self._events[0]) + self._limits.overhead
-            self._ledger.drop_from(self._events, f"{self.full}, the oldest are dropped")
+            self._ledger.drop_from(self._events, reason)
             self.size -= size
             self._waiting_size -= size
             return True

@@ -31,7 +31,7 @@ def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
     That is so while the interpreter goes down, where `Thread.start` would wait for ever for the
     thread to run, in an interpreter that allows no such threads, and where there are too many.
     """
-    if lifecycle.is_over():
+    if not lifecycle.starts_threads():
         return None
     try:
         thread = threading.Thread(target=run, name=name, daemon=True)
@@ -52,7 +52,7 @@ class Worker:
     """
 
     def __init__(self, shared: Shared, lines: int) -> None:
-        self._shared = shared
+        self.shared = self._shared = shared
         self._lines = [Line(shared) for _ in range(lines)]
         self._threads: list[threading.Thread] = []
         self._leaving: list[threading.Thread] = []  # those of before a close
@@ -112,17 +112,23 @@ class Worker:
 
     def _run(self, generation: int, line: Line) -> None:
         shared = self._shared
+        self._be_awake(generation)
         while generation == self._generation:
             if line.pause() > 0 and not shared.notices.any_waits:
                 if shared.closing == _NEVER and not shared.queue.waiting and not line.batches:
                     break  # of an emitter that nobody will close, and nothing is left to do
                 self._shared.work.wait(lambda: self._rest(generation, line))
-                shared.queue.do_not_call()
+                self._be_awake(generation)
                 continue
             # May have to wait for logging's lock, so before anything is taken from the queue.
             with contextlib.suppress(Exception):  # a logger may be of a class of the user's
                 _warm_loggers()
             self._turn(line, None, own_thread=True)
+
+    def _be_awake(self, generation: int) -> None:
+        with self._shared.lock:
+            if generation == self._generation:
+                self._shared.queue.do_not_call()
 
     def _rest(self, generation: int, line: Line) -> float:
         """See to it that somebody calls, and return the seconds until there is something to do."""
@@ -145,12 +151,22 @@ class Worker:
 
     # The callers.
 
-    def hurry(self) -> int:
-        """Have what waits leave at once; return the place of the last of it in the order of all."""
+    def hurry(self) -> bool:
+        """Have what waits leave at once; return whether nothing does."""
         shared = self._shared
-        with shared.lock:
-            last = shared.due = shared.ledger.logged
-        return last
+        shared.due = shared.ledger.logged
+        return self.is_answered(shared.due) and not shared.notices.any_waits
+
+    def is_own_thread(self) -> bool:
+        """Tell whether this is one of the threads that send."""
+        return threading.current_thread() in self._threads
+
+    def oldest(self) -> bytes | None:
+        """Return the event that waits longest, if it is in memory. Needs the lock."""
+        under_way = [batch for line in self._lines for batch in line.batches if batch.payloads]
+        if under_way:
+            return min(under_way, key=lambda batch: batch.first).payloads[0]
+        return self._shared.queue.oldest()
 
     def is_answered(self, last: float) -> bool:
         """Tell whether all up to a place in the order, that this thread can wait for, is answered.
@@ -207,6 +223,7 @@ class Worker:
     def end(self) -> None:
         """Have the threads end. Needs the lock."""
         self._generation += 1
+        self._shared.queue.call_always()
         self._leaving = [one for one in (*self._leaving, *self._threads) if one.is_alive()]
         self._threads = []
 
