@@ -331,6 +331,8 @@ class Emitter:
             line = f"{count:,} events for {self.url} were {reason}{error}"
             if count:
                 shared.ledger.fail(shared.left, count, "shutdown_timeout", line)
+        shared.work.ring()
+        shared.done.ring()
         if count:
             if self._tell_given_up(given_up, reason, deadline + _GRACE):
                 line = f"{line}; they are in {shared.notices.path}"
