@@ -19,12 +19,13 @@ from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.account import Account, Stats
+from snowplow_logging.delivery.sqlite_file import SQLiteFile as Store
+from snowplow_logging.delivery.sqlite_file import StoreError
 from snowplow_logging.processes import processes
 from snowplow_logging.transport import STM_BYTES, Answer, Outcome, Transport
 
 if TYPE_CHECKING:
     from snowplow_logging.dead_letter import DeadLetterFile
-    from snowplow_logging.store import Store
 
 __all__ = ["Emitter", "OnFailure", "OnSuccess", "StoreError"]
 
@@ -40,23 +41,12 @@ _FIRST_RETRY_DELAY: Final = 0.5  # seconds; doubled with each failure in a row
 _WRITE_DELAY: Final = 0.02  # seconds that an event waits for others on its way into the store
 _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a process left behind
 _STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
+_WRITE_RETRY_DELAY: Final = 1.0  # seconds that nothing is written into it where the disk is full
+_WRITE_AT_ONCE: Final = 500  # events
 _LEAVE_TIMEOUT: Final = 1.0  # seconds that the end of the process waits for a thread at most
 _TAKEOVER_DELAY: Final = 0.05  # seconds that `close` gives the threads to begin before it does
 _SMALL: Final = 4_096  # bytes of a payload that may be queued without the lock
 _RESERVED: Final = 100  # places in the queue that are given away under the lock alone
-
-
-class StoreError(Exception):
-    """A store cannot be used, and why; events are better kept in memory.
-
-    Args:
-        message: What is wrong.
-        set_aside: Whether the file was no store, and with it what was in it is out of reach.
-    """
-
-    def __init__(self, message: str, *, set_aside: bool = False) -> None:
-        super().__init__(message)
-        self.set_aside = set_aside
 
 
 @dataclass(eq=False)
@@ -171,7 +161,10 @@ class Emitter:
         self._greenlets: set[Any] = set()  # that gevent made of the threads
         self._reset()
         processes.register(self)
-        if store is not None and os.path.exists(store.path):  # noqa: PTH110 - never raises
+        problem = None if store is None else store.problem()
+        if problem is not None:
+            self.report("store", f"{problem}; events are kept in memory")
+        elif store is not None and os.path.exists(store.path):  # noqa: PTH110 - never raises
             self._start_threads()  # an earlier process may have left events in it
 
     def _reset(self) -> None:
@@ -197,6 +190,7 @@ class Emitter:
         self._returned: list[_Batch] = []  # those of them that are in memory as well
         self._store_full = False
         self._store_down_until = 0.0
+        self._write_down_until = 0.0
         self._recover_at = 0.0
         self._more_to_recover = False
         self._unremoved: list[int] = []  # events answered for that are still in the store
@@ -338,7 +332,7 @@ class Emitter:
     def _wake(self, *, more: bool) -> None:
         """Wake who has something to do where the first event has come, or more, into the queue."""
         due = self._is_batch() or self._unanswered >= self._queue_size
-        if self._store is not None and self._stores():
+        if self._store is not None and self._writable():
             # Not each time, because it lets other events join the first. With `store_sync` the
             # thread of the log call writes.
             if not self._store_sync and (self._untold or (more and due)):
@@ -479,7 +473,7 @@ class Emitter:
             if idle and not (self._refused or self._account.has_reports):
                 return
             if self._store is not None:
-                self._store.patience = max(0.1, deadline - start)
+                self._store.wait_until(deadline)
             if self._store_user == threading.get_ident():
                 deadline = start  # in a signal handler, inside a write that cannot go on meanwhile
             self._closing, self._closing_since, self._parked = deadline, start, False
@@ -487,7 +481,7 @@ class Emitter:
         try:
             while True:
                 self._wait(deadline, None, None)
-                if self._end(deadline):
+                if not self._takes_over(deadline) and self._end(deadline):
                     break
         except BaseException:  # an interrupt, after which the program may go on
             with self._work:
@@ -495,8 +489,27 @@ class Emitter:
                 self._threads = [thread for thread in self._threads if thread.is_alive()]
             raise
         finally:
+            if self._store is not None:
+                self._store.wait_until(math.inf)
             if processes.exiting:
                 self._exit_seconds += time.monotonic() - start
+
+    def _takes_over(self, deadline: float) -> bool:
+        """Take over what dead processes have left in the store, if there is time to send it."""
+        if time.monotonic() >= deadline or self._parked or not self._store_is_open():
+            return False
+        with self._storage() as store:
+            if store is None or not self._stores():
+                return False
+            try:
+                recovered = store.recover(deadline)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+                self._put_up_with(error)
+                return False
+            with self._work:
+                self._count_stored(self._stored + recovered)
+                self._work.notify_all()
+            return recovered > 0
 
     def _close_by(self, start: float) -> float:
         """Return the monotonic time by which a close is to be done that starts now."""
@@ -755,7 +768,7 @@ class Emitter:
 
     def _has_work(self, connection: _Connection) -> bool:
         self._look()
-        to_write = self._queued and self._stores() and self._closing is not None
+        to_write = self._queued and self._writable() and self._closing is not None
         return bool(self._refused or self._account.has_reports or to_write) or self._is_due(
             connection
         )
@@ -763,6 +776,10 @@ class Emitter:
     def _stores(self) -> bool:
         """Tell whether events in memory go into the store first."""
         return self._store is not None and time.monotonic() >= self._store_down_until
+
+    def _writable(self) -> bool:
+        """Tell whether that can be done now."""
+        return self._stores() and time.monotonic() >= self._write_down_until
 
     def _is_due(self, connection: _Connection) -> bool:
         ready = self._ready()
@@ -781,7 +798,9 @@ class Emitter:
 
     def _ready(self) -> int:
         """Return how many events can be taken: those in the store before those in memory."""
-        return self._stored if self._stores() else self._in_memory() + self._queued
+        if not self._stores():
+            return self._in_memory() + self._queued
+        return self._stored + (0 if self._writable() else self._queued)
 
     def _in_memory(self) -> int:
         """Return how many of the events in the store can be sent without it."""
@@ -848,7 +867,7 @@ class Emitter:
                     count = len(batch.payloads)
                     self._stored -= count
                     return self._begin(first, batch.payloads, batch.ids)
-                if not self._stores():
+                if not self._stores() or not (self._stored or self._writable()):
                     from_memory = self._begin(first, [], count=self._fits())
                     self._look()
                     return from_memory
@@ -914,13 +933,19 @@ class Emitter:
         try:
             self._open(store)
             room = self._batch_bytes - self._transport.overhead
-            rows = store.take(min(self._batch_size, self._stored), room, self._transport.size)
+            rows, broken = store.take(
+                min(self._batch_size, self._stored), room, self._transport.size
+            )
+            if broken:
+                self._give_up_broken(store, broken)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it
             self._put_up_with(error)
             return None
         with self._work:
-            if not rows:  # another process took them, because this one stood still for too long
+            if not rows and not broken:  # another process took them, because this one stood still for too long
                 self._count_stored(self._in_memory())
+                return None
+            if not rows:
                 return None
             first = self._first()
             count = len(rows)
@@ -929,6 +954,15 @@ class Emitter:
                 self._recover_at = 0.0
                 self._writes.notify()
             return self._begin(first, [row[1] for row in rows], [row[0] for row in rows])
+
+    def _give_up_broken(self, store: Store, broken: list[bytes]) -> None:
+        count = len(broken)
+        reason = f"it has changed in the store {store.path}, which keeps it aside"
+        with self._work:
+            self._stored -= count
+            self._unanswered -= count
+            self._lose("failed", "store row broken", count, f"{count:,} events given up: {reason}")
+            self._done.notify_all()
 
     # The store, on its own thread, or on the one that closes.
 
@@ -975,7 +1009,7 @@ class Emitter:
                         if generation != self._generation or self._closing == math.inf:
                             return
                         self._look()
-                        if pause <= 0 or (self._queued and self._stores()):
+                        if pause <= 0 or (self._queued and self._writable()):
                             break
                         self._writes.wait(pause)
                     few = 0 < self._queued < self._batch_size
@@ -995,40 +1029,44 @@ class Emitter:
                 return
             with self._work:
                 self._look()
-                if not (self._queued and self._stores()):
+                if not (self._queued and self._writable()):
                     return
             payloads = self._writing
-            written, full, failure = False, False, None
+            count, full, failure = 0, False, None
             try:
                 with self._work:
                     self._take_first(self._queued, payloads)
                 self._open(store)
-                full = store.add(payloads)
-                written = True
+                while payloads:
+                    part = payloads[:_WRITE_AT_ONCE]
+                    full = store.add(part)
+                    with self._work:
+                        if not self._stored:
+                            self._since = time.monotonic()
+                        del payloads[: len(part)]
+                        self._stored += len(part)
+                        count += len(part)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it
                 failure = error
             finally:  # a signal handler may raise as well
                 with self._work:
                     self._writing = []
-                    if not written:
+                    if payloads:
                         self._put_first(payloads)
-                    else:
-                        if not self._stored:
-                            self._since = time.monotonic()
-                        count = len(payloads)
-                        self._stored += count
-                        self._store_full = full and self._on_full != "drop_oldest"
+                    self._store_full = full and self._on_full != "drop_oldest"
                     self._look()
                     self._work.notify()
                     self._done.notify_all()
             if failure is not None:
                 self._put_up_with(failure)
             elif full and self._on_full == "drop_oldest":
-                self._drop_oldest(store, len(payloads))
+                self._drop_oldest(store, count)
 
     def _open(self, store: Store) -> None:
         if store.open():
             self._remove(store)
+            while store.recover():
+                pass  # a job that is short has the time for it only now
             waiting = store.waiting()
             with self._work:
                 self._count_stored(waiting + self._in_memory())
@@ -1059,7 +1097,7 @@ class Emitter:
             self._put_up_with(error)
 
     def _recover(self, generation: int) -> None:
-        """Renew the lease, and take over, now and then, what another process left in the store."""
+        """Take over, now and then, what another process left in the store."""
         with self._work:
             if generation != self._generation or time.monotonic() < self._recover_at:
                 return
@@ -1069,8 +1107,6 @@ class Emitter:
                 return
             try:
                 self._open(store)
-                if self._unanswered:
-                    store.renew()
                 if self._store_full and not store.is_full():
                     self._make_known_not_full()
                 # Not more than are sent soon, so that other processes can help.
@@ -1078,7 +1114,8 @@ class Emitter:
                     recovered = store.recover()
                     self._more_to_recover = recovered > 0
                     if not recovered:
-                        store.shrink()
+                        while store.shrink() and not self._queued:
+                            pass
                         break
                     with self._work:
                         self._count_stored(self._stored + recovered)
@@ -1094,19 +1131,29 @@ class Emitter:
     def _put_up_with(self, error: Exception) -> None:
         """Go on in memory for a while, whatever is wrong with the store."""
         message = str(error) if isinstance(error, StoreError) else f"the store failed: {error!r}"
+        kept = None
+        if isinstance(error, StoreError) and error.set_aside and self._store is not None:
+            with contextlib.suppress(StoreError):
+                kept = self._store.waiting()
         with self._work:
-            self._store_down_until = time.monotonic() + _STORE_RETRY_DELAY
+            now = time.monotonic()
+            if isinstance(error, StoreError) and error.full:
+                self._write_down_until = now + _WRITE_RETRY_DELAY
+            elif kept is None:
+                self._store_down_until = now + _STORE_RETRY_DELAY
             self._store_full = False
             self._account.last_error = message
-            self._since = time.monotonic()
-            lost = self._stored - self._in_memory()
-            if isinstance(error, StoreError) and error.set_aside and lost:
-                message = f"{message}, with {lost:,} events that waited in it"
+            self._since = now
+            lost = self._stored - self._in_memory() - (kept or 0)
+            if isinstance(error, StoreError) and error.set_aside and lost > 0:
+                message = f"{message}, and {lost:,} that waited in it are lost"
                 self._stored -= lost
                 self._unanswered -= lost
                 self._lose("failed", "store set aside", lost, message, told=True)
             self._wake_all()
-        self.report("store", f"{message}; events are kept in memory")
+        if kept is None:
+            message = f"{message}; events are kept in memory"
+        self.report("store", message)
 
     def _forget(self, ids: Sequence[int]) -> None:
         """Remove events from the store that are answered for."""

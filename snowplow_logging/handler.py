@@ -292,9 +292,9 @@ class SnowplowHandler(logging.Handler):
             letters = DeadLetterFile(dead_letter)
         kept = None
         if store is not None and enabled:
-            from snowplow_logging.store import Store
+            from snowplow_logging.delivery.sqlite_file import SQLiteFile
 
-            kept = Store(store, store_limit)
+            kept = SQLiteFile(store, store_limit, transport.url)
         self._emitter = Emitter(
             transport,
             batch_size=batch_size,
