@@ -23,9 +23,8 @@ import pytest
 from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
 from helpers import tracking
 from snowplow_logging import SnowplowHandler, emitter
-from snowplow_logging import store as store_module
-from snowplow_logging.emitter import StoreError
-from snowplow_logging.store import Store
+from snowplow_logging.delivery import store_connection as store_module
+from snowplow_logging.delivery.sqlite_file import SQLiteFile as Store, StoreError
 
 START = """
 import json, logging, os, resource, signal, sys, time
@@ -114,7 +113,7 @@ def collector():
 @pytest.fixture
 def impatient(monkeypatch):
     """Have what takes many seconds take less than one."""
-    monkeypatch.setattr(store_module, "_BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(store_module, "_PATIENCE", 0.1)
     monkeypatch.setattr(emitter, "_STORE_RETRY_DELAY", 0.5)
     monkeypatch.setattr(emitter, "_RECOVER_INTERVAL", 0.1)
 

@@ -122,6 +122,17 @@ class SQLiteFile:
             self._owner = None
         self._attached = attached
 
+    def wait_until(self, until: float) -> None:
+        """Have no method wait for another process after a monotonic time, not even one that does.
+
+        Any thread may call this at any time. It holds until it is called with another time.
+        """
+        self._connection.latest = until
+
+    def is_there(self) -> bool:
+        """Tell whether the file that is open is the one at the path."""
+        return self._connection.is_there()
+
     @property
     def is_open(self) -> bool:
         """Whether it was opened and not closed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import sys
@@ -60,11 +61,14 @@ class StoreConnection:
 
     Attributes:
         attached: How often the file was opened.
+        latest: The monotonic time after which nobody waits for another process, whatever was said
+            when the wait began.
     """
 
     def __init__(self, path: str, wal_bytes: int) -> None:
         self.path = path
         self.attached = 0
+        self.latest = math.inf
         self._wal_bytes = wal_bytes
         self._lock = threading.RLock()  # held while SQLite works
         self._using = False  # whether it does
@@ -127,7 +131,7 @@ class StoreConnection:
             except _TryAgain as error:
                 pause = _POLL[min(tries, len(_POLL) - 1)]
                 tries += 1
-                if _monotonic() + pause > until and tries > 1:
+                if tries > 1 and _monotonic() + pause > min(until, self.latest):
                     raise StoreError(f"the store {self.path} cannot be used: {error}") from None
                 time.sleep(pause)
 
@@ -258,6 +262,9 @@ class StoreConnection:
                 message = f"{message}; it was set aside as {aside}"
                 if old is None:
                     old = opened.enter_context(contextlib.closing(connect_read_only(aside)))
+            for suffix in ("-wal", "-shm"):  # of the old file, where that alone was replaced
+                if identify(f"{self.path}{suffix}") in self._descriptors.values():
+                    Path(f"{self.path}{suffix}").unlink(missing_ok=True)
             new = connect(self.path, self._wal_bytes)
             if old is not None:
                 count = self._bring(old, new)

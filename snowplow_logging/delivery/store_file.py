@@ -143,6 +143,9 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
     """
     what = look(path)
     if what is What.NOTHING:
+        # Of a file that was removed. Who still has that open would share them with the new one.
+        for suffix in ("-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
         os.close(os.open(path, flags, 0o600))
     connection = _connect(path, "mode=rw")

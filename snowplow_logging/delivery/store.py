@@ -1,0 +1,318 @@
+"""The queue with a file behind it, in which events outlive the process."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import repeat, starmap
+from typing import Final, TypeVar
+
+from snowplow_logging.delivery.ledger import Ledger
+from snowplow_logging.delivery.notices import Reports
+from snowplow_logging.delivery.queue import Batch, Limits, MemoryQueue
+from snowplow_logging.delivery.sqlite_file import SQLiteFile, StoreError
+from snowplow_logging.delivery.waiting import Bell, Lock, alone, clock
+
+__all__ = ["StoreQueue", "StoreSettings"]
+
+_T = TypeVar("_T")
+
+_WRITE_DELAY: Final = 0.02  # seconds that an event waits for others on its way into the file
+_RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a process left behind
+_RETRY_DELAY: Final = 30.0  # seconds that the file is left alone after it has failed
+_DROPPED_AT_ONCE: Final = 20  # events at least, because it takes a transaction
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """What the user has set about the file.
+
+    Attributes:
+        sync: Whether `put` returns only once its event is in the file.
+        drops_oldest: Whether the oldest events give way when the file is full.
+    """
+
+    sync: bool
+    drops_oldest: bool
+
+
+class StoreQueue:
+    """Events that wait in a file, and in memory on their way there.
+
+    A thread of its own writes what has come into memory, see `tend`. While the file cannot be used,
+    events wait in memory and are sent from there; those in the file are sent once it can be again.
+
+    One thread at a time uses the file. It may hold the file and then take the lock of all that
+    waits, and never the other way round.
+
+    Args:
+        lock: The lock of all that waits.
+        ledger: Where events are counted.
+        reports: Where it is reported what goes wrong.
+        limits: How much may wait in memory, and how much goes into one request.
+        file: The file.
+        settings: What the user has set about it.
+        called: Wakes who sends, if there is something new to do.
+        done: Rung when there may be room again.
+    """
+
+    def __init__(
+        self,
+        lock: Lock,
+        ledger: Ledger,
+        reports: Reports,
+        limits: Limits,
+        *,
+        file: SQLiteFile,
+        settings: StoreSettings,
+        called: Callable[[], None],
+        done: Bell,
+    ) -> None:
+        self._lock = lock
+        self._ledger = ledger
+        self._reports = reports
+        self._limits = limits
+        self._file = file
+        self._settings = settings
+        self._wake = called
+        self._done = done
+        self._memory = MemoryQueue(lock, ledger, limits, self._called, keeps=False)
+        self._writes = Bell(lock)  # rung when there is something for the file
+        self._free = Bell(lock)  # rung when a thread has let go of the file
+        self._claims: list[object] = []  # of the file, see `alone`
+        self._stored = 0  # events in the file that are to be sent and not taken
+        self._miscounted = False  # whether the file may have more of them, after an interrupt
+        self._full = False
+        self._not_before = 0.0  # when the file may be used again after it has failed
+        self._no_writes_before = 0.0  # when it may be written again after the disk was full
+        self._recover_at = 0.0
+        self._hurry = False
+        self._stored_since = 0.0
+        if problem := file.problem():
+            reports.add("store", f"{problem}; events are kept in memory")
+
+    @property
+    def was_used(self) -> bool:
+        """Whether there is a file, in which an earlier process may have left events."""
+        return self._file.path.exists()
+
+    # What a queue can do.
+
+    def put(self, payload: bytes) -> bool:
+        """Put an event behind the others; return False where there is no room for it."""
+        if self._full or not self._memory.put(payload):
+            return False
+        if self._settings.sync:
+            self.collect(math.inf)
+        return True
+
+    def fits(self, payload: bytes) -> bool:
+        """Tell whether there is room for an event."""
+        return not self._full and self._memory.fits(payload)
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return self._stored + self._memory.waiting
+
+    @property
+    def out_of_reach(self) -> int:
+        """How many of them wait in a file that is closed or cannot be used."""
+        return 0 if self._file.is_open and self._is_usable() else self._stored
+
+    @property
+    def ready(self) -> int:
+        """How many of them can be taken now."""
+        if self._stored and self._is_usable():
+            return self._stored
+        return 0 if self._can_be_written() else self._memory.waiting
+
+    @property
+    def since(self) -> float:
+        """When the first of those that wait began to, or before."""
+        return self._stored_since if self._stored and self._is_usable() else self._memory.since
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there are as many as go into a request, or as may wait at all."""
+        return self._full or self.ready >= self._limits.batch_events or self._memory.is_due
+
+    @property
+    def size(self) -> int:
+        """The bytes of the events in memory."""
+        return self._memory.size
+
+    @property
+    def full(self) -> str:
+        """What is full where an event has no room."""
+        if self._full:
+            return f"the store {self._file.path} has reached its {self._file.limit:,} bytes"
+        return self._memory.full
+
+    def call(self) -> None:
+        """Do nothing: it is the thread which writes that waits for events in memory."""
+
+    do_not_call = call
+
+    def call_always(self) -> None:
+        """Have who puts an event call whatever there is to do, because nobody is there."""
+        self._memory.call_always()
+
+    def take(self, batch: Batch, is_due: Callable[[], bool]) -> None:
+        """Move the next events, as many as go into a request, into a batch."""
+        if not (self._stored and self._is_usable()):
+            if not self._can_be_written():
+                self._memory.take(batch, is_due)
+                batch.first -= self._stored
+            return
+        self._use(lambda: self._take(batch, is_due))
+
+    def forget(self, payloads: list[bytes], ids: list[int]) -> None:
+        """Take note that events which were taken are answered for."""
+        if ids:
+            self._use(lambda: self._remove(ids))
+        else:
+            self._memory.forget(payloads, ids)
+
+    def abandon(self, into: list[bytes]) -> None:
+        """Move all that would be lost with the process into a list."""
+        self._memory.abandon(into)
+
+    def give_back(self, batch: Batch) -> None:
+        """Take note that events which were taken are to be taken again. Needs the lock."""
+        count = len(batch.payloads)
+        self._stored += count
+        batch.payloads, batch.ids = [], []
+
+    def drop_oldest(self, reason: str) -> bool:
+        """Drop the event in memory that waits longest; return False where there is none."""
+        return not self._full and self._memory.drop_oldest(reason)
+
+    def oldest(self) -> bytes | None:
+        """Return the event that waits longest, if it is in memory."""
+        return None if self._stored else self._memory.oldest()
+
+    # The file.
+
+    def tend(self, is_wanted: Callable[[], bool]) -> None:
+        """Write events into the file as they come, and take over what other processes left.
+
+        Args:
+            is_wanted: Tells whether to go on.
+        """
+        while is_wanted():
+            self._memory.do_not_call()
+            if self._memory.waiting and self._can_be_written():
+                if not self._hurry and self._memory.waiting < self._limits.batch_events:
+                    self._writes.wait(lambda: _WRITE_DELAY)
+                self.collect(math.inf)
+            if clock.now() >= self._recover_at and is_wanted():
+                self._recover_at = clock.now() + _RECOVER_INTERVAL
+                self._use(lambda: self._recover(is_wanted))
+            self._writes.wait(lambda: self._pause(is_wanted))
+
+    def _pause(self, is_wanted: Callable[[], bool]) -> float:
+        self._memory.call()
+        if not is_wanted() or (self._memory.waiting and self._can_be_written()):
+            return 0.0
+        return self._recover_at - clock.now()
+
+    def hurry(self, *, on: bool) -> None:
+        """Have events written with no delay, or not any more."""
+        self._hurry = on
+        self._writes.ring()
+
+    def collect(self, until: float) -> None:
+        """Write what is in memory into the file, if it can be written by a time."""
+        if self._memory.waiting and self._can_be_written():
+            self._use(lambda: self._write(until))
+
+    def close(self, *, again: bool) -> None:
+        """Close the file, without waiting for other processes.
+
+        Args:
+            again: Whether what was taken and is not answered for is to be taken again.
+        """
+        self._use(lambda: self._file.close(again=again))
+
+    def _called(self) -> None:
+        self._wake()
+        self._writes.ring()
+
+    def _is_usable(self) -> bool:
+        return clock.now() >= self._not_before
+
+    def _can_be_written(self) -> bool:
+        return clock.now() >= max(self._not_before, self._no_writes_before)
+
+    def _use(self, work: Callable[[], None]) -> None:
+        """Do something with the file, alone. Where that fails events are kept in memory.
+
+        In a signal handler that has interrupted its own thread in the middle of it, nothing is
+        done: the thread comes to it afterwards.
+        """
+        used: list[bool] = []
+
+        def use() -> None:
+            self._user = threading.get_ident()
+            try:
+                used.append(True)
+                work()
+            except StoreError as error:
+                self._put_up_with(error)
+            finally:
+                self._user = 0
+
+        while not used:
+            alone(self._claims, use)
+            self._free.ring()
+            if not used:
+                if self._user == threading.get_ident():
+                    return
+                self._free.wait(lambda: _WRITE_DELAY if self._claims else 0.0)
+
+    def _open(self) -> None:
+        if self._file.open() or self._miscounted:
+            self._miscounted = False
+            self._count(self._file.waiting())
+
+    def _count(self, stored: int) -> None:
+        """Take note that the file has other events than were put there."""
+        with self._lock:
+            if stored != self._stored:
+                more = stored - self._stored
+                self._stored = stored
+                self._ledger.recovered += more
+        self._stored_since = clock.now()
+        self._wake()
+        self._done.ring()
+
+    def _write(self, until: float) -> None:
+        self._open()
+        with self._lock:
+            payloads = self._memory.hold()
+        if not payloads:
+            return
+        try:
+            self._miscounted = True
+            full = self._file.add(payloads, None if until == math.inf else until)
+        finally:
+            self._memory.held = 0
+        with self._lock:
+            count = len(payloads)
+            pops = starmap(self._memory.pop, repeat((), count))
+            if not self._stored:
+                self._stored_since = self._memory.since
+            # With no call before the last, so that each event is counted in one place.
+            self._miscounted = False
+            self._stored += count
+            _exhaust(pops)
+        self._memory.forget(payloads, [])
+        if full and self._settings.drops_oldest:
+            self._drop_oldest(count)
+        else:
+            self._full = full
+        self._wake()
+        self._done.ring()
