@@ -17,6 +17,9 @@ _FINAL: Final = frozenset({400, 401, 403, 410, 422})
 _TOO_LARGE: Final = frozenset({413, 414})
 """Statuses that say that the events are too much for one request."""
 
+_TOO_LONG: Final = frozenset({413, 414, 431})
+"""Those that do where the event is in the request line."""
+
 _ADVICE: Final = {
     400: "the collector could not read the request",
     401: "the collector, or a proxy before it, wants authentication: use session or headers",
@@ -74,6 +77,7 @@ def judge(
     *,
     url: str,
     count: int,
+    in_url: bool = False,
     phrase: str = "",
     headers: Mapping[str, str] | None = None,
     location: str | None = None,
@@ -83,13 +87,14 @@ def judge(
     """Say what an answer means.
 
     All but 2xx is tried again except 400, 401, 403, 410 and 422, as Snowplow's trackers have it.
-    413 and 414 are about the size of a request: several events are halved, a single one is refused,
-    and so is one with 431 that is sent by GET, for it is in the request line.
+    413 and 414 are about the size of a request, and 431 is where the event is in its URL: several
+    events are halved, a single one is refused.
 
     Args:
         status: The status of the answer.
         url: Where the request went, for the reason.
         count: The events in the request.
+        in_url: Whether they are in its URL, and not in its body.
         phrase: The words that came with the status.
         headers: The headers of the answer, their names in any case.
         location: Where a redirect leads.
@@ -109,7 +114,7 @@ def judge(
         target = location or "nowhere"
         advice = f"it redirects to {target}: give the collector's own address as endpoint"
     reason = f"{where}; {advice}" if advice else where
-    if retry is None and status in _TOO_LARGE:
+    if retry is None and status in (_TOO_LONG if in_url else _TOO_LARGE):
         return Answer(Outcome.SPLIT, where) if count > 1 else Answer(Outcome.REFUSED, reason)
     if status in _FINAL if retry is None else not retry:
         return Answer(Outcome.REFUSED, reason)
