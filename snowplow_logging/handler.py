@@ -313,7 +313,8 @@ class SnowplowHandler(logging.Handler):
             shutdown_timeout=shutdown_timeout,
             on_success=on_success,
             on_failure=on_failure,
-            store=store if enabled else None,
+            store=store,
+            enabled=enabled,
             store_limit=store_limit,
             store_sync=store_sync,
         )

@@ -406,6 +406,7 @@ class Replay:
             on_success=self._account.sent,
             on_failure=self._account.failed,
             store=None,
+            enabled=True,
         )
         self._emitter = Emitter(settings, transport)
 

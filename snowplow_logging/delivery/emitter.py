@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from snowplow_logging.delivery.ledger import Ledger, Stats
 from snowplow_logging.delivery.line import Shared
 from snowplow_logging.delivery.notices import Notices, Reports
-from snowplow_logging.delivery.queue import Limits, MemoryQueue
+from snowplow_logging.delivery.queue import Limits, MemoryQueue, Queue
+from snowplow_logging.delivery.sqlite_file import SQLiteFile
+from snowplow_logging.delivery.store import StoreQueue
 from snowplow_logging.delivery.transport import STM_BYTES, Transport
 from snowplow_logging.delivery.waiting import Bell, clock
 from snowplow_logging.delivery.worker import Worker, holds_logging_lock, start_thread
@@ -52,6 +54,8 @@ class Emitter:
         self._said_at_exit = False
         self._adopt()
         lifecycle.register(self)
+        if self._shared.queue.was_used:
+            self._worker.wake()  # an earlier process may have left events in the file
 
     def _make(self) -> Worker:
         """Make all that belongs to one process: locks, counts, an empty queue and no threads."""
@@ -80,11 +84,30 @@ class Emitter:
             most=settings.queue_size,
             most_size=settings.queue_bytes,
         )
+        queue: Queue
+
+        def wake() -> None:
+            worker.wake()
+
+        if settings.store is None or not settings.enabled:
+            queue = MemoryQueue(lock, ledger, limits, wake)
+        else:
+            queue = StoreQueue(
+                lock,
+                ledger,
+                reports,
+                limits,
+                file=SQLiteFile(settings.store, settings.store_limit, transport.url),
+                sync=settings.store_sync,
+                drops_oldest=settings.on_full == "drop_oldest",
+                called=wake,
+                done=done,
+            )
         shared = Shared(
             transport=transport,
             lock=lock,
             ledger=ledger,
-            queue=MemoryQueue(lock, ledger, limits, lambda: worker.wake()),  # noqa: PLW0108
+            queue=queue,
             notices=notices,
             reports=reports,
             work=work,
@@ -94,7 +117,7 @@ class Emitter:
             max_retry_delay=min(settings.max_retry_delay, threading.TIMEOUT_MAX),
         )
         worker = Worker(shared, settings.connections)
-        return worker
+        return worker  # noqa: RET504 - `wake` needs its name
 
     def _adopt(self) -> None:
         """Go over to what is this process's own; not every server runs fork hooks."""
@@ -243,8 +266,10 @@ class Emitter:
         self._here()
         start = clock.now()
         deadline = start + (self.shutdown_timeout if timeout is None else timeout)
-        self.hurry()
         worker = self._worker
+        if worker.has_ended:
+            return False
+        self.hurry()
         last = self._shared.due
         answered = worker.wait(lambda: worker.is_answered(last), deadline) and self._told(deadline)
         self._last_flush = threading.get_ident(), start, clock.now()
@@ -282,27 +307,38 @@ class Emitter:
         start = clock.now()
         deadline = max(start, min(self._close_by(start), until))
         shared, worker = self._shared, self._worker
+        queue = shared.queue
         if worker.is_at_rest:
             return
         try:
             shared.parked, shared.closing_since, shared.closing = False, start, deadline
+            queue.wait_until(deadline)
             shared.work.ring()
-            for _ in range(_ROUNDS_AT_EXIT if lifecycle.is_ending else 1):
-                last = shared.ledger.logged
-                in_time = worker.wait(lambda last=last: worker.is_answered(last), deadline)  # type: ignore[misc]
+            rounds, last, in_time = 0, shared.ledger.logged, True
+            while in_time and rounds < _ROUNDS_AT_EXIT:
+                queue.collect()
+                in_time = worker.wait(lambda: self._is_closed_up_to(last), deadline)
                 in_time = in_time and self._told(deadline)
-                if not in_time or not shared.queue.waiting:
+                if lifecycle.is_ending and shared.ledger.logged > last:
+                    rounds, last = rounds + 1, shared.ledger.logged
+                elif not (in_time and clock.now() < deadline and queue.recover()):
                     break
+            queue.collect()
             self._end(deadline, gives_up=not in_time or lifecycle.is_ending)
         except BaseException:  # an interrupt, after which the program may go on
             worker.forget_dead_threads()
             raise
         finally:
             shared.closing = None
+            queue.wait_until(math.inf)
             if lifecycle.is_ending:
                 self._exit_seconds += clock.now() - start
         if not worker.is_at_rest:
             worker.wake()  # events have come in meanwhile
+
+    def _is_closed_up_to(self, last: int) -> bool:
+        """Tell whether all up to a place in the order is answered for, but for what stays."""
+        return self._worker.is_answered(last - self._shared.queue.out_of_reach)
 
     def _close_by(self, start: float) -> float:
         """Return the time by which a close is to be done that starts now."""
@@ -345,6 +381,11 @@ class Emitter:
             shared.notices.tell(own_thread=False, until=deadline + _GRACE)
         shared.reports.write()
         self._transport.close()
+        shared.queue.close(again=not worker.holds_rows())
+        if lifecycle.is_ending and shared.queue.waiting and self._settings.store is not None:
+            path = os.path.abspath(self._settings.store)
+            self._said_at_exit = True
+            tell_at_exit(f"{shared.queue.waiting:,} events for {self.url} wait in {path}{error}")
 
     def _tell_given_up(self, payloads: list[bytes], reason: str, until: float) -> bool:
         """Tell of events that were given up; return whether they are in the dead-letter file."""

@@ -19,6 +19,7 @@ LOSSES: Final = (
     "max_attempts",
     "shutdown_timeout",
     "store set aside",
+    "store row broken",
     "out of memory",
     "process ended",
 )
@@ -44,7 +45,8 @@ class Stats:
             another has taken over from this one; they are counted in the six above as well.
         losses: The events failed, dropped and invalid by reason: `queue full`, `invalid event`,
             `before_send failed`, `refused by the collector`, `max_attempts`, `shutdown_timeout`,
-            `store set aside` (because it was corrupt), `out of memory`, `process
+            `store set aside` (because it was corrupt),
+            `store row broken` (because it had changed in the file), `out of memory`, `process
             ended` (a thread logged on when that had come to its end).
         last_error: What went wrong last, if anything has.
         queued_bytes: The bytes of the events that wait in memory.
@@ -129,17 +131,24 @@ class Ledger:
             self.dropped += 1
             self._losses["queue full"] += 1
 
-    def drop_from(self, payloads: deque[bytes], reason: str) -> None:
-        """Count the first of these as dropped and take it off: both or neither."""
+    def drop_from(self, payloads: deque[bytes], index: int, reason: str) -> None:
+        """Count one of these as dropped and take it off: both or neither."""
         with self._lock:
             self.last_error = reason
             try:
                 self.dropped += 1
                 self._losses["queue full"] += 1
-                payloads.popleft()
+                del payloads[index]
             except IndexError:  # a signal handler has sent it
                 self.dropped -= 1
                 self._losses["queue full"] -= 1
+
+    def drop_stored(self, count: int, reason: str) -> None:
+        """Count events that waited outside of memory as dropped."""
+        with self._lock:
+            self.last_error = reason
+            self.dropped += count
+            self._losses["queue full"] += count
 
     def give_up(self, loss: str, reason: str) -> None:
         """Count an event that failed before it came into the queue."""

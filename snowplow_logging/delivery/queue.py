@@ -114,8 +114,42 @@ class Queue(Protocol):
     def forget(self, payloads: list[bytes], ids: list[int]) -> None:
         """Take note that events which were taken are answered for."""
 
+    def give_back(self, batch: Batch) -> bool:
+        """Take events that are not answered for back, if they stay without the process.
+
+        Needs the lock. Returns whether they are taken again.
+        """
+
     def abandon(self, into: list[bytes]) -> None:
         """Move all that would be lost with the process into a list."""
+
+    @property
+    def was_used(self) -> bool:
+        """Whether an earlier process may have left events."""
+
+    @property
+    def out_of_reach(self) -> int:
+        """How many of those that wait cannot be taken, nor will be soon."""
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether there is nothing to do before an emitter is closed."""
+
+    def collect(self) -> None:
+        """Bring what waits to where it can be taken."""
+
+    def recover(self) -> bool:
+        """Take over what other processes left; return whether there was anything."""
+
+    def wait_until(self, until: float) -> None:
+        """Have nobody wait for other processes after a time; by the clock of `waiting`."""
+
+    def close(self, *, again: bool) -> None:
+        """Let go of what is open; what was taken is to be taken `again`, or not."""
+
+    @property
+    def tend(self) -> Callable[[Callable[[], bool]], None] | None:
+        """What a thread of the queue's own does, as long as the function that it is given says."""
 
     def drop_oldest(self, reason: str) -> bool:
         """Drop the event that waits longest; return False where none can be dropped."""
@@ -132,10 +166,21 @@ class MemoryQueue:
         ledger: Where events are counted.
         limits: How much may wait.
         called: Wakes who sends, if an event gives him something to do.
+        keeps: Whether events that were taken stay here until they are answered for, and count
+            among those that may wait; else they are written into a file.
+
+    Attributes:
+        held: How many of the first events are being written into that file.
     """
 
     def __init__(
-        self, lock: Lock, ledger: Ledger, limits: Limits, called: Callable[[], None]
+        self,
+        lock: Lock,
+        ledger: Ledger,
+        limits: Limits,
+        called: Callable[[], None],
+        *,
+        keeps: bool = True,
     ) -> None:
         self._lock = lock
         self._ledger = ledger
@@ -147,6 +192,8 @@ class MemoryQueue:
         # At how many events, or bytes of them, who puts another one calls.
         self._call_at: float = 1
         self._call_at_size: float = math.inf
+        self._keeps = keeps
+        self.held = 0
         self.since = 0.0
         self.size = 0
 
@@ -157,6 +204,8 @@ class MemoryQueue:
         with self._lock:
             queued = (
                 ledger.logged + ledger.recovered - ledger.sent - ledger.failed - ledger.dropped
+                if self._keeps
+                else len(self._events)
             )
             fits = queued < limits.events and (self.size + size <= limits.size or not queued)
             if fits:
@@ -181,9 +230,13 @@ class MemoryQueue:
             self._called()
         return fits
 
+    @property
+    def _queued(self) -> int:
+        return self._ledger.queued if self._keeps else len(self._events)
+
     def fits(self, payload: bytes) -> bool:
         """Tell whether there is room for an event."""
-        queued, limits = self._ledger.queued, self._limits
+        queued, limits = self._queued, self._limits
         size = self.size + len(payload) + limits.overhead
         return queued < limits.events and (size <= limits.size or not queued)
 
@@ -201,14 +254,14 @@ class MemoryQueue:
         return len(self._events) > 0 and (
             len(self._events) >= limits.batch_events
             or self._waiting_size >= limits.batch_size
-            or self._ledger.queued >= limits.events
+            or self._queued >= limits.events
             or self._had_no_room
         )
 
     @property
     def full(self) -> str:
         """What is full where an event has no room."""
-        if self._ledger.queued >= self._limits.events:
+        if self._queued >= self._limits.events:
             return f"the queue of {self._limits.events:,} events is full"
         return f"the queue of {self._limits.size:,} bytes is full"
 
@@ -222,7 +275,7 @@ class MemoryQueue:
             elif not count:
                 self._call_at, self._call_at_size = 1, math.inf
             else:
-                until_full = limits.events - self._ledger.queued
+                until_full = limits.events - self._queued
                 self._call_at = min(limits.batch_events, count + until_full)
                 self._call_at_size = limits.batch_size
 
@@ -279,10 +332,10 @@ class MemoryQueue:
     def drop_oldest(self, reason: str) -> bool:
         """Drop the event that waits longest; return False where none can be dropped."""
         with self._lock:
-            if not self._events:
+            if len(self._events) <= self.held:
                 return False
-            size = len(self._events[0]) + self._limits.overhead
-            self._ledger.drop_from(self._events, reason)
+            size = len(self._events[self.held]) + self._limits.overhead
+            self._ledger.drop_from(self._events, self.held, reason)
             self.size -= size
             self._waiting_size -= size
             return True
@@ -291,3 +344,42 @@ class MemoryQueue:
         """Return the event that waits longest."""
         with self._lock:
             return self._events[0] if self._events else None
+
+    def hold(self, most: int) -> list[bytes]:
+        """Return the first events, as many as that, which stay until they are `pop`ped."""
+        with self._lock:
+            self.held = min(most, len(self._events))
+            return list(islice(self._events, self.held))
+
+    @property
+    def pop(self) -> Callable[[], bytes]:
+        """Takes the first event off."""
+        return self._events.popleft
+
+    # What only a file needs.
+
+    out_of_reach = 0
+    tend = None
+    was_used = False
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits."""
+        return not self._events
+
+    def give_back(self, batch: Batch) -> bool:  # noqa: ARG002 - as all the following
+        """Return False: what is in memory goes with the process."""
+        return False
+
+    def collect(self) -> None:
+        """Do nothing: all can be taken from where it is."""
+
+    def recover(self) -> bool:
+        """Return False: no other process has left anything here."""
+        return False
+
+    def wait_until(self, until: float) -> None:
+        """Do nothing: nobody waits for other processes."""
+
+    def close(self, *, again: bool) -> None:
+        """Do nothing: nothing is open."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import repeat, starmap
-from typing import Final, TypeVar
+from typing import Final
 
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.notices import Reports
@@ -15,27 +15,14 @@ from snowplow_logging.delivery.queue import Batch, Limits, MemoryQueue
 from snowplow_logging.delivery.sqlite_file import SQLiteFile, StoreError
 from snowplow_logging.delivery.waiting import Bell, Lock, alone, clock
 
-__all__ = ["StoreQueue", "StoreSettings"]
-
-_T = TypeVar("_T")
+__all__ = ["StoreQueue"]
 
 _WRITE_DELAY: Final = 0.02  # seconds that an event waits for others on its way into the file
 _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a process left behind
 _RETRY_DELAY: Final = 30.0  # seconds that the file is left alone after it has failed
+_FULL_DELAY: Final = 1.0  # seconds that nothing is written where the disk is full
+_WRITTEN_AT_ONCE: Final = 500  # events, so that who waits for the file waits for milliseconds
 _DROPPED_AT_ONCE: Final = 20  # events at least, because it takes a transaction
-
-
-@dataclass(frozen=True)
-class StoreSettings:
-    """What the user has set about the file.
-
-    Attributes:
-        sync: Whether `put` returns only once its event is in the file.
-        drops_oldest: Whether the oldest events give way when the file is full.
-    """
-
-    sync: bool
-    drops_oldest: bool
 
 
 class StoreQueue:
@@ -53,7 +40,8 @@ class StoreQueue:
         reports: Where it is reported what goes wrong.
         limits: How much may wait in memory, and how much goes into one request.
         file: The file.
-        settings: What the user has set about it.
+        sync: Whether `put` returns only once its event is in the file.
+        drops_oldest: Whether the oldest events give way when the file is full.
         called: Wakes who sends, if there is something new to do.
         done: Rung when there may be room again.
     """
@@ -66,7 +54,8 @@ class StoreQueue:
         limits: Limits,
         *,
         file: SQLiteFile,
-        settings: StoreSettings,
+        sync: bool,
+        drops_oldest: bool,
         called: Callable[[], None],
         done: Bell,
     ) -> None:
@@ -75,7 +64,8 @@ class StoreQueue:
         self._reports = reports
         self._limits = limits
         self._file = file
-        self._settings = settings
+        self._sync = sync
+        self._drops_oldest = drops_oldest
         self._wake = called
         self._done = done
         self._memory = MemoryQueue(lock, ledger, limits, self._called, keeps=False)
@@ -88,7 +78,8 @@ class StoreQueue:
         self._not_before = 0.0  # when the file may be used again after it has failed
         self._no_writes_before = 0.0  # when it may be written again after the disk was full
         self._recover_at = 0.0
-        self._hurry = False
+        self._more_to_recover = False
+        self._user = 0  # the thread that uses the file
         self._stored_since = 0.0
         if problem := file.problem():
             reports.add("store", f"{problem}; events are kept in memory")
@@ -104,8 +95,8 @@ class StoreQueue:
         """Put an event behind the others; return False where there is no room for it."""
         if self._full or not self._memory.put(payload):
             return False
-        if self._settings.sync:
-            self.collect(math.inf)
+        if self._sync:
+            self.collect()
         return True
 
     def fits(self, payload: bytes) -> bool:
@@ -180,11 +171,14 @@ class StoreQueue:
         """Move all that would be lost with the process into a list."""
         self._memory.abandon(into)
 
-    def give_back(self, batch: Batch) -> None:
-        """Take note that events which were taken are to be taken again. Needs the lock."""
+    def give_back(self, batch: Batch) -> bool:
+        """Take events from the file back, which are in it as before. Needs the lock."""
+        if not batch.ids:
+            return False
         count = len(batch.payloads)
         self._stored += count
-        batch.payloads, batch.ids = [], []
+        batch.payloads = []
+        return True
 
     def drop_oldest(self, reason: str) -> bool:
         """Drop the event in memory that waits longest; return False where there is none."""
@@ -193,6 +187,11 @@ class StoreQueue:
     def oldest(self) -> bytes | None:
         """Return the event that waits longest, if it is in memory."""
         return None if self._stored else self._memory.oldest()
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether what waits, if anything, was left to the file."""
+        return not (self._memory.waiting or self._file.is_open)
 
     # The file.
 
@@ -205,12 +204,12 @@ class StoreQueue:
         while is_wanted():
             self._memory.do_not_call()
             if self._memory.waiting and self._can_be_written():
-                if not self._hurry and self._memory.waiting < self._limits.batch_events:
+                if self._memory.waiting < self._limits.batch_events:
                     self._writes.wait(lambda: _WRITE_DELAY)
-                self.collect(math.inf)
-            if clock.now() >= self._recover_at and is_wanted():
+                self.collect()
+            if clock.now() >= self._recover_at:
                 self._recover_at = clock.now() + _RECOVER_INTERVAL
-                self._use(lambda: self._recover(is_wanted))
+                self._use(lambda: self._look(is_wanted))
             self._writes.wait(lambda: self._pause(is_wanted))
 
     def _pause(self, is_wanted: Callable[[], bool]) -> float:
@@ -219,15 +218,22 @@ class StoreQueue:
             return 0.0
         return self._recover_at - clock.now()
 
-    def hurry(self, *, on: bool) -> None:
-        """Have events written with no delay, or not any more."""
-        self._hurry = on
-        self._writes.ring()
-
-    def collect(self, until: float) -> None:
-        """Write what is in memory into the file, if it can be written by a time."""
+    def collect(self) -> None:
+        """Bring what waits to where it can be taken: write what is in memory into the file."""
         if self._memory.waiting and self._can_be_written():
-            self._use(lambda: self._write(until))
+            self._use(self._write)
+
+    def recover(self) -> bool:
+        """Take over what other processes left; return whether there was anything."""
+        if not (self._file.is_open and self._is_usable()):
+            return False
+        before = self._stored
+        self._use(self._recover)
+        return self._stored > before
+
+    def wait_until(self, until: float) -> None:
+        """Have nobody wait for other processes after a time; by the clock of `waiting`."""
+        self._file.wait_until(until)
 
     def close(self, *, again: bool) -> None:
         """Close the file, without waiting for other processes.
@@ -256,8 +262,8 @@ class StoreQueue:
         used: list[bool] = []
 
         def use() -> None:
-            self._user = threading.get_ident()
             try:
+                self._user = threading.get_ident()
                 used.append(True)
                 work()
             except StoreError as error:
@@ -265,54 +271,163 @@ class StoreQueue:
             finally:
                 self._user = 0
 
-        while not used:
+        while True:
             alone(self._claims, use)
             self._free.ring()
-            if not used:
-                if self._user == threading.get_ident():
-                    return
-                self._free.wait(lambda: _WRITE_DELAY if self._claims else 0.0)
+            if used or self._user == threading.get_ident():
+                return
+            self._free.wait(lambda: _WRITE_DELAY if self._claims else 0.0)
 
     def _open(self) -> None:
-        if self._file.open() or self._miscounted:
-            self._miscounted = False
+        if self._file.open():
+            self._more_to_recover = self._file.recover() > 0
+            self._miscounted = True
+        if self._miscounted:
             self._count(self._file.waiting())
 
     def _count(self, stored: int) -> None:
-        """Take note that the file has other events than were put there."""
+        """Take note of how many events are in the file, where others than this queue put them."""
         with self._lock:
-            if stored != self._stored:
-                more = stored - self._stored
-                self._stored = stored
-                self._ledger.recovered += more
-        self._stored_since = clock.now()
+            more = stored - self._stored
+            self._miscounted = False
+            self._stored += more
+            self._ledger.recovered += more
+        if more:
+            self._stored_since = clock.now()
+            self._wake()
+            self._done.ring()
+
+    def _write(self) -> None:
+        self._open()
+        full = self._full
+        while payloads := self._memory.hold(_WRITTEN_AT_ONCE):
+            count = len(payloads)
+            try:
+                self._miscounted = True
+                full = self._file.add(payloads)
+            except StoreError:
+                self._miscounted = False
+                raise
+            finally:
+                self._memory.held = 0
+            with self._lock:
+                pops = starmap(self._memory.pop, repeat((), count))
+                if not self._stored:
+                    self._stored_since = self._memory.since
+                # With no call but the last, so that each event is counted in one place.
+                self._miscounted = False
+                self._stored += count
+                _exhaust(pops)
+            self._memory.forget(payloads, [])
+            if full and self._drops_oldest:
+                self._drop_oldest(count)
+                full = False
+        self._full = full
         self._wake()
         self._done.ring()
 
-    def _write(self, until: float) -> None:
+    def _drop_oldest(self, count: int) -> None:
+        while self._file.is_full():
+            dropped = self._file.remove_oldest(max(count, _DROPPED_AT_ONCE))
+            if not dropped:
+                return
+            path, limit = self._file.path, self._file.limit
+            reason = f"the store {path} has reached its {limit:,} bytes, the oldest are dropped"
+            with self._lock:
+                self._stored -= dropped
+                self._ledger.drop_stored(dropped, reason)
+            self._reports.add("queue full", reason)
+            self._done.ring()
+
+    def _take(self, batch: Batch, is_due: Callable[[], bool]) -> None:
         self._open()
-        with self._lock:
-            payloads = self._memory.hold()
-        if not payloads:
+        if not is_due():
             return
-        try:
-            self._miscounted = True
-            full = self._file.add(payloads, None if until == math.inf else until)
-        finally:
-            self._memory.held = 0
+        limits = self._limits
+        rows, broken = self._file.take(
+            min(limits.batch_events, self._stored),
+            limits.room,
+            lambda payload: len(payload) + limits.overhead,
+        )
+        if broken:
+            self._give_up_broken(len(broken))
+        if not rows and not broken:
+            self._count(self._file.waiting())
+            return
+        ids, payloads = [number for number, _ in rows], [payload for _, payload in rows]
         with self._lock:
-            count = len(payloads)
-            pops = starmap(self._memory.pop, repeat((), count))
-            if not self._stored:
-                self._stored_since = self._memory.since
-            # With no call before the last, so that each event is counted in one place.
-            self._miscounted = False
-            self._stored += count
-            _exhaust(pops)
-        self._memory.forget(payloads, [])
-        if full and self._settings.drops_oldest:
-            self._drop_oldest(count)
-        else:
-            self._full = full
+            batch.first = self._ledger.logged - self.waiting
+            # With no call in between, so that each event is counted in one place.
+            batch.ids, batch.payloads = ids, payloads
+            self._stored -= 0 if self._stored < len(rows) else len(rows)
+        if self._more_to_recover and self._stored < limits.batch_events:
+            self._recover_at = 0.0
+            self._writes.ring()
+
+    def _give_up_broken(self, count: int) -> None:
+        path = self._file.path
+        reason = f"{count:,} events given up: they have changed in {path}, which keeps them aside"
+        with self._lock:
+            self._stored -= count
+            self._ledger.lose(count, "store row broken", reason)
+        self._reports.add("store row broken", reason)
+        self._done.ring()
+
+    def _remove(self, ids: list[int]) -> None:
+        self._file.remove(ids)
+        self._end_fullness()
+
+    def _end_fullness(self) -> None:
+        if self._full and not self._file.is_full():
+            self._full = False
+            self._done.ring()
+
+    def _look(self, is_wanted: Callable[[], bool]) -> None:
+        """See what has become of the file, and what other processes have left in it."""
+        if not (is_wanted() and self._is_usable()):
+            return
+        self._open()
+        self._end_fullness()
+        if self._stored < self._limits.batch_events:
+            self._recover()
+        if not self._more_to_recover:
+            while self._file.shrink() and not self._memory.waiting:
+                pass
+
+    def _recover(self) -> None:
+        # Not more than are sent soon, so that other processes can help.
+        recovered = self._file.recover()
+        self._more_to_recover = recovered > 0
+        self._count(self._stored + recovered)
+
+    def _put_up_with(self, error: StoreError) -> None:
+        """Go on in memory for a while, whatever is wrong with the file."""
+        message, now = str(error), clock.now()
+        kept = None
+        if error.set_aside:
+            with contextlib.suppress(StoreError):
+                kept = self._file.waiting()
+        if error.full:
+            self._no_writes_before = now + _FULL_DELAY
+        elif kept is None:
+            self._not_before = now + _RETRY_DELAY
+        self._full = False
+        lost = self._stored - (kept or 0) if error.set_aside else 0
+        if lost > 0:
+            message = f"{message}, and {lost:,} events that waited in it are lost"
+            with self._lock:
+                self._stored -= lost
+                self._ledger.lose(lost, "store set aside", message)
+        elif lost < 0:
+            self._count(self._stored - lost)
+        self._ledger.last_error = message
+        self._memory.since = now
+        if kept is None:
+            message = f"{message}; events are kept in memory"
+        self._reports.add("store", message)
         self._wake()
         self._done.ring()
+
+
+_exhaust: Final = deque[bytes](maxlen=0).extend
+"""Calls what an iterator calls, to its end, in one call of C code."""

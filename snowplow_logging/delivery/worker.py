@@ -8,6 +8,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from snowplow_logging.delivery.line import Line, Shared
@@ -55,6 +56,7 @@ class Worker:
         self.shared = self._shared = shared
         self._lines = [Line(shared) for _ in range(lines)]
         self._threads: list[threading.Thread] = []
+        self._tender: threading.Thread | None = None  # what the queue has of its own
         self._leaving: list[threading.Thread] = []  # those of before a close
         self._generation = 0  # of the threads; a close ends one
         self._greenlets: set[Any] = set()  # that gevent has made of the threads
@@ -68,12 +70,17 @@ class Worker:
             while (index := len(self._threads)) < len(self._lines):
                 generation, line = self._generation, self._lines[index]
                 thread = start_thread(
-                    lambda generation=generation, line=line: self._live(generation, line),  # type: ignore[misc]
+                    partial(self._live, partial(self._run, generation, line)),
                     f"snowplow-logging-{index + 1}",
                 )
                 if thread is None:
                     break  # who flushes or closes works instead
                 self._threads.append(thread)
+            if self._shared.queue.tend is not None and self._tender is None:
+                generation = self._generation
+                self._tender = start_thread(
+                    partial(self._live, partial(self._tend, generation)), "snowplow-logging-store"
+                )
         self._shared.work.ring()
 
     @property
@@ -82,14 +89,14 @@ class Worker:
         shared = self._shared
         return not (
             self._threads
-            or shared.queue.waiting
+            or not shared.queue.is_at_rest
             or shared.left
             or shared.notices.any_waits
             or not shared.reports.are_written
             or any(line.batches for line in self._lines)
         )
 
-    def _live(self, generation: int, line: Line) -> None:
+    def _live(self, run: Callable[[], None]) -> None:
         """Do what one of the threads does.
 
         Where gevent makes a greenlet of it, it lives on in a forked child and has to end there.
@@ -101,7 +108,7 @@ class Worker:
             greenlet = sys.modules["gevent"].getcurrent()
             self._greenlets.add(greenlet)
         try:
-            self._run(generation, line)
+            run()
         except BaseException:
             if self._generation >= 0:
                 raise
@@ -124,6 +131,18 @@ class Worker:
             with contextlib.suppress(Exception):  # a logger may be of a class of the user's
                 _warm_loggers()
             self._turn(line, None, own_thread=True)
+
+    def _tend(self, generation: int) -> None:
+        shared = self._shared
+
+        def is_wanted() -> bool:
+            left = shared.queue.waiting or any(line.batches for line in self._lines)
+            return generation == self._generation and (shared.closing != _NEVER or bool(left))
+
+        if shared.queue.tend is not None:
+            shared.queue.tend(is_wanted)
+        if generation == self._generation:
+            shared.queue.close(again=True)  # of an emitter that nobody will close
 
     def _be_awake(self, generation: int) -> None:
         with self._shared.lock:
@@ -156,6 +175,18 @@ class Worker:
         shared = self._shared
         shared.due = shared.ledger.logged
         return self.is_answered(shared.due) and not shared.notices.any_waits
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all threads were ended, and what waits was left to a file."""
+        shared = self._shared
+        return not self._threads and shared.queue.is_at_rest and shared.queue.waiting > 0
+
+    def holds_rows(self) -> bool:
+        """Tell whether this thread has events of a file under way, below a signal handler."""
+        me = threading.get_ident()
+        lines = [line for line in self._lines if line.thread == me]
+        return any(batch.ids for line in lines for batch in line.batches)
 
     def is_own_thread(self) -> bool:
         """Tell whether this is one of the threads that send."""
@@ -195,6 +226,7 @@ class Worker:
             if left <= 0 or self._shared.parked:
                 return False
             if self._takes_over(began):
+                self._shared.queue.collect()
                 line = min(self._lines, key=Line.pause)
                 if line.pause() <= 0 or self._has_notices():
                     self._turn(line, deadline, own_thread=False)
@@ -224,12 +256,16 @@ class Worker:
         """Have the threads end. Needs the lock."""
         self._generation += 1
         self._shared.queue.call_always()
-        self._leaving = [one for one in (*self._leaving, *self._threads) if one.is_alive()]
-        self._threads = []
+        tender = () if self._tender is None else (self._tender,)
+        threads = (*self._leaving, *self._threads, *tender)
+        self._leaving = [thread for thread in threads if thread.is_alive()]
+        self._threads, self._tender = [], None
 
     def forget_dead_threads(self) -> None:
         """Take note of threads that have ended, so that others are started in their place."""
         self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if self._tender is not None and not self._tender.is_alive():
+            self._tender = None
 
     def abandon(self) -> None:
         """Move all that would be lost with the process into `Shared.left`. Needs the lock."""
@@ -240,10 +276,12 @@ class Worker:
                 continue  # it has interrupted this line, which goes on after it
             # With no call in between, so that a signal handler that raises leaves none twice.
             while line.aside:
-                shared.left += () if line.aside[0].ids else line.aside[0].payloads
+                if not shared.queue.give_back(line.aside[0]):
+                    shared.left += line.aside[0].payloads
                 del line.aside[0]
             if line.batch is not None:
-                shared.left += () if line.batch.ids else line.batch.payloads
+                if not shared.queue.give_back(line.batch):
+                    shared.left += line.batch.payloads
                 line.batch = None
         shared.queue.abandon(shared.left)
 
