@@ -131,23 +131,28 @@ class Line:
             return min(self._not_before, self._failed_at + FIRST_RETRY_DELAY)
         return self._not_before
 
-    def turn(self, deadline: float | None) -> None:
+    def turn(self, deadline: float | None) -> bool:
         """Do what is to be done up to the next wait or notice, unless another thread does so.
 
         Args:
             deadline: When a request has to end, where that is sooner than that of closing.
-        """
-        alone(self.claims, lambda: self._turn(deadline))
 
-    def _turn(self, deadline: float | None) -> None:
+        Returns:
+            Whether anything was done.
+        """
+        return alone(self.claims, lambda: self._turn(deadline)) or False
+
+    def _turn(self, deadline: float | None) -> bool:
         try:
             self.thread = threading.get_ident()
             if self._ready_at() > clock.now():
-                return
+                return False
             batch = self.batch or self._take()
-            if batch is not None:
-                self._shared.progress = clock.now()
-                self._deliver(batch, deadline)
+            if batch is None:
+                return False
+            self._shared.progress = clock.now()
+            self._deliver(batch, deadline)
+            return True
         finally:
             self.thread = None
             self._shared.progress = clock.now()

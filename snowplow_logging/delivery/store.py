@@ -79,7 +79,7 @@ class StoreQueue:
         self._no_writes_before = 0.0  # when it may be written again after the disk was full
         self._recover_at = 0.0
         self._more_to_recover = False
-        self._user = 0  # the thread that uses the file
+        self._users: list[int] = []  # threads that use the file, or wait for it
         self._stored_since = 0.0
         if problem := file.problem():
             reports.add("store", f"{problem}; events are kept in memory")
@@ -244,8 +244,9 @@ class StoreQueue:
         self._use(lambda: self._file.close(again=again))
 
     def _called(self) -> None:
-        self._wake()
-        self._writes.ring()
+        if not (self._sync and self._can_be_written()):  # or who puts an event writes it
+            self._wake()
+            self._writes.ring()
 
     def _is_usable(self) -> bool:
         return clock.now() >= self._not_before
@@ -256,27 +257,30 @@ class StoreQueue:
     def _use(self, work: Callable[[], None]) -> None:
         """Do something with the file, alone. Where that fails events are kept in memory.
 
-        In a signal handler that has interrupted its own thread in the middle of it, nothing is
-        done: the thread comes to it afterwards.
+        In a signal handler that has interrupted its own thread in here, nothing is done: the
+        thread comes to it afterwards.
         """
-        used: list[bool] = []
+        me, used = threading.get_ident(), False
 
         def use() -> None:
+            nonlocal used
+            used = True
             try:
-                self._user = threading.get_ident()
-                used.append(True)
                 work()
             except StoreError as error:
                 self._put_up_with(error)
-            finally:
-                self._user = 0
 
-        while True:
-            alone(self._claims, use)
+        if me in self._users:
+            return
+        try:
+            self._users.append(me)
+            while not used:
+                alone(self._claims, use)
+                if not used:
+                    self._free.wait(lambda: _WRITE_DELAY if self._claims else 0.0)
+        finally:
+            self._users.remove(me)
             self._free.ring()
-            if used or self._user == threading.get_ident():
-                return
-            self._free.wait(lambda: _WRITE_DELAY if self._claims else 0.0)
 
     def _open(self) -> None:
         if self._file.open():

@@ -156,17 +156,20 @@ class Worker:
         self._shared.queue.call()
         return line.pause()
 
-    def _turn(self, line: Line, deadline: float | None, *, own_thread: bool) -> None:
-        """Do what is to be done now. No error in it may end a thread."""
+    def _turn(self, line: Line, deadline: float | None, *, own_thread: bool) -> bool:
+        """Do what is to be done now, and return whether anything was. No error may end a thread."""
+        shared, done = self._shared, False
         try:
             if line.pause() <= 0:
-                line.turn(deadline)
-            self._shared.done.ring()
-            self._shared.work.ring()  # of what is left, another line may take its share
-            if not self._shared.notices.is_telling():
-                self._shared.notices.tell(own_thread=own_thread)
+                done = line.turn(deadline)
+                shared.done.ring()
+                shared.work.ring()  # of what is left, another line may take its share
+            if self._has_notices():
+                done = True
+                shared.notices.tell(own_thread=own_thread)
         except Exception as error:  # noqa: BLE001 - what is left in the queue must still leave
-            self._shared.reports.add("internal error", f"internal error: {error!r}")
+            shared.reports.add("internal error", f"internal error: {error!r}")
+        return done
 
     # The callers.
 
@@ -228,8 +231,7 @@ class Worker:
             if self._takes_over(began):
                 self._shared.queue.collect()
                 line = min(self._lines, key=Line.pause)
-                if line.pause() <= 0 or self._has_notices():
-                    self._turn(line, deadline, own_thread=False)
+                if self._turn(line, deadline, own_thread=False):
                     continue
                 left = min(left, max(line.pause(), 0.001))
             under_way = any(line.claims for line in self._lines)
