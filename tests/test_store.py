@@ -22,10 +22,10 @@ import pytest
 
 from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
 from helpers import tracking
-from snowplow_logging import SnowplowHandler
-from snowplow_logging.delivery import store as store_queue
-from snowplow_logging.delivery import store_connection as store_module
-from snowplow_logging.delivery.sqlite_file import SQLiteFile as Store, StoreError
+from snowplow_logging import SnowplowHandler, emitter
+from snowplow_logging import store as store_module
+from snowplow_logging.emitter import StoreError
+from snowplow_logging.store import Store
 
 START = """
 import json, logging, os, resource, signal, sys, time
@@ -114,9 +114,9 @@ def collector():
 @pytest.fixture
 def impatient(monkeypatch):
     """Have what takes many seconds take less than one."""
-    monkeypatch.setattr(store_module, "_PATIENCE", 0.1)
-    monkeypatch.setattr(store_queue, "_RETRY_DELAY", 0.5)
-    monkeypatch.setattr(store_queue, "_RECOVER_INTERVAL", 0.1)
+    monkeypatch.setattr(store_module, "_BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(emitter, "_STORE_RETRY_DELAY", 0.5)
+    monkeypatch.setattr(emitter, "_RECOVER_INTERVAL", 0.1)
 
 
 # What has reached the file.
@@ -993,8 +993,8 @@ def test_a_path_where_no_file_can_be_is_told_of_once(tmp_path, collector, report
 def test_a_full_disk_is_put_up_with(path, collector):
     """Events that do not fit on the disk are sent from memory, those on it as well."""
     program = """
-        import snowplow_logging.delivery.store
-        snowplow_logging.delivery.store._RETRY_DELAY = 0.5
+        import snowplow_logging.emitter
+        snowplow_logging.emitter._STORE_RETRY_DELAY = 0.5
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         reports = []
         class Keeping(logging.Handler):

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice, repeat, starmap
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Protocol
 
 from snowplow_logging.delivery.ledger import Ledger
@@ -293,7 +293,7 @@ class MemoryQueue:
             if not is_due():
                 return
             count = self._fitting()
-            size = self._size(list(islice(self._events, count)))
+            size = self._size(self._first(count))
             batch.first = self._ledger.logged - len(self._events)
             self._had_no_room = False
             with contextlib.suppress(IndexError):  # a signal handler has sent some of them
@@ -311,6 +311,10 @@ class MemoryQueue:
                 if room < 0:
                     return max(1, index)
         return count
+
+    def _first(self, count: int) -> list[bytes]:
+        # By index, because a signal handler may log, and an iterator breaks when the deque grows.
+        return [self._events[index] for index in range(min(count, len(self._events)))]
 
     def _size(self, payloads: list[bytes]) -> int:
         return sum(map(len, payloads)) + len(payloads) * self._limits.overhead
@@ -349,7 +353,7 @@ class MemoryQueue:
         """Return the first events, as many as that, which stay until they are `pop`ped."""
         with self._lock:
             self.held = min(most, len(self._events))
-            return list(islice(self._events, self.held))
+            return self._first(self.held)
 
     @property
     def pop(self) -> Callable[[], bytes]:

@@ -201,8 +201,7 @@ class StoreQueue:
         Args:
             is_wanted: Tells whether to go on.
         """
-        while is_wanted():
-            self._memory.do_not_call()
+        while self._is_awake(is_wanted):
             if self._memory.waiting and self._can_be_written():
                 if self._memory.waiting < self._limits.batch_events:
                     self._writes.wait(lambda: _WRITE_DELAY)
@@ -212,10 +211,20 @@ class StoreQueue:
                 self._use(lambda: self._look(is_wanted))
             self._writes.wait(lambda: self._pause(is_wanted))
 
+    def _is_awake(self, is_wanted: Callable[[], bool]) -> bool:
+        with self._lock:
+            if not is_wanted():
+                return False  # who comes after may have asked to be called
+            self._memory.do_not_call()
+            return True
+
     def _pause(self, is_wanted: Callable[[], bool]) -> float:
-        self._memory.call()
-        if not is_wanted() or (self._memory.waiting and self._can_be_written()):
-            return 0.0
+        with self._lock:
+            if not is_wanted():
+                return 0.0
+            self._memory.call()
+            if self._memory.waiting and self._can_be_written():
+                return 0.0
         return self._recover_at - clock.now()
 
     def collect(self) -> None:
