@@ -942,7 +942,9 @@ class Emitter:
             self._put_up_with(error)
             return None
         with self._work:
-            if not rows and not broken:  # another process took them, because this one stood still for too long
+            if (
+                not rows and not broken
+            ):  # another process took them, because this one stood still for too long
                 self._count_stored(self._in_memory())
                 return None
             if not rows:
@@ -1107,8 +1109,12 @@ class Emitter:
                 return
             try:
                 self._open(store)
+                if self._unremoved:
+                    self._remove(store)
                 if self._store_full and not store.is_full():
                     self._make_known_not_full()
+                with self._work:
+                    self._work.notify_all()  # they may have been out of reach
                 # Not more than are sent soon, so that other processes can help.
                 while self._closing is None and self._stored < self._batch_size:
                     recovered = store.recover()
