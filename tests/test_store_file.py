@@ -616,8 +616,9 @@ def test_a_signal_handler_forks_amid_a_write(path):
             pid = os.fork()
             if pid:
                 children.append(pid)
+                signal.setitimer(signal.ITIMER_REAL, 0.0103)
         signal.signal(signal.SIGALRM, fork)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0203)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
         for number in range(1000):
             try:
                 file.add([payload(number)] * 5)

@@ -142,8 +142,7 @@ class StoreConnection:
         self, work: Callable[[sqlite3.Connection], _Result], *, write: bool, adds: int
     ) -> _Result:
         with self._lock:
-            if self._using or self._pid != os.getpid():
-                # A signal handler or a finaliser logs in the middle of it; or a child its parent's.
+            if self._using:  # a signal handler or a finaliser logs in the middle of it
                 raise StoreError(f"the store {self.path} is being used")
             self._using = True
             connection = None
@@ -152,6 +151,10 @@ class StoreConnection:
                 if adds:
                     self._reserve.keep(4 * adds)
                     self._keep_wal_small(connection)
+                # A signal handler may have forked at any point before, and this be the child. One
+                # that forks from here on finds the connection, see `forbid`.
+                if not self.is_own():
+                    raise StoreError(f"the store {self.path} is that of the parent process")
                 with transaction(connection, "IMMEDIATE" if write else "DEFERRED"):
                     return work(connection)
             except (sqlite3.Error, OSError) as error:
@@ -178,7 +181,7 @@ class StoreConnection:
         self, error: Exception, connection: sqlite3.Connection | None, *, adds: int
     ) -> Exception:
         """Return what to raise after an error."""
-        if self._pid != os.getpid():
+        if not self.is_own():
             return StoreError(f"the store {self.path} is that of the parent process")
         if is_busy(error):
             return _TryAgain(error)
@@ -196,6 +199,8 @@ class StoreConnection:
 
     def _attach(self, *, reads: bool) -> sqlite3.Connection:
         """Return a connection to the file at the path."""
+        if not self.is_own():
+            raise StoreError(f"the store {self.path} is that of the parent process")
         locks = self._locks
         if locks is not None and not locks.is_open():
             if self._connection is not None:
@@ -341,7 +346,7 @@ class StoreConnection:
     def checkpoint(self) -> None:
         """Move into the file what is in its WAL, as far as nobody is in the way."""
         with self._lock:
-            if self._connection is not None and not self._using and self._pid == os.getpid():
+            if self._connection is not None and not self._using and self.is_own():
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -378,6 +383,10 @@ class StoreConnection:
         self._disconnect()
         return True
 
+    def is_own(self) -> bool:
+        """Tell whether it is this process's, and not its parent's."""
+        return self._pid == os.getpid()
+
     def forbid(self) -> None:
         """Let nothing more be done with a connection that was in use at a fork.
 
@@ -392,7 +401,7 @@ class StoreConnection:
 
     def close_inherited(self) -> bool:
         """Close what a child has inherited, if it is still that; return whether it could be."""
-        if self._pid == os.getpid() or self._connection is None:
+        if self.is_own() or self._connection is None:
             return True
         intact = not self._using and all(
             _identity_of(number) == identity for number, identity in self._descriptors.items()
@@ -416,24 +425,26 @@ class _Forks:
     def __init__(self) -> None:
         self.connections: weakref.WeakSet[StoreConnection] = weakref.WeakSet()
         self.spoilt = ""
-        self._suspended: list[StoreConnection] = []
-        self._in_use: list[StoreConnection] = []
+        # What was closed and what is in use, for each fork that has begun: a signal handler may
+        # fork as well.
+        self._begun: list[tuple[list[StoreConnection], list[StoreConnection]]] = []
 
     def before(self) -> None:
+        suspended: list[StoreConnection] = []
+        in_use: list[StoreConnection] = []
+        self._begun.append((suspended, in_use))
         until = _monotonic() + _FORK_TIMEOUT
-        mine = [one for one in list(self.connections) if one._pid == os.getpid()]  # noqa: SLF001
-        self._suspended, self._in_use = [], []
-        for connection in mine:
-            kind = self._suspended if connection.suspend(until) else self._in_use
-            kind.append(connection)
+        for connection in list(self.connections):
+            if connection.is_own():
+                (suspended if connection.suspend(until) else in_use).append(connection)
 
     def after_in_parent(self) -> None:
-        suspended, self._suspended = self._suspended, []
+        suspended, _ = self._begun.pop()
         for connection in suspended:
             connection.resume()
 
     def after_in_child(self) -> None:
-        for connection in self._in_use:
+        for connection in self._begun[-1][1]:
             self.spoilt = "the process was forked amid a use of a store"
             connection.forbid()
         self.after_in_parent()
