@@ -22,6 +22,7 @@ import pytest
 from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
 from helpers import tracking
 from snowplow_logging import SnowplowHandler, emitter
+from snowplow_logging.cli import main
 from snowplow_logging.delivery import store_connection as store_module
 from snowplow_logging.delivery.sqlite_file import SQLiteFile as Store
 from store_files import fill_up, small_disk, snapshot, write_database
@@ -843,6 +844,38 @@ def test_a_bad_file_is_set_aside(path, collector, reports, spoil):
     (report,) = reports
     assert str(aside) in report
     assert aside.stat().st_size >= size
+
+
+def test_replay_reads_what_was_set_aside(path, collector, reports, capsys):
+    """All rows of it that can be read are sent, and the file stays as it is."""
+    collector.default = 503
+    with tracking(collector, store=path) as tracked:
+        for number in range(500):
+            tracked.log(event(number, label="x" * 300))
+        wait_until(lambda: path.exists() and rows(path) == 500)
+        tracked.handler._emitter.shutdown_timeout = 0.1
+    ids = set()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for (payload,) in connection.execute("SELECT payload FROM events"):
+            ids.add(json.loads(payload + b"}")["eid"])
+    os.truncate(path, path.stat().st_size // 2)
+    aside = path.with_name("events.db.aside")
+    path.rename(aside)
+    before = aside.read_bytes()
+    collector.default = 200
+    assert main(["replay", str(aside), "--endpoint", collector.endpoint]) == 0
+    assert len(collector.ids) == len(set(collector.ids)) > 200
+    assert set(collector.ids) < ids
+    assert f"{len(collector.ids)} sent" in capsys.readouterr().out
+    assert aside.read_bytes() == before
+
+
+def test_replay_names_a_row_that_has_changed(path, collector, capsys):
+    """It costs itself alone, and the file may be one that a handler has closed."""
+    flipped(path)
+    collector.default = 200
+    assert main(["replay", str(path), "--endpoint", collector.endpoint]) == 1
+    assert "1 broken" in capsys.readouterr().out
 
 
 def test_one_event_that_has_changed_costs_itself(path, collector, reports):

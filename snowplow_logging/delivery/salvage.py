@@ -1,4 +1,4 @@
-"""Reads of a store whose pages are broken what can be read."""
+"""Reads of a store what can be read, though pages or rows of it may be broken."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
-__all__ = ["Row", "is_whole", "readable_owners", "readable_rows"]
+__all__ = ["Row", "is_whole", "readable_owners", "readable_payloads", "readable_rows"]
 
 _MOST_EVENTS: Final = 1_000_000  # that are looked for where only one end of their ids is known
 
@@ -59,6 +60,15 @@ def readable_rows(connection: sqlite3.Connection, until: float = math.inf) -> It
             elif low < high:
                 middle = (low + high) // 2
                 ranges += [(middle + 1, high), (low, middle)]
+
+
+def readable_payloads(connection: sqlite3.Connection) -> Iterator[bytes]:
+    """Return the payloads that can be read, also those of events that have changed in the file."""
+    payloads: list[object] = []
+    with contextlib.suppress(sqlite3.DatabaseError):
+        payloads = [one for (one,) in connection.execute("SELECT payload FROM broken")]
+    for payload in chain((row.payload for row in readable_rows(connection)), payloads):
+        yield payload if isinstance(payload, bytes) else str(payload).encode(errors="replace")
 
 
 def readable_owners(connection: sqlite3.Connection) -> dict[int, str]:

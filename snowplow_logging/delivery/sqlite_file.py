@@ -20,8 +20,7 @@ __all__ = ["SQLiteFile", "StoreError", "Taken"]
 _Result = TypeVar("_Result")
 
 _RECOVER_AT_ONCE: Final = 1_000  # events, so that several processes share what others left
-_WAL_BYTES: Final = 1_048_576  # of the WAL, before it is moved into the file
-_PAGE: Final = 4_096  # bytes of one of SQLite's pages, unless its user has built it otherwise
+_WAL_BYTES: Final = 4_194_304  # of the WAL, before it is moved into the file
 
 
 class Taken(NamedTuple):
@@ -167,8 +166,6 @@ class SQLiteFile:
         size = 1 + sum(map(len, payloads))
 
         def write(connection: sqlite3.Connection) -> bool:
-            if self._taken_bytes(connection) + 2 * size > self._connection.most_bytes:
-                raise StoreError(f"the store {self.path} must not become larger", full=True)
             self._release(new)
             if self._owner is None:
                 new.append(self._new_owner(connection))
@@ -177,7 +174,10 @@ class SQLiteFile:
                 "INSERT INTO events (owner, checksum, payload) VALUES (?, ?, ?)",
                 [(owner, zlib.crc32(payload), payload) for payload in payloads],
             )
-            return self._is_full(connection)
+            taken = self._taken_bytes(connection)
+            if taken > self._connection.most_bytes:
+                raise StoreError(f"the store {self.path} must not become larger", full=True)
+            return taken >= self.limit
 
         try:
             full = self._do(write, until, write=True, adds=size)
@@ -314,7 +314,7 @@ class SQLiteFile:
 
     def _taken_bytes(self, connection: sqlite3.Connection) -> int:
         pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
-        return pages * pragma(connection, "page_size") + 2 * self._connection.wal_bytes
+        return pages * self._connection.page_size + 2 * self._connection.wal_bytes
 
     def recover(self, until: float | None = None) -> int:
         """Take over what processes that have died, or closed their stores, have left.
@@ -373,7 +373,7 @@ class SQLiteFile:
         Returns:
             Whether there is more of it.
         """
-        pages = self._connection.wal_bytes // 2 // _PAGE
+        pages = self._connection.wal_bytes // 2 // self._connection.page_size
         free = self._do(lambda connection: pragma(connection, "freelist_count"))
         if free <= 2 * pages:
             return False

@@ -27,6 +27,7 @@ from snowplow_logging.delivery.store_file import (
     is_corrupt,
     is_full,
     look,
+    pragma,
     transaction,
 )
 
@@ -63,6 +64,7 @@ class StoreConnection:
     Attributes:
         attached: How often the file was opened.
         wal_bytes: About how large its WAL may become.
+        page_size: The bytes of one of SQLite's pages.
         most_bytes: How large the operating system lets a file become.
         latest: The monotonic time after which nobody waits for another process, whatever was said
             when the wait began.
@@ -73,6 +75,8 @@ class StoreConnection:
         self.attached = 0
         self.latest = math.inf
         self.wal_bytes, self.most_bytes = _sizes(path, wal_bytes)
+        self.page_size = 4_096
+        self._wal = f"{path}-wal"
         self._lock = threading.RLock()  # held while SQLite works
         self._using = False  # whether it does
         self._pid = os.getpid()
@@ -167,9 +171,8 @@ class StoreConnection:
 
         SQLite moves it into the file now and then, and says nothing where there is no room for it.
         """
-        wal = Path(f"{self.path}-wal")
         try:
-            small = wal.stat().st_size <= 2 * self.wal_bytes
+            small = os.stat(self._wal).st_size <= 2 * self.wal_bytes  # noqa: PTH116 - it is a str
         except FileNotFoundError:  # removed by somebody, who thereby hides it from the others
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._disconnect()
@@ -255,6 +258,7 @@ class StoreConnection:
 
     def _take_up(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.page_size = pragma(connection, "page_size")
         self._identity = identify(self.path)
         self._descriptors = _descriptors_of(self.path)
         self.attached += 1
