@@ -151,7 +151,10 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         ),
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="a file, gzipped or not; - for standard input"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a file, gzipped or not, or a store that was set aside; - for standard input",
     )
     parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
     parser.add_argument(

@@ -49,6 +49,7 @@ _REFUSALS_AT_FIRST: Final = 3  # requests; where nothing but these came back, it
 _END_SECONDS: Final = 2.0  # that ending early may take
 _VERSION: Final = 1  # of the resume point
 _GZIP: Final = b"\x1f\x8b"
+_SQLITE: Final = b"SQLite format 3\0"
 _READ_ERRORS: Final = (OSError, EOFError, zlib.error)
 
 _COUNTS: Final = ("sent", "refused", "skipped", "broken")
@@ -338,7 +339,8 @@ class Replay:
     """Sends the events of files again.
 
     Args:
-        files: Paths of files with JSON lines, gzipped or not; `-` is standard input.
+        files: Paths of files with JSON lines, gzipped or not, or of stores that were set aside;
+            `-` is standard input.
         transport: Sends them.
         encoder: Makes the encoder for lines that were logged, by the tracker that they name.
         event_key: The key of a line that holds its event.
@@ -479,7 +481,11 @@ class Replay:
         with contextlib.ExitStack() as opened:
             raw = sys.stdin.buffer if file == "-" else opened.enter_context(Path(file).open("rb"))
             # Of a pipe one byte may be all that is there yet, but no line of JSON begins like it.
-            start = raw.peek(2)[:2] if isinstance(raw, io.BufferedReader) else b""
+            start = raw.peek(16)[:16] if isinstance(raw, io.BufferedReader) else b""
+            if start == _SQLITE and file != "-":
+                yield from self._stored_lines(file)
+                return
+            start = start[:2]
             stream = gzip.GzipFile(fileobj=raw) if start and _GZIP.startswith(start) else raw
             seekable, piped = raw.seekable(), 0
             for line in stream:
@@ -489,6 +495,23 @@ class Replay:
                     read = self._read + (raw.tell() if seekable else piped)
                     self._screen.show(read, self._account.counts)
             self._read += raw.tell() if seekable else piped
+
+    def _stored_lines(self, file: str) -> Iterator[bytes]:
+        """Return the events of a store that was set aside, as lines."""
+        import sqlite3
+
+        from snowplow_logging.delivery.salvage import readable_payloads
+        from snowplow_logging.delivery.store_file import StoreError, connect_read_only, look
+
+        key = json.dumps(self._event_key).encode()
+        path = os.path.abspath(file)  # noqa: PTH100 - `resolve` would follow links
+        try:
+            look(path)
+            with contextlib.closing(connect_read_only(path)) as connection:
+                for payload in readable_payloads(connection):
+                    yield b"{%s: %s}}\n" % (key, payload)
+        except (StoreError, sqlite3.Error) as error:
+            raise OSError(str(error)) from None
 
     def _replay_line(self, where: str, line: bytes, end: _Point) -> None:
         try:

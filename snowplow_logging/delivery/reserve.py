@@ -51,6 +51,10 @@ class Reserve:
             try:
                 if not self._kept:
                     self._kept = file.write(_MARK)
+                if hasattr(os, "posix_fallocate"):
+                    with contextlib.suppress(OSError):  # not every file system can
+                        os.posix_fallocate(file.fileno(), 0, size)
+                        self._kept = size
                 while self._kept < size:  # zeros, and not a hole, which would take no room
                     self._kept += file.write(bytes(min(size - self._kept, _AT_ONCE)))
             except OSError:

@@ -1,4 +1,4 @@
-"""Reads of a store whose pages are broken what can be read."""
+"""Reads of a store what can be read, though pages or rows of it may be broken."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
-__all__ = ["Row", "is_whole", "readable_owners", "readable_rows"]
+__all__ = ["Row", "is_whole", "readable_owners", "readable_payloads", "readable_rows"]
+
+_MOST_EVENTS: Final = 1_000_000  # that are looked for where only one end of their ids is known
 
 _monotonic: Final = time.monotonic  # a test may replace that of the module
 
@@ -59,6 +62,15 @@ def readable_rows(connection: sqlite3.Connection, until: float = math.inf) -> It
                 ranges += [(middle + 1, high), (low, middle)]
 
 
+def readable_payloads(connection: sqlite3.Connection) -> Iterator[bytes]:
+    """Return the payloads that can be read, also those of events that have changed in the file."""
+    payloads: list[object] = []
+    with contextlib.suppress(sqlite3.DatabaseError):
+        payloads = [one for (one,) in connection.execute("SELECT payload FROM broken")]
+    for payload in chain((row.payload for row in readable_rows(connection)), payloads):
+        yield payload if isinstance(payload, bytes) else str(payload).encode(errors="replace")
+
+
 def readable_owners(connection: sqlite3.Connection) -> dict[int, str]:
     """Return the owners that can be read, and where their events are to go."""
     owners = {}
@@ -77,14 +89,24 @@ def _rows(connection: sqlite3.Connection, low: int, high: int) -> Iterator[Row]:
 
 def _bounds(connection: sqlite3.Connection) -> tuple[int, int] | None:
     """Return ids between which all events are, None where nothing says so."""
-    ends = []
-    # Each is to be had from the table or from its index, which are on different pages.
-    for end in ("min", "max"):
-        for place in ("NOT INDEXED", "INDEXED BY events_by_owner"):
-            query = f"SELECT {end}(id) FROM events {place}"  # noqa: S608 - of these alone
-            with contextlib.suppress(sqlite3.DatabaseError):
-                (found,) = connection.execute(query).fetchone()
-                if isinstance(found, int):
-                    ends.append(found)
-                    break
-    return (ends[0], ends[1]) if len(ends) == 2 else None
+    table, index = "FROM events NOT INDEXED", "FROM events INDEXED BY events_by_owner"
+    given = "FROM sqlite_sequence WHERE name = 'events'"
+    # Each is to be had from several places, which are on different pages.
+    low = _first_int(connection, f"SELECT min(id) {table}", f"SELECT min(id) {index}")
+    high = _first_int(
+        connection, f"SELECT max(id) {table}", f"SELECT seq {given}", f"SELECT max(id) {index}"
+    )
+    if low is None and high is None:
+        return None
+    if low is None:
+        return (high or 0) - _MOST_EVENTS, high or 0
+    return low, low + _MOST_EVENTS if high is None else high
+
+
+def _first_int(connection: sqlite3.Connection, *queries: str) -> int | None:
+    for query in queries:
+        with contextlib.suppress(sqlite3.DatabaseError):
+            row = connection.execute(query).fetchone()
+            if row is not None and isinstance(row[0], int):
+                return row[0]
+    return None

@@ -20,8 +20,7 @@ __all__ = ["SQLiteFile", "StoreError", "Taken"]
 _Result = TypeVar("_Result")
 
 _RECOVER_AT_ONCE: Final = 1_000  # events, so that several processes share what others left
-_WAL_BYTES: Final = 1_048_576  # of the WAL, before it is moved into the file
-_PAGE: Final = 4_096  # bytes of one of SQLite's pages, unless its user has built it otherwise
+_WAL_BYTES: Final = 4_194_304  # of the WAL, before it is moved into the file
 
 
 class Taken(NamedTuple):
@@ -60,8 +59,7 @@ class SQLiteFile:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
         self.limit = limit
         self.destination = destination
-        self._wal_bytes = min(_WAL_BYTES, limit // 16)
-        self._connection = StoreConnection(str(self.path), self._wal_bytes)
+        self._connection = StoreConnection(str(self.path), min(_WAL_BYTES, limit // 16))
         self._attached = 0  # how often the connection had been when this last looked
         self._open = False
         self._owner: int | None = None  # of what is added
@@ -165,6 +163,7 @@ class SQLiteFile:
             Whether the file has reached its limit.
         """
         new: list[int] = []
+        size = 1 + sum(map(len, payloads))
 
         def write(connection: sqlite3.Connection) -> bool:
             self._release(new)
@@ -175,10 +174,13 @@ class SQLiteFile:
                 "INSERT INTO events (owner, checksum, payload) VALUES (?, ?, ?)",
                 [(owner, zlib.crc32(payload), payload) for payload in payloads],
             )
-            return self._is_full(connection)
+            taken = self._taken_bytes(connection)
+            if taken > self._connection.most_bytes:
+                raise StoreError(f"the store {self.path} must not become larger", full=True)
+            return taken >= self.limit
 
         try:
-            full = self._do(write, until, write=True, adds=1 + sum(map(len, payloads)))
+            full = self._do(write, until, write=True, adds=size)
         except BaseException:
             self._release(new)
             raise
@@ -308,8 +310,11 @@ class SQLiteFile:
         return self._do(self._is_full)
 
     def _is_full(self, connection: sqlite3.Connection) -> bool:
+        return self._taken_bytes(connection) >= self.limit
+
+    def _taken_bytes(self, connection: sqlite3.Connection) -> int:
         pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
-        return pages * pragma(connection, "page_size") + 2 * self._wal_bytes >= self.limit
+        return pages * self._connection.page_size + 2 * self._connection.wal_bytes
 
     def recover(self, until: float | None = None) -> int:
         """Take over what processes that have died, or closed their stores, have left.
@@ -368,7 +373,7 @@ class SQLiteFile:
         Returns:
             Whether there is more of it.
         """
-        pages = self._wal_bytes // 2 // _PAGE
+        pages = self._connection.wal_bytes // 2 // self._connection.page_size
         free = self._do(lambda connection: pragma(connection, "freelist_count"))
         if free <= 2 * pages:
             return False
@@ -392,16 +397,24 @@ class SQLiteFile:
             return
         with contextlib.suppress(StoreError):
             self.remove((), 0.0)
+        empty = False
         with contextlib.suppress(StoreError):
-            done = self._do(self._owners_without_events, 0.0)
+            done, empty = self._do(self._what_is_done, 0.0)
             self._forget_owners(done)
         self._open = False
-        self._connection.close()
+        self._connection.close(empty=empty)
         if again:
             self._cursors = dict.fromkeys(self._cursors, 0)
 
-    def _owners_without_events(self, connection: sqlite3.Connection) -> list[int]:
-        return [owner for owner in self._connection.held if not _count(connection, owner, 0, ())]
+    def _what_is_done(self, connection: sqlite3.Connection) -> tuple[list[int], bool]:
+        """Return the owners that have no events, and whether nobody has any."""
+        owners = [owner for owner in self._connection.held if not _has_events(connection, owner)]
+        return owners, connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None
+
+
+def _has_events(connection: sqlite3.Connection, owner: int) -> bool:
+    query = "SELECT 1 FROM events WHERE owner = ? LIMIT 1"
+    return connection.execute(query, (owner,)).fetchone() is not None
 
 
 def _count(connection: sqlite3.Connection, owner: int, after: int, besides: Iterable[int]) -> int:

@@ -27,6 +27,7 @@ from snowplow_logging.delivery.store_file import (
     is_corrupt,
     is_full,
     look,
+    pragma,
     transaction,
 )
 
@@ -39,6 +40,7 @@ _PATIENCE: Final = 5.0  # seconds to wait for another process, where nothing els
 _POLL: Final = (0.0, 0.001, 0.002, 0.005, 0.01)  # seconds between two tries, the last for ever
 _FORK_TIMEOUT: Final = 0.5  # seconds that a fork waits for a use of the file to end
 _SALVAGE_TIMEOUT: Final = 2.0  # seconds to read what a broken file still has
+_LEAST_WAL_BYTES: Final = 32_768
 _OPENING: Final = 0  # in place of an owner: the lock of the process that makes or replaces a file
 
 
@@ -61,6 +63,9 @@ class StoreConnection:
 
     Attributes:
         attached: How often the file was opened.
+        wal_bytes: About how large its WAL may become.
+        page_size: The bytes of one of SQLite's pages.
+        most_bytes: How large the operating system lets a file become.
         latest: The monotonic time after which nobody waits for another process, whatever was said
             when the wait began.
     """
@@ -69,7 +74,9 @@ class StoreConnection:
         self.path = path
         self.attached = 0
         self.latest = math.inf
-        self._wal_bytes = wal_bytes
+        self.wal_bytes, self.most_bytes = _sizes(path, wal_bytes)
+        self.page_size = 4_096
+        self._wal = f"{path}-wal"
         self._lock = threading.RLock()  # held while SQLite works
         self._using = False  # whether it does
         self._pid = os.getpid()
@@ -78,7 +85,7 @@ class StoreConnection:
         self._descriptors: dict[int, tuple[int, int]] = {}
         self._locks: OwnerLocks | None = None
         self._last_held: set[int] = set()  # owners before the file was closed
-        self._reserve = Reserve(f"{path}-reserve", 2 * wal_bytes)
+        self._reserve = Reserve(f"{path}-reserve", 3 * self.wal_bytes)
         _forks.connections.add(self)
 
     # The owners.
@@ -139,15 +146,19 @@ class StoreConnection:
         self, work: Callable[[sqlite3.Connection], _Result], *, write: bool, adds: int
     ) -> _Result:
         with self._lock:
-            if self._using or self._pid != os.getpid():
-                # A signal handler or a finaliser logs in the middle of it; or a child its parent's.
+            if self._using:  # a signal handler or a finaliser logs in the middle of it
                 raise StoreError(f"the store {self.path} is being used")
             self._using = True
             connection = None
             try:
                 connection = self._attach(reads=not adds)
                 if adds:
-                    self._reserve.keep(2 * adds)
+                    self._reserve.keep(4 * adds)
+                    self._keep_wal_small(connection)
+                # A signal handler may have forked at any point before, and this be the child. One
+                # that forks from here on finds the connection, see `forbid`.
+                if not self.is_own():
+                    raise StoreError(f"the store {self.path} is that of the parent process")
                 with transaction(connection, "IMMEDIATE" if write else "DEFERRED"):
                     return work(connection)
             except (sqlite3.Error, OSError) as error:
@@ -155,19 +166,33 @@ class StoreConnection:
             finally:
                 self._using = False
 
+    def _keep_wal_small(self, connection: sqlite3.Connection) -> None:
+        """See to it that the reserve is enough for what is in the WAL.
+
+        SQLite moves it into the file now and then, and says nothing where there is no room for it.
+        """
+        try:
+            small = os.stat(self._wal).st_size <= 2 * self.wal_bytes  # noqa: PTH116 - it is a str
+        except FileNotFoundError:  # removed by somebody, who thereby hides it from the others
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._disconnect()
+            raise _TryAgain("its WAL was removed") from None
+        if not small:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def _failed(
         self, error: Exception, connection: sqlite3.Connection | None, *, adds: int
     ) -> Exception:
         """Return what to raise after an error."""
+        if not self.is_own():
+            return StoreError(f"the store {self.path} is that of the parent process")
         if is_busy(error):
             return _TryAgain(error)
-        if connection is not None and connection is not self._connection:
-            return _TryAgain(error)  # a signal handler has forked, see `_Forks`
         if is_corrupt(error):
             return self._set_aside(error)
         if is_full(error) or isinstance(error, OSError):
             message = f"the store {self.path} cannot be written: {error}"
-            if self._reserve.give_up() and not adds:
+            if not adds and self._reserve.give_up():
                 return _TryAgain(error)
             return StoreError(message, full=connection is not None)
         self._disconnect()
@@ -177,6 +202,8 @@ class StoreConnection:
 
     def _attach(self, *, reads: bool) -> sqlite3.Connection:
         """Return a connection to the file at the path."""
+        if not self.is_own():
+            raise StoreError(f"the store {self.path} is that of the parent process")
         locks = self._locks
         if locks is not None and not locks.is_open():
             if self._connection is not None:
@@ -210,11 +237,11 @@ class StoreConnection:
         with self._opening():
             self._identity = identify(self.path)
             try:
-                connection = connect(self.path, self._wal_bytes)
+                connection = connect(self.path, self.wal_bytes)
             except sqlite3.OperationalError as error:
                 if not is_full(error) or self._reserve.give_up():
                     raise
-                connection = connect(self.path, self._wal_bytes, alone=True)
+                connection = connect(self.path, self.wal_bytes, alone=True)
             for owner in self._last_held:
                 self._locks.acquire(owner)
             self._take_up(connection)
@@ -231,6 +258,7 @@ class StoreConnection:
 
     def _take_up(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.page_size = pragma(connection, "page_size")
         self._identity = identify(self.path)
         self._descriptors = _descriptors_of(self.path)
         self.attached += 1
@@ -265,7 +293,7 @@ class StoreConnection:
             for suffix in ("-wal", "-shm"):  # of the old file, where that alone was replaced
                 if identify(f"{self.path}{suffix}") in self._descriptors.values():
                     Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            new = connect(self.path, self._wal_bytes)
+            new = connect(self.path, self.wal_bytes)
             if old is not None:
                 count = self._bring(old, new)
                 message = f"{message}; {count:,} events were brought into a new one"
@@ -293,38 +321,45 @@ class StoreConnection:
         locks, brought = self._locks, 0
         assert locks is not None  # noqa: S101 - a file is not opened without
         destinations = readable_owners(old)
-        mine, others = set[object](self.held), set[object]()
-        with transaction(new, "IMMEDIATE"):
-            for row in readable_rows(old, _monotonic() + _SALVAGE_TIMEOUT):
-                if not is_whole(row.payload, row.checksum) or row.owner in others:
-                    continue
-                if row.owner not in mine:
-                    if not isinstance(row.owner, int) or not locks.acquire(row.owner):
-                        others.add(row.owner)
+        mine, dead, others = set[object](self.held), set[int](), set[object]()
+        try:
+            with transaction(new, "IMMEDIATE"):
+                for row in readable_rows(old, _monotonic() + _SALVAGE_TIMEOUT):
+                    owner = row.owner
+                    if not is_whole(row.payload, row.checksum) or owner in others:
                         continue
-                    mine.add(row.owner)
-                brought += new.execute(
-                    "INSERT OR IGNORE INTO events (id, owner, checksum, payload)"
-                    " VALUES (?, ?, ?, ?)",
-                    row,
-                ).rowcount
-            new.executemany(
-                "INSERT OR IGNORE INTO owners (id, destination) VALUES (?, ?)",
-                [(owner, destinations.get(owner, "")) for owner in self.held],
-            )
+                    if owner not in mine and owner not in dead:
+                        if not isinstance(owner, int) or not locks.acquire(owner):
+                            others.add(owner)
+                            continue
+                        dead.add(owner)
+                    brought += new.execute(
+                        "INSERT OR IGNORE INTO events (id, owner, checksum, payload)"
+                        " VALUES (?, ?, ?, ?)",
+                        row,
+                    ).rowcount
+                new.executemany(
+                    "INSERT OR IGNORE INTO owners (id, destination) VALUES (?, ?)",
+                    [(owner, destinations.get(owner, "")) for owner in self.held],
+                )
+        finally:
+            for owner in dead:
+                locks.release(owner)  # for whoever looks for what the dead have left
         return brought
 
     def checkpoint(self) -> None:
         """Move into the file what is in its WAL, as far as nobody is in the way."""
         with self._lock:
-            if self._connection is not None and not self._using and self._pid == os.getpid():
+            if self._connection is not None and not self._using and self.is_own():
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def close(self) -> None:
-        """Close the file, and give up its owners."""
+    def close(self, *, empty: bool) -> None:
+        """Close the file, give up its owners and, where it is empty, what is kept in reserve."""
         with self._lock:
             self._disconnect()
+            if empty:
+                self._reserve.give_up()
             if self._locks is not None:
                 self._last_held = self.held
                 self._locks.close()
@@ -342,12 +377,27 @@ class StoreConnection:
         """Close the connection before a fork, and keep it closed until `resume`.
 
         Returns:
-            Whether nobody uses it.
+            Whether nobody uses it. One that is in use stays open.
         """
         if not self._lock.acquire(timeout=max(0.0, until - _monotonic())):
             return False
+        if self._using:  # by this thread, in a signal handler
+            self._lock.release()
+            return False
         self._disconnect()
         return True
+
+    def is_own(self) -> bool:
+        """Tell whether it is this process's, and not its parent's."""
+        return self._pid == os.getpid()
+
+    def forbid(self) -> None:
+        """Let nothing more be done with a connection that was in use at a fork.
+
+        Its thread may go on in the child, amid a transaction that is the parent's.
+        """
+        if self._connection is not None:
+            self._connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
 
     def resume(self) -> None:
         """Let it be used again after a fork."""
@@ -355,7 +405,7 @@ class StoreConnection:
 
     def close_inherited(self) -> bool:
         """Close what a child has inherited, if it is still that; return whether it could be."""
-        if self._pid == os.getpid() or self._connection is None:
+        if self.is_own() or self._connection is None:
             return True
         intact = not self._using and all(
             _identity_of(number) == identity for number, identity in self._descriptors.items()
@@ -379,23 +429,28 @@ class _Forks:
     def __init__(self) -> None:
         self.connections: weakref.WeakSet[StoreConnection] = weakref.WeakSet()
         self.spoilt = ""
-        self._suspended: list[StoreConnection] = []
-        self._complete = True
+        # What was closed and what is in use, for each fork that has begun: a signal handler may
+        # fork as well.
+        self._begun: list[tuple[list[StoreConnection], list[StoreConnection]]] = []
 
     def before(self) -> None:
+        suspended: list[StoreConnection] = []
+        in_use: list[StoreConnection] = []
+        self._begun.append((suspended, in_use))
         until = _monotonic() + _FORK_TIMEOUT
-        mine = [one for one in list(self.connections) if one._pid == os.getpid()]  # noqa: SLF001
-        self._suspended = [one for one in mine if one.suspend(until)]
-        self._complete = len(self._suspended) == len(mine)
+        for connection in list(self.connections):
+            if connection.is_own():
+                (suspended if connection.suspend(until) else in_use).append(connection)
 
     def after_in_parent(self) -> None:
-        suspended, self._suspended = self._suspended, []
+        suspended, _ = self._begun.pop()
         for connection in suspended:
             connection.resume()
 
     def after_in_child(self) -> None:
-        if not self._complete:
-            self.spoilt = "the process was forked while its parent wrote, for long, into a store"
+        for connection in self._begun[-1][1]:
+            self.spoilt = "the process was forked amid a use of a store"
+            connection.forbid()
         self.after_in_parent()
 
     def close_inherited(self) -> None:
@@ -418,6 +473,22 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_forks.after_in_parent,
         after_in_child=_forks.after_in_child,
     )
+
+
+def _sizes(path: str, wal_bytes: int) -> tuple[int, float]:
+    """Return how large the WAL is to become, on a small disk, and how large a file can become."""
+    most = math.inf
+    if sys.platform != "win32":
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if soft != resource.RLIM_INFINITY:
+            most = soft
+            wal_bytes = min(wal_bytes, soft // 16)
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(os.path.dirname(path))  # noqa: PTH120 - the path is a str
+            wal_bytes = min(wal_bytes, disk.f_blocks * disk.f_frsize // 32)
+    return max(wal_bytes, _LEAST_WAL_BYTES), most
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from enum import Enum
@@ -141,25 +142,15 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         sqlite3.Error: It cannot be opened or made.
         OSError: It cannot be made.
     """
-    what = look(path)
-    if what is What.NOTHING:
-        # Of a file that was removed. Who still has that open would share them with the new one.
-        for suffix in ("-wal", "-shm"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-        os.close(os.open(path, flags, 0o600))
+    if look(path) is What.NOTHING:
+        _make(path)
     connection = _connect(path, "mode=rw")
     try:
         if alone:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         # What was written outlives the process; only a power cut may take the last of it.
         connection.execute("PRAGMA synchronous = NORMAL")
-        if what is not What.STORE:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            # Made before the mode is WAL, so that the header of the file says what it is.
-            with transaction(connection, "EXCLUSIVE"):
-                if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    _execute(connection, _SCHEMA)
+        _fill(connection)
         if pragma(connection, "user_version") == 1:
             with transaction(connection, "IMMEDIATE"):
                 if pragma(connection, "user_version") == 1:
@@ -177,6 +168,39 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         connection.close()
         raise
     return connection
+
+
+def _make(path: str) -> None:
+    """Make a store, whole at once, where nothing is."""
+    # Of a file that was removed. Who still has that open would share them with the new one.
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    folder, name = os.path.split(path)
+    descriptor, new = tempfile.mkstemp(prefix=f"{name}-", dir=folder)
+    try:
+        os.close(descriptor)
+        with contextlib.closing(_connect(new, "mode=rw")) as connection:
+            _fill(connection)
+        try:
+            os.link(new, path)  # which, unlike `rename`, replaces nothing
+        except FileExistsError:
+            raise sqlite3.OperationalError(
+                "it is locked: another program has just made it"
+            ) from None
+        except OSError:
+            os.rename(new, path)  # noqa: PTH104 - the file system has no links
+    finally:
+        Path(new).unlink(missing_ok=True)
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    """Make what is in a store, where nothing is in the file."""
+    if not pragma(connection, "application_id"):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        # Before the mode is WAL, so that the header of the file says what it is.
+        with transaction(connection, "EXCLUSIVE"):
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                _execute(connection, _SCHEMA)
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:
@@ -218,11 +242,9 @@ def is_full(error: BaseException) -> bool:
 
 def is_corrupt(error: BaseException) -> bool:
     """Tell whether pages of the file are broken."""
-    # SQLite's other errors have classes of their own.
-    if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError):
-        return True
-    return isinstance(error, sqlite3.OperationalError) and (
-        "no such table" in str(error) or "no such column" in str(error)
+    broken = ("malformed", "not a database", "no such table", "no such column", "no such index")
+    return isinstance(error, sqlite3.IntegrityError) or (
+        isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in broken)
     )
 
 
