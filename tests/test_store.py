@@ -1012,8 +1012,8 @@ def test_a_path_where_no_file_can_be_is_told_of_once(tmp_path, collector, report
 def test_a_full_disk_is_put_up_with(path, collector):
     """Events that do not fit on the disk are sent from memory, those on it as well."""
     program = """
-        import snowplow_logging.emitter
-        snowplow_logging.emitter._STORE_RETRY_DELAY = 0.5
+        import snowplow_logging.delivery.store
+        snowplow_logging.delivery.store._RETRY_DELAY = 0.5
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         reports = []
         class Keeping(logging.Handler):

@@ -329,7 +329,7 @@ class Emitter:
             worker.forget_dead_threads()
             raise
         finally:
-            shared.closing = None
+            shared.closing, shared.parked = None, False
             queue.wait_until(math.inf)
             if lifecycle.is_ending:
                 self._exit_seconds += clock.now() - start

@@ -244,10 +244,12 @@ class Line:
                 reason = f"{count:,} events given up: {step.failure}"
                 shared.ledger.fail(batch.payloads, count, str(step.loss), reason)
                 shared.notices.given_up(payloads, step.failure)
-            if not batch.payloads:
-                self.batch = None
-        batch.ids = batch.ids[count:]
+            batch.ids = batch.ids[count:]
         shared.queue.forget(payloads, ids)
+        with shared.lock:
+            # Only now, so that who closes a file waits for this.
+            if self.batch is batch and not batch.payloads:
+                self.batch = None
         if step.failure is not None:
             shared.reports.add(str(step.loss), reason)
 

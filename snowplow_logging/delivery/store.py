@@ -79,8 +79,10 @@ class StoreQueue:
         self._no_writes_before = 0.0  # when it may be written again after the disk was full
         self._recover_at = 0.0
         self._more_to_recover = False
+        self._answered: list[int] = []  # events that are still in the file
         self._users: list[int] = []  # threads that use the file, or wait for it
         self._stored_since = 0.0
+        self._oldest: bytes | None = None  # in the file, where it is known
         if problem := file.problem():
             reports.add("store", f"{problem}; events are kept in memory")
 
@@ -163,7 +165,8 @@ class StoreQueue:
     def forget(self, payloads: list[bytes], ids: list[int]) -> None:
         """Take note that events which were taken are answered for."""
         if ids:
-            self._use(lambda: self._remove(ids))
+            self._answered += ids
+            self._use(self._remove)
         else:
             self._memory.forget(payloads, ids)
 
@@ -175,7 +178,7 @@ class StoreQueue:
         """Take events from the file back, which are in it as before. Needs the lock."""
         if not batch.ids:
             return False
-        count = len(batch.payloads)
+        count, self._oldest = len(batch.payloads), batch.payloads[0] if batch.payloads else None
         self._stored += count
         batch.payloads = []
         return True
@@ -186,7 +189,7 @@ class StoreQueue:
 
     def oldest(self) -> bytes | None:
         """Return the event that waits longest, if it is in memory."""
-        return None if self._stored else self._memory.oldest()
+        return self._oldest if self._stored else self._memory.oldest()
 
     @property
     def is_at_rest(self) -> bool:
@@ -250,7 +253,14 @@ class StoreQueue:
         Args:
             again: Whether what was taken and is not answered for is to be taken again.
         """
-        self._use(lambda: self._file.close(again=again))
+
+        def close() -> None:
+            with contextlib.suppress(StoreError):
+                if self._answered and self._file.is_open:
+                    self._remove()
+            self._file.close(again=again)
+
+        self._use(close)
 
     def _called(self) -> None:
         if not (self._sync and self._can_be_written()):  # or who puts an event writes it
@@ -295,6 +305,8 @@ class StoreQueue:
         if self._file.open():
             self._more_to_recover = self._file.recover() > 0
             self._miscounted = True
+        if self._answered:
+            self._remove()
         if self._miscounted:
             self._count(self._file.waiting())
 
@@ -326,7 +338,7 @@ class StoreQueue:
             with self._lock:
                 pops = starmap(self._memory.pop, repeat((), count))
                 if not self._stored:
-                    self._stored_since = self._memory.since
+                    self._stored_since, self._oldest = self._memory.since, payloads[0]
                 # With no call but the last, so that each event is counted in one place.
                 self._miscounted = False
                 self._stored += count
@@ -371,7 +383,7 @@ class StoreQueue:
         with self._lock:
             batch.first = self._ledger.logged - self.waiting
             # With no call in between, so that each event is counted in one place.
-            batch.ids, batch.payloads = ids, payloads
+            batch.ids, batch.payloads, self._oldest = ids, payloads, None
             self._stored -= 0 if self._stored < len(rows) else len(rows)
         if self._more_to_recover and self._stored < limits.batch_events:
             self._recover_at = 0.0
@@ -386,8 +398,12 @@ class StoreQueue:
         self._reports.add("store row broken", reason)
         self._done.ring()
 
-    def _remove(self, ids: list[int]) -> None:
+    def _remove(self) -> None:
+        if not self._file.is_open:
+            return  # they are removed when it is opened again
+        ids = [*self._answered]
         self._file.remove(ids)
+        del self._answered[: len(ids)]
         self._end_fullness()
 
     def _end_fullness(self) -> None:
@@ -401,6 +417,8 @@ class StoreQueue:
             return
         self._open()
         self._end_fullness()
+        if self._stored:
+            self._wake()  # they may have been out of reach
         if self._stored < self._limits.batch_events:
             self._recover()
         if not self._more_to_recover:
@@ -427,7 +445,7 @@ class StoreQueue:
         self._full = False
         lost = self._stored - (kept or 0) if error.set_aside else 0
         if lost > 0:
-            message = f"{message}, and {lost:,} events that waited in it are lost"
+            message = f"{message}, and {lost:,} that waited in it are lost"
             with self._lock:
                 self._stored -= lost
                 self._ledger.lose(lost, "store set aside", message)
