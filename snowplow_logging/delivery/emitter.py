@@ -381,7 +381,8 @@ class Emitter:
             shared.notices.tell(own_thread=False, until=deadline + _GRACE)
         shared.reports.write()
         self._transport.close()
-        shared.queue.close(again=not worker.holds_rows())
+        if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
+            shared.queue.close()
         if lifecycle.is_ending and shared.queue.waiting and self._settings.store is not None:
             path = os.path.abspath(self._settings.store)
             self._said_at_exit = True

@@ -144,8 +144,8 @@ class Queue(Protocol):
     def wait_until(self, until: float) -> None:
         """Have nobody wait for other processes after a time; by the clock of `waiting`."""
 
-    def close(self, *, again: bool) -> None:
-        """Let go of what is open; what was taken is to be taken `again`, or not."""
+    def close(self) -> None:
+        """Let go of what is open, and of what was taken, which is taken again after it."""
 
     @property
     def tend(self) -> Callable[[Callable[[], bool]], None] | None:
@@ -385,5 +385,5 @@ class MemoryQueue:
     def wait_until(self, until: float) -> None:
         """Do nothing: nobody waits for other processes."""
 
-    def close(self, *, again: bool) -> None:
+    def close(self) -> None:
         """Do nothing: nothing is open."""

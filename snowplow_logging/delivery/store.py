@@ -152,6 +152,7 @@ class StoreQueue:
     def call_always(self) -> None:
         """Have who puts an event call whatever there is to do, because nobody is there."""
         self._memory.call_always()
+        self._writes.ring()  # for who writes to see that it is not wanted any more
 
     def take(self, batch: Batch, is_due: Callable[[], bool]) -> None:
         """Move the next events, as many as go into a request, into a batch."""
@@ -194,7 +195,7 @@ class StoreQueue:
     @property
     def is_at_rest(self) -> bool:
         """Whether what waits, if anything, was left to the file."""
-        return not (self._memory.waiting or self._file.is_open)
+        return not (self._memory.waiting or self._file.is_open or self._answered)
 
     # The file.
 
@@ -207,7 +208,7 @@ class StoreQueue:
         while self._is_awake(is_wanted):
             if self._memory.waiting and self._can_be_written():
                 if self._memory.waiting < self._limits.batch_events:
-                    self._writes.wait(lambda: _WRITE_DELAY)
+                    self._writes.wait(lambda: self._delay(is_wanted))
                 self.collect()
             if clock.now() >= self._recover_at:
                 self._recover_at = clock.now() + _RECOVER_INTERVAL
@@ -220,6 +221,13 @@ class StoreQueue:
                 return False  # who comes after may have asked to be called
             self._memory.do_not_call()
             return True
+
+    def _delay(self, is_wanted: Callable[[], bool]) -> float:
+        with self._lock:
+            if not is_wanted():
+                return 0.0
+            self._memory.call()
+            return _WRITE_DELAY
 
     def _pause(self, is_wanted: Callable[[], bool]) -> float:
         with self._lock:
@@ -247,18 +255,14 @@ class StoreQueue:
         """Have nobody wait for other processes after a time; by the clock of `waiting`."""
         self._file.wait_until(until)
 
-    def close(self, *, again: bool) -> None:
-        """Close the file, without waiting for other processes.
-
-        Args:
-            again: Whether what was taken and is not answered for is to be taken again.
-        """
+    def close(self) -> None:
+        """Close the file, without waiting for other processes; what was taken is taken again."""
 
         def close() -> None:
             with contextlib.suppress(StoreError):
-                if self._answered and self._file.is_open:
-                    self._remove()
-            self._file.close(again=again)
+                if self._answered:
+                    self._open()  # which removes them
+            self._file.close(again=True)
 
         self._use(close)
 
@@ -271,7 +275,7 @@ class StoreQueue:
         return clock.now() >= self._not_before
 
     def _can_be_written(self) -> bool:
-        return clock.now() >= max(self._not_before, self._no_writes_before)
+        return not self._full and clock.now() >= max(self._not_before, self._no_writes_before)
 
     def _use(self, work: Callable[[], None]) -> None:
         """Do something with the file, alone. Where that fails events are kept in memory.
@@ -324,8 +328,8 @@ class StoreQueue:
 
     def _write(self) -> None:
         self._open()
-        full = self._full
-        while payloads := self._memory.hold(_WRITTEN_AT_ONCE):
+        full = False
+        while not full and (payloads := self._memory.hold(_WRITTEN_AT_ONCE)):
             count = len(payloads)
             try:
                 self._miscounted = True
@@ -409,6 +413,7 @@ class StoreQueue:
     def _end_fullness(self) -> None:
         if self._full and not self._file.is_full():
             self._full = False
+            self._writes.ring()
             self._done.ring()
 
     def _look(self, is_wanted: Callable[[], bool]) -> None:

@@ -139,10 +139,13 @@ class Worker:
             left = shared.queue.waiting or any(line.batches for line in self._lines)
             return generation == self._generation and (shared.closing != _NEVER or bool(left))
 
-        if shared.queue.tend is not None:
-            shared.queue.tend(is_wanted)
+        while shared.queue.tend is not None and is_wanted():
+            try:
+                shared.queue.tend(is_wanted)
+            except Exception as error:  # noqa: BLE001 - what comes later must still be written
+                shared.reports.add("internal error", f"internal error: {error!r}")
         if generation == self._generation:
-            shared.queue.close(again=True)  # of an emitter that nobody will close
+            shared.queue.close()  # of an emitter that nobody will close
 
     def _be_awake(self, generation: int) -> None:
         with self._shared.lock:
@@ -185,11 +188,9 @@ class Worker:
         shared = self._shared
         return not self._threads and shared.queue.is_at_rest and shared.queue.waiting > 0
 
-    def holds_rows(self) -> bool:
-        """Tell whether this thread has events of a file under way, below a signal handler."""
-        me = threading.get_ident()
-        lines = [line for line in self._lines if line.thread == me]
-        return any(batch.ids for line in lines for batch in line.batches)
+    def uses_file(self) -> bool:
+        """Tell whether events of a file are under way."""
+        return any(batch.ids for line in self._lines for batch in line.batches)
 
     def is_own_thread(self) -> bool:
         """Tell whether this is one of the threads that send."""
