@@ -156,29 +156,32 @@ class Emitter:
                 self._put_at_the_end(payload)
                 return
         try:
-            if not self._put(payload) and not self._make_room(payload):
-                reason = f"{self._shared.queue.full}, events are dropped"
-                self._shared.ledger.drop(reason)
-                self._shared.reports.add("queue full", reason)
+            if away := self._put(payload):
+                self._make_room(away)
         except MemoryError:
             self.give_up("out of memory")
 
-    def _make_room(self, payload: bytes) -> bool:
-        """Do what `on_full` says; return whether the payload has come into the queue."""
+    def _make_room(self, away: list[bytes]) -> None:
+        """Do what `on_full` says with events for which there is no room."""
         shared, on_full = self._shared, self._settings.on_full
+        reason = f"{shared.queue.full}, events are dropped"
         if on_full == "drop_oldest":
             reason = f"{shared.queue.full}, the oldest are dropped"
-            while shared.queue.drop_oldest(reason):
-                shared.reports.add("queue full", reason)
-                if self._put(payload):
-                    return True
+            while away and shared.queue.drop_oldest(reason):
+                away = [*away[1:], *self._put(away[0])]
         elif on_full == "block" and self._may_wait():
             until = clock.now() + self._settings.block_timeout
-            while (left := until - clock.now()) > 0:
-                shared.done.wait(lambda left=left: 0.0 if shared.queue.fits(payload) else left)  # type: ignore[misc]
-                if self._put(payload):
-                    return True
-        return False
+            while away and (left := until - clock.now()) > 0:
+                self._wait_for_room(away[0], left)
+                away = [*away[1:], *self._put(away[0])]
+        for _ in away:
+            shared.ledger.drop(reason)
+        if away or on_full == "drop_oldest":
+            shared.reports.add("queue full", reason)
+
+    def _wait_for_room(self, payload: bytes, seconds: float) -> None:
+        queue = self._shared.queue
+        self._shared.done.wait(lambda: 0.0 if queue.fits(payload) else seconds)
 
     def _may_wait(self) -> bool:
         if self._worker.is_own_thread() or self._shared.notices.is_telling():
@@ -207,7 +210,7 @@ class Emitter:
             self._adopt()
         elif sys.is_finalizing():
             self._shared.lock.release()
-        if not self._put(payload):
+        for _ in self._put(payload):
             self._shared.ledger.drop(self._shared.queue.full)
         self.close()
         self.leave()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -84,13 +84,17 @@ class Ledger:
         lock: The lock of all that waits.
 
     Attributes:
-        logged: Events that were taken into the queue.
+        passed: Events that have left memory, or the first place where they wait, for another.
+        turned_away: Events that never came there.
+        in_memory: Returns how many are there.
         recovered: Events that came into it from other processes, less those that went to others.
     """
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
-        self.logged = 0
+        self.passed = 0
+        self.turned_away = 0
+        self.in_memory: Callable[[], int] = int
         self.recovered = 0
         self.sent = 0
         self.retried = 0
@@ -104,9 +108,16 @@ class Ledger:
         self._losses = dict.fromkeys(LOSSES, 0)
 
     @property
+    def logged(self) -> int:
+        """How many events have come: the place of the next one in the order of all."""
+        return self.passed + self.in_memory()
+
+    @property
     def queued(self) -> int:
-        """Return how many events wait: those that came and are not answered for."""
-        return self.logged + self.recovered - self.sent - self.failed - self.dropped
+        """How many events wait: those that came and are not answered for."""
+        with self._lock:
+            came = self.passed + self.in_memory() + self.turned_away + self.recovered
+            return came - self.sent - self.failed - self.dropped
 
     def take(self, payloads: list[bytes], count: int, now: float) -> None:
         """Count the first of these as sent and take them off the list: both or neither."""
@@ -127,7 +138,7 @@ class Ledger:
         """Count an event that did not come into the queue."""
         with self._lock:
             self.last_error = reason
-            self.logged += 1
+            self.turned_away += 1
             self.dropped += 1
             self._losses["queue full"] += 1
 
@@ -137,10 +148,12 @@ class Ledger:
             self.last_error = reason
             try:
                 self.dropped += 1
+                self.passed += 1
                 self._losses["queue full"] += 1
                 del payloads[index]
             except IndexError:  # a signal handler has sent it
                 self.dropped -= 1
+                self.passed -= 1
                 self._losses["queue full"] -= 1
 
     def drop_stored(self, count: int, reason: str) -> None:
@@ -154,7 +167,7 @@ class Ledger:
         """Count an event that failed before it came into the queue."""
         with self._lock:
             self.last_error = reason
-            self.logged += 1
+            self.turned_away += 1
             self.failed += 1
             self._losses[loss] += 1
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat, starmap
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.waiting import Lock, clock
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from snowplow_logging.delivery.delivery import Delivery
 
 __all__ = ["Batch", "Limits", "MemoryQueue", "Queue"]
+
+
+_SMALL: Final = 4_096  # bytes of an event that may come without anybody looking
+_NONE: Final[list[bytes]] = []  # never changed
+_ONCE: Final = ((),)  # the arguments of one call
 
 
 @dataclass(eq=False)
@@ -91,8 +96,8 @@ class Queue(Protocol):
     def full(self) -> str:
         """What is full where an event has no room."""
 
-    def put(self, payload: bytes) -> bool:
-        """Put an event behind the others; return False where there is no room for it."""
+    def put(self, payload: bytes) -> list[bytes]:
+        """Put an event behind the others; return the last ones where there is no room for all."""
 
     def call(self) -> None:
         """Have who puts an event call, from now on, once there is something new to do."""
@@ -161,6 +166,10 @@ class Queue(Protocol):
 class MemoryQueue:
     """Events that wait in memory.
 
+    The log call does no more than append an event, without a lock. How many there are is known from
+    the deque itself. Their bytes are summed up when somebody looks, under the lock, and `put` looks
+    itself when as many events have come that anybody might have to know.
+
     Args:
         lock: The lock of all that waits.
         ledger: Where events are counted.
@@ -186,53 +195,86 @@ class MemoryQueue:
         self._ledger = ledger
         self._limits = limits
         self._called = called
+        self._keeps = keeps
         self._events: deque[bytes] = deque()
-        self._waiting_size = 0  # bytes of those in the queue
+        ledger.in_memory = self._events.__len__
+        self._seen = 0  # events whose bytes are counted
+        self._seen_size = 0
+        self._unseen_until = 0  # how many events there may be before `put` looks
         self._had_no_room = False  # since events were last taken
         # At how many events, or bytes of them, who puts another one calls.
         self._call_at: float = 1
         self._call_at_size: float = math.inf
-        self._keeps = keeps
         self.held = 0
         self.since = 0.0
         self.size = 0
 
-    def put(self, payload: bytes) -> bool:
-        """Put an event behind the others; return False where there is no room for it."""
-        limits, ledger = self._limits, self._ledger
-        size = len(payload) + limits.overhead
+    def put(self, payload: bytes) -> list[bytes]:
+        """Put an event behind the others.
+
+        Returns:
+            Events for which there is no room: the last ones, this one or those that other threads
+            put at the same moment.
+        """
+        events = self._events
+        events.append(payload)
+        if len(events) <= self._unseen_until and len(payload) <= _SMALL:
+            return _NONE
+        return self._look()
+
+    def _look(self) -> list[bytes]:
+        """Count what has come, call who has to know, and take back what is too much."""
+        away: list[bytes] = []
         with self._lock:
-            queued = (
-                ledger.logged + ledger.recovered - ledger.sent - ledger.failed - ledger.dropped
-                if self._keeps
-                else len(self._events)
-            )
-            fits = queued < limits.events and (self.size + size <= limits.size or not queued)
-            if fits:
-                if not self._events:
-                    self.since = clock.now()
-                    self._waiting_size = 0
-                try:
-                    # Counted and put with no call in between, see `Ledger`.
-                    ledger.logged += 1
-                    self.size += size
-                    self._waiting_size += size
-                    self._events.append(payload)
-                except MemoryError:
-                    ledger.logged -= 1
-                    self.size -= size
-                    self._waiting_size -= size
-                    raise
-            else:
+            self._see()
+            while len(self._events) > self.held and self._is_too_much():
                 self._had_no_room = True
-            calls = len(self._events) >= self._call_at or self._waiting_size >= self._call_at_size
-        if calls or (not fits and self._call_at < math.inf):
+                last = len(self._events[-1]) + self._limits.overhead
+                self._seen -= 1
+                self._seen_size -= last
+                self.size -= last
+                away.extend(starmap(self._events.pop, _ONCE))
+            calls = self._seen >= self._call_at or self._seen_size >= self._call_at_size
+            calls = calls or (bool(away) and self._call_at < math.inf)
+            self._look_again()
+        if calls:
             self._called()
-        return fits
+        return away
+
+    def _see(self) -> None:
+        """Count the bytes of what has come since. Needs the lock."""
+        before, now = self._seen, len(self._events)
+        if now <= before:
+            return
+        size = self._size([self._events[index] for index in range(before, now)])
+        if not before:
+            self.since = clock.now()
+            self._seen_size = 0
+            if not self._queued - now:
+                self.size = 0
+        if self._seen == before:  # no signal handler has come in between
+            self._seen = now
+            self._seen_size += size
+            self.size += size
+
+    def _look_again(self) -> None:
+        """Say how many events may come before anybody has to know. Needs the lock."""
+        limits, seen = self._limits, self._seen
+        if not seen or self._call_at <= seen + 1:
+            self._unseen_until = 0  # the next one begins to wait, or somebody waits for it
+            return
+        room = limits.events - (self._queued - seen)
+        size = min(limits.size - self.size, self._call_at_size - self._seen_size)
+        by_size = max(0, size) // (_SMALL + limits.overhead)
+        self._unseen_until = int(min(room, self._call_at - 1, seen + by_size))
 
     @property
     def _queued(self) -> int:
         return self._ledger.queued if self._keeps else len(self._events)
+
+    def _is_too_much(self) -> bool:
+        queued = self._queued
+        return queued > self._limits.events or (self.size > self._limits.size and queued > 1)
 
     def fits(self, payload: bytes) -> bool:
         """Tell whether there is room for an event."""
@@ -253,7 +295,7 @@ class MemoryQueue:
         limits = self._limits
         return len(self._events) > 0 and (
             len(self._events) >= limits.batch_events
-            or self._waiting_size >= limits.batch_size
+            or self._seen_size >= limits.batch_size
             or self._queued >= limits.events
             or self._had_no_room
         )
@@ -269,43 +311,64 @@ class MemoryQueue:
         """Have who puts an event call, from now on, once there is something new to do."""
         limits = self._limits
         with self._lock:
-            count = len(self._events)
+            self._see()
             if self.is_due:
-                self.do_not_call()  # what is there is known
-            elif not count:
+                self._call_at = self._call_at_size = math.inf  # what is there is known
+            elif not self._seen:
                 self._call_at, self._call_at_size = 1, math.inf
             else:
                 until_full = limits.events - self._queued
-                self._call_at = min(limits.batch_events, count + until_full)
+                self._call_at = min(limits.batch_events, self._seen + until_full)
                 self._call_at_size = limits.batch_size
+            self._look_again()
 
     def call_always(self) -> None:
         """Have who puts an event call whatever there is to do, because nobody is there."""
-        self._call_at = 1
+        with self._lock:
+            self._call_at, self._unseen_until = 1, 0
 
     def do_not_call(self) -> None:
         """Have nobody call, because somebody is awake who looks for himself."""
-        self._call_at = self._call_at_size = math.inf
+        with self._lock:
+            self._see()
+            self._call_at = self._call_at_size = math.inf
+            self._look_again()
 
     def take(self, batch: Batch, is_due: Callable[[], bool]) -> None:
         """Move the next events, as many as go into a request, into a batch."""
         with self._lock:
+            self._see()
             if not is_due():
                 return
             count = self._fitting()
-            size = self._size(self._first(count))
-            batch.first = self._ledger.logged - len(self._events)
+            batch.first = self._ledger.passed
             self._had_no_room = False
-            with contextlib.suppress(IndexError):  # a signal handler has sent some of them
-                # In one call, so that an event is in one of the two at any moment.
-                self._waiting_size -= size
-                batch.payloads.extend(starmap(self._events.popleft, repeat((), count)))
+            self._move(count, batch.payloads)
+
+    def _move(self, count: int, into: list[bytes]) -> None:
+        """Move the first events into a list. Needs the lock."""
+        before, size = len(into), self._size(self._first(count))
+        pops = starmap(self._events.popleft, repeat((), count))
+        move = into.extend
+        self._unseen_until = 0  # until what is left has been looked at
+        try:
+            # With no call but the last, so that an event is in one place and counted at any moment.
+            self._seen -= count
+            self._seen_size -= size
+            self._ledger.passed += count
+            move(pops)
+        except IndexError:  # a signal handler has sent some of them
+            missing = count - (len(into) - before)
+            self._ledger.passed -= missing
+            self._seen = 0
+        self._see()
+        self._look_again()
 
     def _fitting(self) -> int:
         """Return how many of the events the next request takes."""
         room = self._limits.room
         count = min(self._limits.batch_events, len(self._events))
-        if self._waiting_size > room:
+        if self._seen_size > room:
             for index in range(count):
                 room -= len(self._events[index]) + self._limits.overhead
                 if room < 0:
@@ -328,20 +391,22 @@ class MemoryQueue:
     def abandon(self, into: list[bytes]) -> None:
         """Move all events into a list."""
         with self._lock:
-            count = len(self._events)
-            self._waiting_size = 0
-            with contextlib.suppress(IndexError):
-                into.extend(starmap(self._events.popleft, repeat((), count)))
+            self._see()
+            self._move(len(self._events), into)
+            self.size = self._seen_size
 
     def drop_oldest(self, reason: str) -> bool:
         """Drop the event that waits longest; return False where none can be dropped."""
         with self._lock:
+            self._see()
             if len(self._events) <= self.held:
                 return False
             size = len(self._events[self.held]) + self._limits.overhead
-            self._ledger.drop_from(self._events, self.held, reason)
+            self._unseen_until = 0
+            self._seen -= 1
+            self._seen_size -= size
             self.size -= size
-            self._waiting_size -= size
+            self._ledger.drop_from(self._events, self.held, reason)
             return True
 
     def oldest(self) -> bytes | None:
@@ -350,15 +415,15 @@ class MemoryQueue:
             return self._events[0] if self._events else None
 
     def hold(self, most: int) -> list[bytes]:
-        """Return the first events, as many as that, which stay until they are `pop`ped."""
+        """Return the first events, as many as that, which stay until they are let go."""
         with self._lock:
             self.held = min(most, len(self._events))
             return self._first(self.held)
 
-    @property
-    def pop(self) -> Callable[[], bytes]:
-        """Takes the first event off."""
-        return self._events.popleft
+    def let_go(self, count: int, into: list[bytes]) -> None:
+        """Move the first events, which are in a file now, into a list. Needs the lock."""
+        self._see()
+        self._move(count, into)
 
     # What only a file needs.
 

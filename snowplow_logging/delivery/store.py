@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
-from itertools import repeat, starmap
 from typing import Final
 
 from snowplow_logging.delivery.ledger import Ledger
@@ -93,13 +91,14 @@ class StoreQueue:
 
     # What a queue can do.
 
-    def put(self, payload: bytes) -> bool:
-        """Put an event behind the others; return False where there is no room for it."""
-        if self._full or not self._memory.put(payload):
-            return False
+    def put(self, payload: bytes) -> list[bytes]:
+        """Put an event behind the others; return the last ones where there is no room for all."""
+        if self._full:
+            return [payload]
+        away = self._memory.put(payload)
         if self._sync:
             self.collect()
-        return True
+        return away
 
     def fits(self, payload: bytes) -> bool:
         """Tell whether there is room for an event."""
@@ -340,13 +339,11 @@ class StoreQueue:
             finally:
                 self._memory.held = 0
             with self._lock:
-                pops = starmap(self._memory.pop, repeat((), count))
                 if not self._stored:
                     self._stored_since, self._oldest = self._memory.since, payloads[0]
-                # With no call but the last, so that each event is counted in one place.
                 self._miscounted = False
                 self._stored += count
-                _exhaust(pops)
+                self._memory.let_go(count, [])
             self._memory.forget(payloads, [])
             if full and self._drops_oldest:
                 self._drop_oldest(count)
@@ -385,7 +382,7 @@ class StoreQueue:
             return
         ids, payloads = [number for number, _ in rows], [payload for _, payload in rows]
         with self._lock:
-            batch.first = self._ledger.logged - self.waiting
+            batch.first = self._ledger.passed - self._stored
             # With no call in between, so that each event is counted in one place.
             batch.ids, batch.payloads, self._oldest = ids, payloads, None
             self._stored -= 0 if self._stored < len(rows) else len(rows)
@@ -463,7 +460,3 @@ class StoreQueue:
         self._reports.add("store", message)
         self._wake()
         self._done.ring()
-
-
-_exhaust: Final = deque[bytes](maxlen=0).extend
-"""Calls what an iterator calls, to its end, in one call of C code."""
