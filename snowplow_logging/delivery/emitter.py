@@ -383,6 +383,9 @@ class Emitter:
         if not shared.notices.is_telling():
             shared.notices.tell(own_thread=False, until=deadline + _GRACE)
         shared.reports.write()
+        if not holds_logging_lock():  # for which the thread that writes one may be waiting
+            until = max(deadline, clock.now()) + _GRACE
+            worker.wait(lambda: shared.reports.are_written, until)
         self._transport.close()
         if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
             shared.queue.close()

@@ -229,11 +229,9 @@ class MemoryQueue:
             self._see()
             while len(self._events) > self.held and self._is_too_much():
                 self._had_no_room = True
-                last = len(self._events[-1]) + self._limits.overhead
-                self._seen -= 1
-                self._seen_size -= last
-                self.size -= last
                 away.extend(starmap(self._events.pop, _ONCE))
+                if len(self._events) < self._seen:  # else it had come since
+                    self._lose_sight(len(away[-1]) + self._limits.overhead)
             calls = self._seen >= self._call_at or self._seen_size >= self._call_at_size
             calls = calls or (bool(away) and self._call_at < math.inf)
             self._look_again()
@@ -256,6 +254,11 @@ class MemoryQueue:
             self._seen = now
             self._seen_size += size
             self.size += size
+
+    def _lose_sight(self, size: int) -> None:
+        self._seen -= 1
+        self._seen_size -= size
+        self.size -= size
 
     def _look_again(self) -> None:
         """Say how many events may come before anybody has to know. Needs the lock."""
@@ -367,7 +370,9 @@ class MemoryQueue:
     def _fitting(self) -> int:
         """Return how many of the events the next request takes."""
         room = self._limits.room
-        count = min(self._limits.batch_events, len(self._events))
+        # What is too much is left to who has just put it and will take it back.
+        most = self._limits.events - (self._queued - len(self._events))
+        count = min(self._limits.batch_events, self._seen, most)
         if self._seen_size > room:
             for index in range(count):
                 room -= len(self._events[index]) + self._limits.overhead
@@ -391,9 +396,10 @@ class MemoryQueue:
     def abandon(self, into: list[bytes]) -> None:
         """Move all events into a list."""
         with self._lock:
-            self._see()
-            self._move(len(self._events), into)
-            self.size = self._seen_size
+            while self._events:
+                self._see()
+                self._move(self._seen, into)
+            self.size = 0
 
     def drop_oldest(self, reason: str) -> bool:
         """Drop the event that waits longest; return False where none can be dropped."""
@@ -403,9 +409,7 @@ class MemoryQueue:
                 return False
             size = len(self._events[self.held]) + self._limits.overhead
             self._unseen_until = 0
-            self._seen -= 1
-            self._seen_size -= size
-            self.size -= size
+            self._lose_sight(size)
             self._ledger.drop_from(self._events, self.held, reason)
             return True
 
@@ -417,7 +421,8 @@ class MemoryQueue:
     def hold(self, most: int) -> list[bytes]:
         """Return the first events, as many as that, which stay until they are let go."""
         with self._lock:
-            self.held = min(most, len(self._events))
+            self._see()
+            self.held = min(most, self._seen)
             return self._first(self.held)
 
     def let_go(self, count: int, into: list[bytes]) -> None:

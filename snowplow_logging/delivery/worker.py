@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from snowplow_logging.delivery.line import Line, Shared
-from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.delivery.waiting import alone, clock
 from snowplow_logging.lifecycle import lifecycle
 
 __all__ = ["Worker", "start_thread"]
@@ -58,6 +58,7 @@ class Worker:
         self._threads: list[threading.Thread] = []
         self._tender: threading.Thread | None = None  # what the queue has of its own
         self._leaving: list[threading.Thread] = []  # those of before a close
+        self._starts: list[object] = []  # who starts threads, see `alone`
         self._generation = 0  # of the threads; a close ends one
         self._greenlets: set[Any] = set()  # that gevent has made of the threads
 
@@ -66,22 +67,20 @@ class Worker:
     def wake(self) -> None:
         """Have the threads look for something to do, and start those that are missing."""
         if self._shared.closing is None:
-            # A signal handler that logs may come between any two calls, and start them as well.
-            while (index := len(self._threads)) < len(self._lines):
-                generation, line = self._generation, self._lines[index]
-                thread = start_thread(
-                    partial(self._live, partial(self._run, generation, line)),
-                    f"snowplow-logging-{index + 1}",
-                )
-                if thread is None:
-                    break  # who flushes or closes works instead
-                self._threads.append(thread)
-            if self._shared.queue.tend is not None and self._tender is None:
-                generation = self._generation
-                self._tender = start_thread(
-                    partial(self._live, partial(self._tend, generation)), "snowplow-logging-store"
-                )
+            alone(self._starts, self._start_threads)
         self._shared.work.ring()
+
+    def _start_threads(self) -> None:
+        while (index := len(self._threads)) < len(self._lines):
+            generation, line = self._generation, self._lines[index]
+            run = partial(self._live, partial(self._run, generation, line))
+            thread = start_thread(run, f"snowplow-logging-{index + 1}")
+            if thread is None:
+                break  # who flushes or closes works instead
+            self._threads.append(thread)
+        if self._shared.queue.tend is not None and self._tender is None:
+            run = partial(self._live, partial(self._tend, self._generation))
+            self._tender = start_thread(run, "snowplow-logging-store")
 
     @property
     def is_at_rest(self) -> bool:
