@@ -200,6 +200,7 @@ class MemoryQueue:
         ledger.in_memory = self._events.__len__
         self._seen = 0  # events whose bytes are counted
         self._seen_size = 0
+        self._changes = 0  # of those two, ever
         self._unseen_until = 0  # how many events there may be before `put` looks
         self._had_no_room = False  # since events were last taken
         # At how many events, or bytes of them, who puts another one calls.
@@ -229,8 +230,9 @@ class MemoryQueue:
             self._see()
             while len(self._events) > self.held and self._is_too_much():
                 self._had_no_room = True
-                away.extend(starmap(self._events.pop, _ONCE))
-                if len(self._events) < self._seen:  # else it had come since
+                with contextlib.suppress(IndexError):  # a signal handler has sent it
+                    away.extend(starmap(self._events.pop, _ONCE))
+                if away and len(self._events) < self._seen:  # else it had come since
                     self._lose_sight(len(away[-1]) + self._limits.overhead)
             calls = self._seen >= self._call_at or self._seen_size >= self._call_at_size
             calls = calls or (bool(away) and self._call_at < math.inf)
@@ -240,22 +242,30 @@ class MemoryQueue:
         return away
 
     def _see(self) -> None:
-        """Count the bytes of what has come since. Needs the lock."""
-        before, now = self._seen, len(self._events)
-        if now <= before:
-            return
-        size = self._size([self._events[index] for index in range(before, now)])
-        if not before:
-            self.since = clock.now()
-            self._seen_size = 0
-            if not self._queued - now:
-                self.size = 0
-        if self._seen == before:  # no signal handler has come in between
-            self._seen = now
-            self._seen_size += size
-            self.size += size
+        """Count the bytes of what has come since. Needs the lock.
+
+        A signal handler may come at any call in here, and may even flush. So what was counted is
+        added with no call in between, and only if nothing has changed meanwhile.
+        """
+        while self._seen != len(self._events):
+            changes, before, now = self._changes, self._seen, len(self._events)
+            if before > now or not before:
+                before, self._seen, self._seen_size = 0, 0, 0
+            try:
+                size = self._size([self._events[index] for index in range(before, now)])
+            except IndexError:
+                continue
+            since = self.since if before else clock.now()
+            others = self._queued - now
+            if self._changes == changes:
+                self._changes += 1
+                self.since = since
+                self.size = size + (self.size if before or others else 0)
+                self._seen_size += size
+                self._seen = now
 
     def _lose_sight(self, size: int) -> None:
+        self._changes += 1
         self._seen -= 1
         self._seen_size -= size
         self.size -= size
@@ -356,14 +366,14 @@ class MemoryQueue:
         self._unseen_until = 0  # until what is left has been looked at
         try:
             # With no call but the last, so that an event is in one place and counted at any moment.
+            self._changes += 1
             self._seen -= count
             self._seen_size -= size
             self._ledger.passed += count
             move(pops)
         except IndexError:  # a signal handler has sent some of them
-            missing = count - (len(into) - before)
-            self._ledger.passed -= missing
-            self._seen = 0
+            self._ledger.passed -= count - (len(into) - before)
+            self._seen = 0  # so that they are counted anew
         self._see()
         self._look_again()
 
@@ -374,15 +384,18 @@ class MemoryQueue:
         most = self._limits.events - (self._queued - len(self._events))
         count = min(self._limits.batch_events, self._seen, most)
         if self._seen_size > room:
-            for index in range(count):
-                room -= len(self._events[index]) + self._limits.overhead
+            for index, payload in enumerate(self._first(count)):
+                room -= len(payload) + self._limits.overhead
                 if room < 0:
                     return max(1, index)
         return count
 
     def _first(self, count: int) -> list[bytes]:
         # By index, because a signal handler may log, and an iterator breaks when the deque grows.
-        return [self._events[index] for index in range(min(count, len(self._events)))]
+        payloads: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            payloads += [self._events[index] for index in range(count)]
+        return payloads
 
     def _size(self, payloads: list[bytes]) -> int:
         return sum(map(len, payloads)) + len(payloads) * self._limits.overhead
@@ -405,9 +418,10 @@ class MemoryQueue:
         """Drop the event that waits longest; return False where none can be dropped."""
         with self._lock:
             self._see()
-            if len(self._events) <= self.held:
+            try:
+                size = len(self._events[self.held]) + self._limits.overhead
+            except IndexError:
                 return False
-            size = len(self._events[self.held]) + self._limits.overhead
             self._unseen_until = 0
             self._lose_sight(size)
             self._ledger.drop_from(self._events, self.held, reason)
@@ -416,7 +430,8 @@ class MemoryQueue:
     def oldest(self) -> bytes | None:
         """Return the event that waits longest."""
         with self._lock:
-            return self._events[0] if self._events else None
+            first = self._first(1)
+            return first[0] if first else None
 
     def hold(self, most: int) -> list[bytes]:
         """Return the first events, as many as that, which stay until they are let go."""
