@@ -249,7 +249,7 @@ class MemoryQueue:
         """
         while self._seen != len(self._events):
             changes, before, now = self._changes, self._seen, len(self._events)
-            if before > now or not before:
+            if not 0 < before <= now:
                 before, self._seen, self._seen_size = 0, 0, 0
             try:
                 size = self._size([self._events[index] for index in range(before, now)])
