@@ -701,8 +701,11 @@ class SecureCollector(FaultyCollector):
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
     def _serve(self, connection, number, stopping):
-        with contextlib.suppress(OSError):
-            secure = self.context.wrap_socket(connection, server_side=True)
+        with (
+            contextlib.suppress(OSError),
+            connection,
+            self.context.wrap_socket(connection, server_side=True) as secure,
+        ):
             while self.hears is not None and not stopping.wait(self.hears):
                 secure.recv(1_024)
             super()._serve(secure, number, stopping)
