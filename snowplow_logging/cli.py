@@ -255,6 +255,8 @@ def _run_replay(arguments: argparse.Namespace) -> int:
                 method=arguments.method,
                 path=arguments.path,
                 headers=dict(arguments.header),
+                # A wrong address is for who waits for the command to mend, so it ends there.
+                retry_codes=dict.fromkeys((301, 302, 303, 307, 308, 404), False),
             ),
             encoder=encoder,
             event_key=arguments.event_key,

@@ -297,7 +297,7 @@ def _is_given_up(connection: socket.socket) -> bool:
     """Tell whether the other end has closed a connection whose thread has yet to see it."""
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
+    except (BlockingIOError, ValueError):  # TLS does not tell
         return False
     except OSError:
         return True

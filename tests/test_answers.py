@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -230,12 +234,30 @@ def hard_of_hearing(read):
         thread.join()
 
 
-@pytest.mark.parametrize("read", [0, 1])
-def test_a_body_that_nobody_reads_is_given_up(session, read):
+def little_buffer():
+    """Return a session whose sockets hold little of what the other end has not read yet."""
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *arguments, **keywords):
+            keywords["socket_options"] = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)]
+            super().init_poolmanager(*arguments, **keywords)
+
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Adapter())
+    return session
+
+
+@pytest.mark.parametrize("read", [0, 1_000])
+def test_a_body_that_nobody_reads_is_given_up(read):
     """An upload that stalls, or trickles, ends when the time of the request is over."""
     with hard_of_hearing(read) as (endpoint, times):
         handler = SnowplowHandler(
-            endpoint, session=session, timeout=(0.2, 0.4), max_retry_delay=0.01, shutdown_timeout=0
+            endpoint,
+            session=little_buffer(),
+            timeout=(0.2, 0.4),
+            max_retry_delay=0.01,
+            shutdown_timeout=0,
         )
         logger = logging.Logger("shop")
         logger.addHandler(handler)
@@ -247,10 +269,11 @@ def test_a_body_that_nobody_reads_is_given_up(session, read):
                 }
                 logger.info("", extra={"snowplow": event})
             assert not handler.flush(2.5)
+            assert handler.stats.last_error.endswith("did not answer within 0.6 s")
         finally:
             handler.close()
     assert len(times) > 2
-    assert max(after - before for before, after in zip(times, times[1:], strict=False)) < 1.5
+    assert max(after - before for before, after in itertools.pairwise(times)) < 1.5
 
 
 # Attempts.
@@ -576,3 +599,162 @@ def test_part_of_an_answer_on_an_old_connection_is_a_failure(collector, session)
             log(tracked, 1, number)
             assert tracked.handler.flush(SOON)
         assert tracked.handler.stats.retried == 1
+
+
+# Proxies and TLS.
+
+
+@contextlib.contextmanager
+def tunnel(*pieces):
+    """Give the URL of a proxy that answers CONNECT so, piece by piece, and then says no more."""
+    stopping = threading.Event()
+
+    def serve(connection):
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            for piece in pieces:
+                connection.sendall(piece)
+                stopping.wait(0.05)
+            connection.recv(65_536)  # the beginning of a handshake
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        stopping.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"HTTP/1.1 200 OK\r\n\r\n"], [b"HTTP/1.1 200 O", *[b"K"] * 999]]
+)
+def test_what_a_proxy_says_is_not_the_collectors_word(pieces):
+    """The 200 with which a proxy opens a tunnel has taken no event, and it has no more time."""
+    session = requests.Session()
+    session.trust_env = False
+    with tunnel(*pieces) as proxy:
+        session.proxies = {"https": proxy}
+        handler = SnowplowHandler(
+            "https://collector.example.com",
+            session=session,
+            timeout=(0.2, 0.3),
+            max_retry_delay=0.01,
+            shutdown_timeout=0.1,
+        )
+        logger = logging.Logger("shop")
+        logger.addHandler(handler)
+        event = {"event": "struct_event", "category": "c", "action": "a"}
+        logger.info("", extra={"snowplow": event})
+        start = time.monotonic()
+        while not handler.stats.retried:
+            assert not handler.flush(0.05)
+            assert time.monotonic() - start < SOON
+        assert (handler.stats.sent, handler.stats.failed, handler.stats.queued) == (0, 0, 1)
+        handler.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Return the file of a certificate for this machine, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not there")
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3"]
+    command += ["-keyout", str(file), "-out", f"{file}.only", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    with file.open("ab") as both:
+        both.write(file.with_name("certificate.pem.only").read_bytes())
+    return file
+
+
+class SecureCollector(FaultyCollector):
+    """One that speaks TLS.
+
+    Args:
+        certificate: The file of its certificate.
+        hears: Seconds between the pieces of a body that it reads; None to read at once.
+    """
+
+    def __init__(self, certificate, hears=None):
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(certificate)
+        self.hears = hears
+        super().__init__()
+
+    @property
+    def endpoint(self):
+        """What a handler is given to send here."""
+        return super().endpoint.replace("http:", "https:")
+
+    def start(self):
+        """Listen, with little room for what is not read yet."""
+        super().start()
+        if self.hears is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def _serve(self, connection, number, stopping):
+        with (
+            contextlib.suppress(OSError),
+            connection,
+            self.context.wrap_socket(connection, server_side=True) as secure,
+        ):
+            while self.hears is not None and not stopping.wait(self.hears):
+                secure.recv(1_024)
+            super()._serve(secure, number, stopping)
+
+
+@pytest.fixture(params=["own session", "user's session"])
+def trusting(request, certificate, monkeypatch):
+    """Give the setting `session` for one that trusts the certificate, in either way."""
+    for name in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if request.param == "own session":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        return None
+    session = requests.Session()
+    session.verify = str(certificate)
+    return session
+
+
+def test_all_of_that_holds_over_tls(certificate, trusting, reports):
+    """Interim answers, drips before and after the status, and a stale connection."""
+    with SecureCollector(certificate) as collector:
+        collector.answers += [
+            Answer(raw=INTERIM[1] + OK),
+            NO_ANSWER,
+            garbage("headers that drip", b"200 OK"),
+            DRIPS["a status line"],
+        ]
+        settings = {"timeout": (2, 0.4), "max_retry_delay": 0.05, "batch_size": 1}
+        with tracking(collector, session=trusting, **settings) as tracked:
+            log(tracked, 3)
+            assert tracked.handler.flush(SOON)
+            assert (tracked.handler.stats.sent, tracked.handler.stats.retried) == (3, 1)
+    assert labels(collector.requests) == [[0], [1], [1], [2], [2]]
+    assert collector.requests[4].at - collector.requests[3].at < 4
+    assert any("did not answer within 2.4 s" in report for report in reports)
+
+
+def test_a_body_that_trickles_into_tls_is_given_up(certificate, monkeypatch):
+    """There each record has a time of its own, which the request as a whole has not."""
+    for name in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with SecureCollector(certificate, hears=0.1) as collector:
+        settings = {"timeout": (0.6, 0.6), "max_retry_delay": 0.01, "shutdown_timeout": 0.1}
+        session = little_buffer()
+        session.verify = str(certificate)
+        with tracking(collector, session=session, **settings) as tracked:
+            url = f"https://shop.example.com/?{'x' * 5_000}"
+            for _ in range(60):
+                tracked.log({"event": "page_view", "page_url": url})
+            assert not tracked.handler.flush(5)
+            assert tracked.handler.stats.last_error.endswith("did not answer within 1.2 s")
+        assert 3 <= collector.connections <= 6  # in five seconds

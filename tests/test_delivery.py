@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.auth import HTTPDigestAuth
 
-from faulty_collector import DROP, RESET, SILENCE, Answer, FaultyCollector, nowhere
+from faulty_collector import DROP, RESET, SILENCE, Answer, FaultyCollector
 from helpers import tracking
 from snowplow_logging import SnowplowHandler, __version__, subject_context
 
