@@ -43,6 +43,7 @@ _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a pr
 _STORE_RETRY_DELAY: Final = 30.0  # seconds that a store is left alone after it has failed
 _WRITE_RETRY_DELAY: Final = 1.0  # seconds that nothing is written into it where the disk is full
 _WRITE_AT_ONCE: Final = 500  # events
+_DROP_AT_ONCE: Final = 200  # of the oldest events, so that not many more go than have to
 _LEAVE_TIMEOUT: Final = 1.0  # seconds that the end of the process waits for a thread at most
 _TAKEOVER_DELAY: Final = 0.05  # seconds that `close` gives the threads to begin before it does
 _SMALL: Final = 4_096  # bytes of a payload that may be queued without the lock
@@ -1062,7 +1063,7 @@ class Emitter:
             if failure is not None:
                 self._put_up_with(failure)
             elif full and self._on_full == "drop_oldest":
-                self._drop_oldest(store, count)
+                self._drop_oldest(store, min(count, _DROP_AT_ONCE))
 
     def _open(self, store: Store) -> None:
         if store.open():
