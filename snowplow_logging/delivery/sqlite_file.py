@@ -20,6 +20,7 @@ __all__ = ["SQLiteFile", "StoreError", "Taken"]
 _Result = TypeVar("_Result")
 
 _RECOVER_AT_ONCE: Final = 1_000  # events, so that several processes share what others left
+_SHRINK_PAGES: Final = 256  # pages given back to the file system in one transaction at most
 _WAL_BYTES: Final = 4_194_304  # of the WAL, before it is moved into the file
 
 
@@ -373,7 +374,7 @@ class SQLiteFile:
         Returns:
             Whether there is more of it.
         """
-        pages = self._connection.wal_bytes // 2 // self._connection.page_size
+        pages = min(_SHRINK_PAGES, self._connection.wal_bytes // 2 // self._connection.page_size)
         free = self._do(lambda connection: pragma(connection, "freelist_count"))
         if free <= 2 * pages:
             return False
