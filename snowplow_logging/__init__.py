@@ -7,39 +7,40 @@ loads the plugin of this package in every run, and a command line has no use for
 from typing import TYPE_CHECKING
 
 from snowplow_logging import _compiled
-from snowplow_logging._version import __version__
+from snowplow_logging._version import __version__ as __version__
 
 _compiled.serve_once(__path__)
 
-if TYPE_CHECKING:
-    from snowplow_logging.adapter import SnowplowAdapter
-    from snowplow_logging.collector import LocalCollector
+if TYPE_CHECKING:  # for type checkers, which do not follow what is done below
+    from snowplow_logging.adapter import SnowplowAdapter as SnowplowAdapter
+    from snowplow_logging.collector import LocalCollector as LocalCollector
     from snowplow_logging.events import (
-        AddToCart,
-        ApplicationError,
-        EcommerceTransaction,
-        EcommerceTransactionItem,
-        Event,
-        FormChange,
-        FormSubmit,
-        InvalidEvent,
-        LinkClick,
-        PagePing,
-        PageView,
-        RemoveFromCart,
-        ScreenView,
-        SelfDescribing,
-        SelfDescribingJson,
-        SiteSearch,
-        StructuredEvent,
+        AddToCart as AddToCart,
+        ApplicationError as ApplicationError,
+        EcommerceTransaction as EcommerceTransaction,
+        EcommerceTransactionItem as EcommerceTransactionItem,
+        Event as Event,
+        FormChange as FormChange,
+        FormSubmit as FormSubmit,
+        InvalidEvent as InvalidEvent,
+        LinkClick as LinkClick,
+        PagePing as PagePing,
+        PageView as PageView,
+        RemoveFromCart as RemoveFromCart,
+        ScreenView as ScreenView,
+        SelfDescribing as SelfDescribing,
+        SelfDescribingJson as SelfDescribingJson,
+        SiteSearch as SiteSearch,
+        StructuredEvent as StructuredEvent,
     )
-    from snowplow_logging.formatter import SnowplowJsonFormatter
-    from snowplow_logging.handler import SnowplowHandler
-    from snowplow_logging.subject import Subject, subject_context
+    from snowplow_logging.formatter import SnowplowJsonFormatter as SnowplowJsonFormatter
+    from snowplow_logging.handler import SnowplowHandler as SnowplowHandler
+    from snowplow_logging.subject import Subject as Subject, subject_context as subject_context
 else:
     from importlib import import_module
 
     _MODULES = {
+        "_version": ("__version__",),
         "adapter": ("SnowplowAdapter",),
         "collector": ("LocalCollector",),
         "events": (
@@ -66,6 +67,7 @@ else:
         "subject": ("Subject", "subject_context"),
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+    __all__ = list(_MODULE_OF)
 
     def __getattr__(name: str) -> object:
         if name not in _MODULE_OF:
@@ -76,31 +78,3 @@ else:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
-
-
-__all__ = [
-    "AddToCart",
-    "ApplicationError",
-    "EcommerceTransaction",
-    "EcommerceTransactionItem",
-    "Event",
-    "FormChange",
-    "FormSubmit",
-    "InvalidEvent",
-    "LinkClick",
-    "LocalCollector",
-    "PagePing",
-    "PageView",
-    "RemoveFromCart",
-    "ScreenView",
-    "SelfDescribing",
-    "SelfDescribingJson",
-    "SiteSearch",
-    "SnowplowAdapter",
-    "SnowplowHandler",
-    "SnowplowJsonFormatter",
-    "StructuredEvent",
-    "Subject",
-    "__version__",
-    "subject_context",
-]

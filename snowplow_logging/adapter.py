@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
-import os
-import struct
 import sys
-import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,8 +29,9 @@ from snowplow_logging.events import (
     StructuredEvent,
     summary,
 )
+from snowplow_logging.kept import keep_ids, new_id
 from snowplow_logging.payload import Entity
-from snowplow_logging.protocol import derived_uuid, uuid
+from snowplow_logging.protocol import uuid
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,19 +81,6 @@ class _Message:
         return summary(self._event.get("event"), self._event)
 
     __repr__ = __str__  # which is what logging prints where a handler refuses the event
-
-
-_SALT: Final = os.urandom(16)
-_count: Final = itertools.count()
-
-
-def _new_event_id() -> str:
-    """Make an event id that no other call, process or machine makes.
-
-    Not by `uuid4`, which lets other threads run each time, and the caller wait for them.
-    """
-    here = struct.pack("<qqq", time.time_ns(), os.getpid(), next(_count))
-    return derived_uuid(_SALT + here)
 
 
 class _EventMethod(Generic[P]):
@@ -157,6 +141,7 @@ class SnowplowAdapter(_LoggerAdapter):
         self._subject = dict(subject or {})
         self._context = list(context or ())
         self._event_key = event_key
+        keep_ids(event_key)
 
     def bind(
         self,
@@ -219,7 +204,7 @@ class SnowplowAdapter(_LoggerAdapter):
         if not self.isEnabledFor(level):
             return None
         given = keys.get("event_id")
-        event_id = _new_event_id() if given is None else given
+        event_id = new_id() if given is None else given
         event = {**keys, "event": name, "event_id": event_id}
         kwargs = {
             "extra": {**(extra or {}), self._event_key: event},

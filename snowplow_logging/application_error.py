@@ -11,7 +11,7 @@ from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, Final
 
 from snowplow_logging.events import ApplicationError
-from snowplow_logging.subject import kept_error
+from snowplow_logging.kept import kept_error
 
 __all__ = ["application_error"]
 

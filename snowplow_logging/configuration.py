@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from snowplow_logging.handler import SnowplowHandler
 from snowplow_logging.protocol import nearest
+from snowplow_logging.settings import SETTINGS
 
 __all__ = ["Configuration", "ConfigurationError", "Found", "read"]
 
@@ -38,9 +39,6 @@ _FORMATTER_KEYS: Final = ("class", "format", "datefmt", "style", "validate", "de
 _LOCALHOST: Final = "http://localhost"
 _LEVELS: Final = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_SETTINGS: Final = [
-    name for name in inspect.signature(SnowplowHandler).parameters if name != "unknown"
-]
 _SETTING: Final = re.compile(r"(?P<setting>\w+)\S* ")
 """How the message of a setting that is refused begins."""
 _IN_CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -277,7 +275,7 @@ class Configuration:
         named = [n for n, p in parameters.items() if p.kind in _NAMED]
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if takes_any and _is_a(factory, SnowplowHandler):
-            takes_any, named = False, list({**dict.fromkeys(named), **dict.fromkeys(_SETTINGS)})
+            takes_any, named = False, list({**dict.fromkeys(named), **SETTINGS})
         for name in arguments:
             if not takes_any and name not in named:
                 expected = nearest(name, named) if named else "none"
@@ -435,16 +433,14 @@ class Configuration:
 def _inert(settings: dict[str, Any]) -> Iterator[None]:
     """Have a Snowplow handler that is built inside start nothing, and tell its settings."""
     original = SnowplowHandler.__init__
-    signature = inspect.signature(original)
 
     @functools.wraps(original)
     def init(self: SnowplowHandler, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        settings.update(bound.arguments)
-        if isinstance(settings["enabled"], bool):
+        enabled = kwargs.get("enabled", True)
+        if isinstance(enabled, bool):
             kwargs["enabled"] = False
         original(self, *args, **kwargs)
+        settings.update({name: getattr(self.settings, name) for name in SETTINGS}, enabled=enabled)
 
     setattr(SnowplowHandler, "__init__", init)  # noqa: B010 - it is no ordinary attribute
     try:

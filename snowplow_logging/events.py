@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
+from snowplow_logging.kept import MessageText, identified, keep_in_records
 from snowplow_logging.protocol import (
     Check,
     Key,
@@ -31,7 +32,7 @@ from snowplow_logging.protocol import (
     uri,
     uuid,
 )
-from snowplow_logging.subject import MessageText, Subject, keep_in_records
+from snowplow_logging.subject import Subject
 
 __all__ = [
     "COMMON_KEYS",
@@ -228,8 +229,9 @@ class Event:
 
     def __str__(self) -> str:
         """Return a readable line for handlers that write text."""
-        text = MessageText(summary(self.event_name, vars(self)))
-        text.event = self.as_event_dict()
+        event = self.as_event_dict()
+        text = MessageText(summary(self.event_name, event))
+        text.event = event
         return text
 
     def __post_init__(self) -> None:
@@ -238,7 +240,7 @@ class Event:
 
     def as_event_dict(self) -> dict[str, Any]:
         """Return the event in the form of a dict, which is not a copy of what it holds."""
-        return {"event": self.event_name, **vars(self)}
+        return identified({"event": self.event_name, **vars(self)})
 
     @classmethod
     def keys(cls) -> dict[str, Key]:

@@ -23,10 +23,10 @@ from typing import Any, Final
 from pythonjsonlogger.json import JsonFormatter
 
 from snowplow_logging.events import EVENTS, Event, SelfDescribingJson
+from snowplow_logging.kept import Bound, bound_to, keep_ids
 from snowplow_logging.payload import TRACKER
 from snowplow_logging.protocol import Check, Refused, describe, milliseconds, number, plain_json
 from snowplow_logging.record import carries_event, events_of, shown
-from snowplow_logging.subject import Bound, bound_to
 
 __all__ = [
     "SnowplowJsonFormatter",
@@ -61,6 +61,7 @@ class SnowplowJsonFormatter(JsonFormatter):
     def __init__(self, *args: Any, event_key: str = "snowplow", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._event_key = event_key
+        keep_ids(event_key)
 
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import math
-import os
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
-from snowplow_logging.payload import Entity, PayloadEncoder
-from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
-from snowplow_logging.record import carries_event, event_id_of, events_of
-from snowplow_logging.subject import bound_to, keep_in_records, kept_error
+from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
+from snowplow_logging.payload import PayloadEncoder
+from snowplow_logging.record import carries_event, events_of
+from snowplow_logging.settings import Settings, described, takes_settings
 
 if TYPE_CHECKING:
-    import requests
-
-    from snowplow_logging.account import Stats
+    from snowplow_logging.delivery.emitter import Emitter
+    from snowplow_logging.delivery.ledger import Stats
     from snowplow_logging.delivery.transport import Transport
-    from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess
 
 __all__ = ["SnowplowHandler"]
 
 _OWN_LOGGER: Final = "snowplow_logging"
-_RECORD_ATTRIBUTES: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 Outcome: TypeAlias = bytes | Exception | None
 """What became of an event: its payload, why it was refused, or None: `before_send` left it out."""
@@ -149,183 +144,49 @@ class SnowplowHandler(logging.Handler):
     and queues the event; threads of the handler's own send it, so that the call neither raises
     nor waits for the network.
 
-    Args:
-        endpoint: The collector's URL; a bare host means https.
-        method: `post`, which sends many events a request, or `get`, which sends one.
-        path: The path on the collector; the protocol's own where None.
-        namespace: The tracker's namespace.
-        app_id: The application's id.
-        platform: One of the protocol's platforms, such as `srv` or `web`.
-        subject: The subject of every event, a dict or a `Subject`.
-        context: Entities of every event, or callables that take the record and return one or
-            None.
-        encode_base64: Whether self-describing data and entities are sent as base64.
-        event_key: The attribute of a record that holds its event.
-        capture_exceptions: Whether a record with an exception and no event of its own becomes an
-            `application_error`; a level, such as `ERROR`, makes it those from that level on.
-            `QueueHandler` leaves nothing but text of an exception: this handler at the other end
-            captures it only if the process that logs has made such a handler too, or is a fork
-            of one that has. `SocketHandler` leaves the message and the stack trace.
-        batch_size: The events that a request carries at most.
-        batch_bytes: The bytes that its body has at most, up to the collector's 1,048,576.
-        flush_interval: The seconds that an event waits for others at most.
-        queue_size: The events that may wait in memory.
-        queue_bytes: The bytes that they may take.
-        on_full: What gives way when no more may: `drop` the new event, `drop_oldest`, or `block`
-            the log call until there is room.
-        block_timeout: The seconds that `block` waits at most; on the thread of an asyncio event
-            loop it never does.
-        store: The path of an SQLite file in which events wait until the collector has answered
-            for them, so that they outlive the process; in memory where None. Several processes
-            may share one.
-        store_sync: Whether the log call returns only once its event is in the file, instead of
-            within 50 ms of it.
-        store_limit: The bytes that the file may take; what happens then is `on_full`.
-        timeout: The seconds to connect and to wait for an answer, one number or a pair.
-        headers: Headers of every request.
-        session: A `requests.Session` to send with, for proxies, certificates, authentication.
-        anonymous: Whether to ask the collector to keep neither IP address nor cookie.
-        max_retry_delay: The seconds between two attempts at most.
-        retry_codes: HTTP statuses with whether they are tried again, over the common rule of
-            Snowplow's trackers.
-        max_attempts: The attempts after which events are given up; None for no end.
-        connections: The requests under way at once.
-        before_send: Called on the log call's thread with each event as a dict, its subject and
-            entities complete; returns it, changed or not, or None to leave it out.
-        on_success: Called on a sending thread with the events that the collector has taken, each
-            a dict of the protocol's names.
-        on_failure: Called on a sending thread with events that were given up, in the same form,
-            and why; and with those that Snowplow would have refused, as they were logged.
-        dead_letter: The path of a file for what could not be delivered, as JSON lines that
-            `python -m snowplow_logging replay` reads; at most ten files of 50 MB.
-        shutdown_timeout: The seconds that closing may take.
-        enabled: False queues, sends and starts nothing.
+    The settings are those of `settings.Settings`.
 
     Raises:
         TypeError: A setting is of the wrong type, or there is no such setting.
         ValueError: A setting makes no sense.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        *,
-        method: str = "post",
-        path: str | None = None,
-        namespace: str | None = "snowplow_logging",
-        app_id: str | None = None,
-        platform: str = "srv",
-        subject: Mapping[str, Any] | None = None,
-        context: Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None = None,
-        encode_base64: bool = True,
-        event_key: str = "snowplow",
-        capture_exceptions: bool | int | str = False,
-        batch_size: int = 500,
-        batch_bytes: int = 500_000,
-        flush_interval: float = 1.0,
-        queue_size: int = 10_000,
-        queue_bytes: int = 67_108_864,
-        on_full: str = "drop",
-        block_timeout: float = 1.0,
-        store: str | os.PathLike[str] | None = None,
-        store_sync: bool = False,
-        store_limit: int = 1_073_741_824,
-        timeout: float | tuple[float | None, float | None] | None = (3.05, 10),
-        headers: Mapping[str, str] | None = None,
-        session: requests.Session | None = None,
-        anonymous: bool = False,
-        max_retry_delay: float = 60.0,
-        retry_codes: Mapping[int, bool] | None = None,
-        max_attempts: int | None = None,
-        connections: int = 1,
-        before_send: Callable[[dict[str, Any]], Any] | None = None,
-        on_success: OnSuccess | None = None,
-        on_failure: OnFailure | None = None,
-        dead_letter: str | os.PathLike[str] | None = None,
-        shutdown_timeout: float = 5.0,
-        enabled: bool = True,
-        **unknown: Any,
-    ) -> None:
-        _check_keywords(unknown)
-        _check_flag("encode_base64", encode_base64)
-        _check_flag("enabled", enabled)
-        _check_event_key(event_key)
-        capture_level = _capture_level(capture_exceptions)
-        _check_number("batch_size", batch_size, "events", least=1)
-        _check_number("batch_bytes", batch_bytes, "bytes", least=1, most=MAX_BODY_BYTES)
-        _check_number("flush_interval", flush_interval, "seconds")
-        _check_number("queue_size", queue_size, "events", least=1)
-        _check_number("queue_bytes", queue_bytes, "bytes", least=1)
-        if on_full not in ("drop", "drop_oldest", "block"):
-            raise ValueError(f"on_full is {on_full!r}; give 'drop', 'drop_oldest' or 'block'")
-        _check_number("block_timeout", block_timeout, "seconds")
-        _check_path("store", store)
-        _check_flag("store_sync", store_sync)
-        _check_number("store_limit", store_limit, "bytes", least=1_000_000)
-        _check_number("max_retry_delay", max_retry_delay, "seconds")
-        if max_attempts is not None:
-            _check_number("max_attempts", max_attempts, "attempts", least=1)
-        _check_number("connections", connections, "requests", least=1, most=100)
-        _check_callable("before_send", before_send)
-        _check_callable("on_success", on_success)
-        _check_callable("on_failure", on_failure)
-        _check_path("dead_letter", dead_letter)
-        _check_number("shutdown_timeout", shutdown_timeout, "seconds")
-
+    @takes_settings(Settings)
+    def __init__(self, settings: Settings) -> None:
         # Here and not at the top, because `requests` takes longer to import than all the rest;
         # and not at the first event, because an import takes locks that a thread could wait for.
         from snowplow_logging.delivery.emitter import Emitter
         from snowplow_logging.delivery.transport import Transport, sends_here
 
+        self.settings = settings
         self._sends_here = sends_here
-        self._event_key = event_key
-        self._enabled = enabled
-        self._capture_level = capture_level
+        self._event_key = settings.event_key
+        self._enabled = settings.enabled
+        self._capture_level = settings.capture_level
         transport = Transport(
-            endpoint=endpoint,
-            method=method,
-            path=path,
-            timeout=timeout,
-            headers=headers,
-            session=session,
-            anonymous=anonymous,
-            retry_codes=retry_codes,
-            connections=connections,
+            endpoint=settings.endpoint,
+            method=settings.method,
+            path=settings.path,
+            timeout=settings.timeout,
+            headers=settings.headers,
+            session=settings.session,
+            anonymous=settings.anonymous,
+            retry_codes=settings.retry_codes,
+            connections=settings.connections,
         )
         letters = None
-        if dead_letter is not None and enabled:
+        if settings.dead_letter is not None and settings.enabled:
             from snowplow_logging.dead_letter import DeadLetterFile
 
-            letters = DeadLetterFile(dead_letter, event_json)
-        from types import SimpleNamespace
-
-        settings = SimpleNamespace(
-            batch_size=batch_size,
-            batch_bytes=batch_bytes,
-            flush_interval=flush_interval,
-            queue_size=queue_size,
-            queue_bytes=queue_bytes,
-            on_full=on_full,
-            block_timeout=block_timeout,
-            connections=connections,
-            max_retry_delay=max_retry_delay,
-            max_attempts=max_attempts,
-            shutdown_timeout=shutdown_timeout,
-            on_success=on_success,
-            on_failure=on_failure,
-            store=store,
-            enabled=enabled,
-            store_limit=store_limit,
-            store_sync=store_sync,
-        )
+            letters = DeadLetterFile(settings.dead_letter, event_json)
         self._emitter = Emitter(settings, transport, letters)
         encoder = PayloadEncoder(
-            namespace=namespace,
-            app_id=app_id,
-            platform=platform,
-            subject=subject,
-            context=context,
-            encode_base64=encode_base64,
+            namespace=settings.namespace,
+            app_id=settings.app_id,
+            platform=settings.platform,
+            subject=settings.subject,
+            context=settings.context,
+            encode_base64=settings.encode_base64,
             report=partial(self._emitter.report, "context"),
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
@@ -333,13 +194,17 @@ class SnowplowHandler(logging.Handler):
         self._queue_handler = _EventQueueHandler(
             self._emitter,
             encoder=encoder,
-            event_key=event_key,
-            before_send=before_send,
+            event_key=settings.event_key,
+            before_send=settings.before_send,
             transport=transport,
             handle_error=self.handleError,
         )
-        if enabled and capture_level < math.inf:
-            keep_in_records(captured_from=capture_level)
+        if settings.enabled:
+            keep_ids(settings.event_key)
+            if settings.capture_level < math.inf:
+                from snowplow_logging.application_error import application_error
+
+                keep_in_records(settings.capture_level, application_error)
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
@@ -410,58 +275,10 @@ def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:
     from snowplow_logging.application_error import application_error
 
     error = application_error(record)
-    return [] if error is None else [(error, event_id_of(record))]
+    return [] if error is None else [(error, error_id_of(record))]
 
 
-def _check_keywords(unknown: Iterable[str]) -> None:
-    parameters = inspect.signature(SnowplowHandler).parameters
-    for name in unknown:
-        known = [keyword for keyword in parameters if keyword != "unknown"]
-        raise TypeError(f"SnowplowHandler has no setting {name!r}; give {nearest(name, known)}")
-
-
-def _check_number(
-    name: str, value: Any, unit: str, *, least: int = 0, most: float = math.inf
-) -> None:
-    whole = unit != "seconds"
-    above = f"from {least:,} to {most:,}" if most < math.inf else f"of at least {least:,}"
-    expected = f"give a {'whole ' if whole else ''}number of {unit}, {above}"
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise TypeError(f"{name} is {value!r}; {expected}")
-    if not least <= value <= most or math.isinf(value):
-        raise ValueError(f"{name} is {value!r}; {expected}")
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; give True or False")
-
-
-def _capture_level(value: Any) -> float:
-    if isinstance(value, bool):
-        return 0 if value else math.inf
-    expected = "give True, False or the name or number of a level"
-    if not isinstance(value, (int, str)):
-        raise TypeError(f"capture_exceptions is {value!r}; {expected}")
-    level = logging.getLevelName(value) if isinstance(value, str) else value
-    if not isinstance(level, int):
-        raise ValueError(f"capture_exceptions is {value!r}; {expected}")  # noqa: TRY004
-    return level
-
-
-def _check_path(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
-        raise TypeError(f"{name} is {value!r}; give a path, or None for none")
-
-
-def _check_callable(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} is {value!r}; give a callable, or None for none")
-
-
-def _check_event_key(event_key: Any) -> None:
-    expected = "give the name of an attribute that records do not have otherwise"
-    if not isinstance(event_key, str):
-        raise TypeError(f"event_key is {event_key!r}; {expected}")
-    if not event_key or event_key in _RECORD_ATTRIBUTES:
-        raise ValueError(f"event_key is {event_key!r}; {expected}")
+if SnowplowHandler.__doc__ is not None:  # as it is with `python -OO`
+    SnowplowHandler.__doc__ = SnowplowHandler.__doc__.replace(
+        "    Raises:", f"{described()}\n\n    Raises:"
+    )

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
 from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
+from snowplow_logging.kept import Bound
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
@@ -31,7 +32,7 @@ from snowplow_logging.protocol import (
     schema_uri,
     uuid,
 )
-from snowplow_logging.subject import SUBJECT_KEYS, Bound
+from snowplow_logging.subject import SUBJECT_KEYS
 
 __all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
 

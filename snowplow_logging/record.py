@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
 from logging import LogRecord
 from typing import Any, Final
-from uuid import UUID
 
 from snowplow_logging.events import Event, SelfDescribingJson
+from snowplow_logging.kept import IdentifiedEvent, give_ids, id_of, message_event, new_id
 from snowplow_logging.protocol import Refused, derived_uuid, number
-from snowplow_logging.subject import message_event
 
-__all__ = ["carries_event", "event_id_of", "events_of", "shown"]
+__all__ = ["carries_event", "events_of", "shown"]
 
 _MOST_SHOWN: Final = 10_000  # values
 _LONGEST_SHOWN: Final = 65_535  # characters, as long as a property of any event's schema
 _INHERITED: Final = ("currency", "true_timestamp", "subject", "context")
-_time_bits: Final = struct.Struct(">d").pack
 
 
 def carries_event(record: LogRecord, event_key: str) -> bool:
@@ -41,26 +37,28 @@ def _is_event(message: Any) -> bool:
 def events_of(record: LogRecord, event_key: str) -> list[tuple[Any, str]]:
     """Return each event of a record as a mapping, with the event id it has if it names none.
 
-    The id is made from what identifies the record, so that every handler that sees the record,
-    or a copy of it in another process, comes to the same one. It differs between records because
-    a log call takes longer than the tick of the clock that `created` is read from.
+    Every handler that sees the record, or a copy of it in another process, gets the same ids.
 
     What is no event at all is returned as it is, for the check to say so.
     """
-    value, message = record.__dict__.get(event_key), record.msg
-    if type(message) is str and type(record) is LogRecord:
-        message = None  # and it never was an event
-    elif type(message) is str or not _is_event(message):
+    value = record.__dict__.get(event_key)
+    if type(value) is not IdentifiedEvent or type(record.msg) is not str:
+        give_ids(record, event_key)
+        value = record.__dict__.get(event_key)
+    message = None
+    if type(record.msg) is not str or type(record) is not LogRecord:
         message = message_event(record)
+    if message is None and type(value) is IdentifiedEvent and "items" not in value:
+        return [({**value}, value.event_id)]
     if message is None and type(value) is dict and "items" not in value:
-        return [(value, event_id_of(record))]
+        return [(value, id_of(value))]
     parts = _all_parts(value)
     if message is not None:
         parts += _parts(message)
-    return [(part, event_id_of(record, index)) for index, part in enumerate(parts)]
+    return parts
 
 
-def _all_parts(value: Any) -> list[Any]:
+def _all_parts(value: Any) -> list[tuple[Any, str]]:
     try:
         events = [*value] if isinstance(value, (list, tuple)) else [value]
     except Exception:  # noqa: BLE001 - a list of a class that does as it likes
@@ -68,53 +66,36 @@ def _all_parts(value: Any) -> list[Any]:
     return [part for event in events if event is not None for part in _parts(event)]
 
 
-def event_id_of(record: LogRecord, index: int = 0) -> str:
-    """Return the id that an event of a record has where it names none.
-
-    It is the bits of the time, all but the first four, which have been the same since 1970, and a
-    hash of what else identifies the record: a UUID of version 8 (RFC 9562).
-    """
-    try:
-        created, relative = record.created, record.relativeCreated
-        start = int(created * 1000 - relative)  # of the process that made it
-        rest = _rest_of_id(start, record.process, record.thread, index)
-        time = _time_bits(created).hex()
-        return f"{time[1:9]}-{time[9:13]}-8{time[13:]}-{rest}"
-    except (struct.error, TypeError, ValueError, OverflowError):
-        made: Any = record  # logging may leave a number out, and anybody put something else in
-        identity = (made.created, made.relativeCreated, made.process, made.thread, index)
-        return derived_uuid(repr(identity).encode(errors="replace"))
-
-
-@lru_cache(maxsize=1024)
-def _rest_of_id(start: int, process: int, thread: int, index: int) -> str:
-    return derived_uuid(struct.pack("<qQQI", start, process, thread, index))[19:]
-
-
-def _parts(event: Any) -> Sequence[Any]:
+def _parts(event: Any) -> list[tuple[Any, str]]:
     """Return a transaction and its items as the events that they are, and any other as it is."""
+    event_id = ""
     try:
         if isinstance(event, Event):
             event = event.as_event_dict()
+        event_id = id_of(event)
+        if type(event) is IdentifiedEvent:
+            event = dict(event)
         items = event.get("items") if isinstance(event, Mapping) else None
         if not isinstance(items, (list, tuple)) or event.get("event") != "ecommerce_transaction":
-            return [event]
-        transaction = {key: value for key, value in event.items() if key != "items"}
-        return [transaction, *(_item(transaction, item, i) for i, item in enumerate(items))]
+            return [(event, event_id)]
+        parts: list[tuple[Any, str]] = [
+            ({k: v for k, v in event.items() if k != "items"}, event_id)
+        ]
+        for index, item in enumerate(items):
+            item_id = derived_uuid(f"{index} {event_id}".encode(errors="replace"))
+            parts.append((_item(parts[0][0], item), item_id))
+        return parts
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
-        return [event]
+        return [(event, event_id or new_id())]
 
 
-def _item(transaction: Mapping[str, Any], item: Any, index: int) -> Any:
+def _item(transaction: Mapping[str, Any], item: Any) -> Any:
     """Return an item of a transaction as an event; what is none as it is."""
     try:
         fields = vars(item) if isinstance(item, Event) else item
         own = {key: value for key, value in fields.items() if value is not None}
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return item
-    event_id = transaction.get("event_id")
-    if isinstance(event_id, (str, UUID)):
-        own.setdefault("event_id", derived_uuid(f"{index} {event_id}".encode(errors="replace")))
     inherited = {key: transaction.get(key) for key in _INHERITED}
     own["order_id"] = transaction.get("order_id")
     return {"event": "ecommerce_transaction_item", **inherited, **own}

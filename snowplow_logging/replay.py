@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from snowplow_logging.delivery.transport import Transport
+from snowplow_logging.settings import Settings
 from snowplow_logging.delivery.emitter import Emitter
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
@@ -391,24 +392,15 @@ class Replay:
         self._emitter = None
         if dry_run:
             return
-        from types import SimpleNamespace
-
-        settings = SimpleNamespace(
+        settings = Settings(
+            transport.url,
             batch_size=batch_size,
-            batch_bytes=500_000,
-            flush_interval=1.0,
             queue_size=queue_size,
-            queue_bytes=67_108_864,
             on_full="block",
             block_timeout=threading.TIMEOUT_MAX,
-            connections=1,
-            max_retry_delay=60.0,
-            max_attempts=None,
             shutdown_timeout=_END_SECONDS,
             on_success=self._account.sent,
             on_failure=self._account.failed,
-            store=None,
-            enabled=True,
         )
         self._emitter = Emitter(settings, transport)
 

@@ -757,8 +757,9 @@ assert (protocol.orjson is None) == ("without orjson" in sys.argv)
 assert protocol.__file__.endswith(".py") or "as Python" not in sys.argv
 with LocalCollector() as collector, tracking(collector, encode_base64=False) as tracked:
     for number, event in enumerate(test_events.corpus()):
-        record = {"created": 1.7e9 + number, "relativeCreated": 0, "process": 1, "thread": 1}
-        tracked.handler.handle(logging.makeLogRecord({**record, "snowplow": event}))
+        event = {"event_id": f"00000000-0000-8000-8000-{number:012}", **event}
+        record = {"created": 1.7e9 + number, "snowplow": event}
+        tracked.handler.handle(logging.makeLogRecord(record))
     assert tracked.handler.flush(30)
     for sent in tracked.payloads():
         del sent["stm"]

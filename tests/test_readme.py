@@ -16,6 +16,7 @@ import pytest
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.delivery.ledger import Stats
 from snowplow_logging.events import COMMON_KEYS, EVENTS
+from snowplow_logging.settings import SETTINGS
 from snowplow_logging.subject import SUBJECT_KEYS
 
 ROOT = Path(__file__).parents[1]
@@ -52,18 +53,26 @@ def test_events():
 
 
 def test_keywords():
-    """The table of keywords has every keyword of the handler with its default, in their order."""
+    """The table has every setting of the handler with its default and its words, in their order."""
     parameters = inspect.signature(SnowplowHandler).parameters
-    defaults = {
-        name: "required" if parameter.default is parameter.empty else parameter.default
+    assert list(parameters) == list(SETTINGS)
+    defined = [
+        (
+            name,
+            "required" if parameter.default is parameter.empty else parameter.default,
+            SETTINGS[name].words,
+        )
         for name, parameter in parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    }
-    documented = {
-        code(keyword)[0]: ast.literal_eval(code(default)[0]) if code(default) else default
-        for keyword, default, _ in table("keyword")
-    }
-    assert list(documented.items()) == list(defaults.items())
+    ]
+    documented = [
+        (
+            code(keyword)[0],
+            ast.literal_eval(code(default)[0]) if code(default) else default,
+            words,
+        )
+        for keyword, default, words in table("keyword")
+    ]
+    assert documented == defined
 
 
 def test_counts():

@@ -23,6 +23,7 @@ from snowplow_logging.lifecycle import lifecycle, tell_at_exit
 
 if TYPE_CHECKING:
     from snowplow_logging.dead_letter import DeadLetterFile
+    from snowplow_logging.settings import Settings
 
 __all__ = ["Emitter"]
 
@@ -42,7 +43,7 @@ class Emitter:
     """
 
     def __init__(
-        self, settings: Any, transport: Transport, dead_letters: DeadLetterFile | None = None
+        self, settings: Settings, transport: Transport, dead_letters: DeadLetterFile | None = None
     ) -> None:
         self._settings = settings
         self._transport = transport

@@ -20,7 +20,7 @@ _RECOVER_INTERVAL: Final = 2.0  # seconds between two looks for events that a pr
 _RETRY_DELAY: Final = 30.0  # seconds that the file is left alone after it has failed
 _FULL_DELAY: Final = 1.0  # seconds that nothing is written where the disk is full
 _WRITTEN_AT_ONCE: Final = 500  # events, so that who waits for the file waits for milliseconds
-_DROPPED_AT_ONCE: Final = 20  # events at least, because it takes a transaction
+_DROPPED_AT_ONCE: Final = 200  # of the oldest events, so that not many more go than have to
 
 
 class StoreQueue:
@@ -354,7 +354,7 @@ class StoreQueue:
 
     def _drop_oldest(self, count: int) -> None:
         while self._file.is_full():
-            dropped = self._file.remove_oldest(max(count, _DROPPED_AT_ONCE))
+            dropped = self._file.remove_oldest(max(20, min(count, _DROPPED_AT_ONCE)))
             if not dropped:
                 return
             path, limit = self._file.path, self._file.limit

@@ -1,0 +1,432 @@
+"""What a log record keeps through copies: the ids of its events, what was bound, event, error.
+
+Every handler and formatter that sees a record, or a copy of it in another thread or process, has
+to come to the same event with the same event id. The standard library copies records in many ways
+(`copy.copy` in `QueueHandler`, `pickle` between processes, a record's bare attributes in
+`SocketHandler` and `makeLogRecord`), most of them before any code of this package has seen the
+record. And formatters write whatever attributes they find, so that none is added to a record.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import os
+import time
+from collections import OrderedDict, UserString
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, cast
+
+__all__ = [
+    "Bound",
+    "IdentifiedEvent",
+    "MessageText",
+    "bound",
+    "bound_to",
+    "error_id_of",
+    "give_ids",
+    "id_of",
+    "identified",
+    "keep_ids",
+    "keep_in_records",
+    "kept_error",
+    "message_event",
+    "new_id",
+]
+
+# Event ids.
+
+_LONGEST_USE: Final = 1.0  # seconds
+
+
+class _Ids:
+    """Makes the event ids of this process: what is random, and a count behind it.
+
+    So two ids of one process differ by the count, whatever the clock does. Two processes differ
+    by what is random. That is drawn anew after a fork, and once a second besides, because a
+    machine may be copied with its memory and no program be told, as AWS Lambda's SnapStart does.
+    It is not drawn for each id: a thread that asks the system gives up the interpreter lock
+    meanwhile, and then waits for it for as long as other threads compute.
+    """
+
+    def __init__(self) -> None:
+        self.draw()
+        if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
+            # The process id alone does not tell: in containers two forks may both have the id 1.
+            os.register_at_fork(after_in_child=self.draw)
+
+    def draw(self) -> None:
+        """Draw what is random."""
+        h = os.urandom(16).hex()
+        start = f"{h[:8]}-{h[8:12]}-8{h[12:15]}-a{h[15:18]}-"
+        count = itertools.count(int(h[18:29], 16))  # of 48 bits, the highest four of them zero
+        self._state = os.getpid(), time.monotonic(), start, count
+
+    def new(self, process: int | None = None) -> str:
+        """Make an event id that no other event has: a UUID of version 8 (RFC 9562).
+
+        Args:
+            process: The id of this process, where the caller has just asked for it.
+        """
+        owner, since, start, count = self._state
+        # Not every server that forks runs Python's hooks for that; uWSGI does not.
+        if not 0 <= time.monotonic() - since < _LONGEST_USE or (
+            process != owner and os.getpid() != owner
+        ):
+            self.draw()
+            _, _, start, count = self._state
+        return f"{start}{next(count):012x}"
+
+
+new_id: Final = _Ids().new
+
+
+_ID: Final = "_snowplow_event_id"
+"""The attribute beside the fields of an event object, or of a dict, that holds its given id."""
+
+
+class IdentifiedEvent(dict[str, Any]):
+    """An event of a record as a dict, with the id that it was given beside its keys.
+
+    It stands in the record for the dict that was logged, which is the caller's and may be logged
+    again. To whoever reads the record it is an equal dict. A receiver of the pickled record that
+    does not have this package finds an `OrderedDict`, which keeps attributes, too.
+    """
+
+    __slots__ = ("event_id",)
+
+    event_id: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedDict, (), {_ID: self.event_id}, None, iter(self.items())
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+
+def _identified(event: Mapping[str, Any], event_id: str) -> IdentifiedEvent:
+    identified = IdentifiedEvent(event)
+    identified.event_id = event_id
+    return identified
+
+
+def identified(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an event object as a dict, which keeps the id that it was given."""
+    event_id = fields.pop(_ID, None)
+    return fields if event_id is None else _identified(fields, event_id)
+
+
+def id_of(event: Any) -> str:
+    """Return the id of an event of a record, given by its owner or by `give_ids`.
+
+    What can hold no id, because it is no event at all, has a new one each time.
+    """
+    if type(event) is IdentifiedEvent:
+        return event.event_id
+    try:
+        given = event.get("event_id")
+        if given is None and type(event) is OrderedDict:
+            given = vars(event).get(_ID)
+        return new_id() if given is None else str(given)
+    except Exception:  # noqa: BLE001 - it may be anything
+        return new_id()
+
+
+def _with_id(event: Any, process: int | None) -> Any:
+    """Return an event, or a list of them, with ids; itself where it has one or is no event."""
+    kind = type(event)
+    if kind is dict:
+        return event if event.get("event_id") is not None else _identified(event, new_id(process))
+    if kind is IdentifiedEvent:
+        return event
+    if issubclass(kind, (list, tuple)):
+        with_ids = [_with_id(event[index], process) for index in range(len(event))]
+        same = all(one is other for one, other in zip(event, with_ids, strict=True))
+        return event if same else with_ids
+    return _other_with_id(kind, event, process)
+
+
+def _other_with_id(kind: type, event: Any, process: int | None) -> Any:
+    if hasattr(kind, "as_event_dict"):
+        fields = vars(event)
+        if fields.get("event_id") is None and _ID not in fields:
+            marked: Any = object.__new__(kind)
+            marked.__dict__.update(fields, **{_ID: new_id(process)})
+            return marked
+    elif issubclass(kind, Mapping):
+        is_marked = kind is OrderedDict and _ID in vars(event)
+        if event.get("event_id") is None and not is_marked:
+            return _identified(dict(event.items()), new_id(process))
+    return event
+
+
+def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
+    """Give an id to each event of a record that has none yet, in the record itself.
+
+    Args:
+        record: The record; its message may be an event, too.
+        *event_keys: The attributes of the record that may hold events.
+    """
+    attributes = record.__dict__
+    try:
+        for key in event_keys:
+            value = attributes.get(key)
+            if value is not None and (given := _with_id(value, record.process)) is not value:
+                attributes[key] = given
+        message = record.msg
+        if type(message) is not str and hasattr(type(message), "as_event_dict"):
+            if isinstance(record, _Record):
+                record.id_of_message()  # beside the message, which stays the object it is
+            else:
+                record.msg = _with_id(message, record.process)
+    except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
+        return
+
+
+_event_keys: Final[list[str]] = []
+"""The attributes of records that may hold events."""
+
+
+def keep_ids(event_key: str = "snowplow") -> None:
+    """Have events given their ids before the first handler sees their record.
+
+    A handler that stands before all of this package's may copy the record and send the copy to
+    one of them, while another of them sees the record itself. So the ids have to be there before
+    any handler is called. A record factory comes too early for that: `extra` is put into the
+    record when the factory has made it. What comes next is `Logger.filter`.
+
+    Records that no logger hands on, such as those of `makeLogRecord`, get the ids of their events
+    when they are copied or pickled, or when the first handler or formatter of this package sees
+    them. A record that is made of the attributes of another has them with the dicts and objects in
+    its attributes, and an id of its own for an event object that is its message.
+
+    Args:
+        event_key: The attribute of a record that holds its event.
+    """
+    if not _event_keys:
+        _install()
+    if event_key not in _event_keys:
+        _event_keys.append(event_key)
+
+
+def _install() -> None:
+    passes, reduce_ex = logging.Logger.filter, logging.LogRecord.__reduce_ex__
+    is_standard = passes is logging.Filterer.filter  # and no other library's
+    keys = _event_keys
+
+    def filter(self: logging.Logger, record: logging.LogRecord) -> Any:  # noqa: A001
+        passed: Any = True
+        seen = record
+        # Most loggers have no filters, and every log call of the program comes through here.
+        if self.filters or not is_standard:
+            passed = passes(self, record)
+            if not passed:
+                return passed
+            if passed is not True:
+                seen = passed  # from Python 3.12 on a filter may replace the record
+        attributes = seen.__dict__
+        for key in keys:
+            if key in attributes:
+                give_ids(seen, *keys)
+                return passed
+        if type(seen.msg) is not str:
+            give_ids(seen)
+        return passed
+
+    def __reduce_ex__(self: logging.LogRecord, protocol: Any) -> Any:  # noqa: N807
+        give_ids(self, *_event_keys)
+        return reduce_ex(self, protocol)
+
+    for owner, method in ((logging.Logger, filter), (logging.LogRecord, __reduce_ex__)):
+        setattr(owner, method.__name__, method)
+
+
+# What was bound, and what `QueueHandler` makes text of.
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The subject and the entities that surround a log call.
+
+    Args:
+        subject: The fields of the subject.
+        context: The entities, those of the innermost `subject_context` first.
+    """
+
+    subject: Mapping[str, Any]
+    context: Sequence[Any]
+
+
+bound: Final[ContextVar[Bound | None]] = ContextVar("snowplow_logging.bound", default=None)
+"""What `subject_context` has bound here and now."""
+
+
+def bound_to(record: logging.LogRecord) -> Bound | None:
+    """Return what `subject_context` had bound at a record's log call, if anything."""
+    if isinstance(record, _Record):
+        return record.bound
+    around = bound.get()
+    # What is bound here says nothing of a record that another process has made.
+    return around if around is None or record.process in (None, os.getpid()) else None
+
+
+def message_event(record: logging.LogRecord) -> Any:
+    """Return the event that is a record's message, or was before that became text; else None."""
+    message = record.msg
+    if hasattr(type(message), "as_event_dict"):  # asked of the class: objects may say yes to all
+        try:
+            event = cast("Any", message).as_event_dict()
+            if isinstance(record, _Record) and event.get("event_id") is None:
+                event = _identified(event, record.id_of_message())
+        except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
+            return message
+        return event
+    event = record.event if isinstance(record, _Record) else None
+    if event is None and type(message) is UserString:
+        event = vars(message).get(_EVENT)
+    return event
+
+
+def kept_error(record: logging.LogRecord) -> dict[str, Any] | None:
+    """Return the event made of a record's exception before that became text, if there was one."""
+    # No arguments are what `QueueHandler` leaves; without that, somebody meant the exception to go.
+    if isinstance(record, _Record) and record.exc_info is None and record.args is None:
+        return record.error
+    return None
+
+
+def error_id_of(record: logging.LogRecord) -> str:
+    """Return the id of the event that is made of a record's exception."""
+    if isinstance(record, _Record):
+        if record.error_id is None:
+            record.error_id = new_id(record.process)
+        return record.error_id
+    # A record of a class of the program's own has no other place. The underscore keeps it out of
+    # the lines of most formatters.
+    return str(record.__dict__.setdefault("_snowplow_error_id", new_id(record.process)))
+
+
+_EVENT: Final = "snowplow_event"
+
+
+class MessageText(str):
+    """The text of an event that is a record's message.
+
+    `SocketHandler` sends a message's text in its place. This one takes the event along, as an
+    attribute of what also a receiver without this library reads as the text.
+    """
+
+    __slots__ = ("event",)
+
+    event: dict[str, Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UserString, (str.__str__(self),), {_EVENT: self.event}
+
+
+class _Record(logging.LogRecord):
+    """A record that keeps what was bound, and what `QueueHandler` makes text of, in its copies.
+
+    That is an event which is the message, and an exception that a handler is to capture. None of
+    it is an attribute in its `__dict__`, where formatters look for what to write.
+    """
+
+    __slots__ = ("bound", "error", "error_id", "event", "message_id")
+
+    captured_from: ClassVar[float] = math.inf
+    """The level from which exceptions are kept."""
+
+    as_event: ClassVar[Callable[[logging.LogRecord], dict[str, Any] | None]]
+    """Makes an event of a record's exception, where those are kept."""
+
+    def __init__(self, name: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(name, *args, **kwargs)
+        # Without a name it comes from `makeLogRecord`, and so from elsewhere.
+        self.bound = None if name is None else bound.get()
+        self.event: dict[str, Any] | None = None
+        self.error: dict[str, Any] | None = None
+        self.error_id: str | None = None
+        self.message_id: str | None = None
+
+    def id_of_message(self) -> str:
+        """Return the id of the event that is the message."""
+        if self.message_id is None:
+            self.message_id = new_id(self.process)
+        return self.message_id
+
+    def getMessage(self) -> str:  # noqa: N802 - the standard library's name
+        """Return the message as text, which keeps the event that it was, with its id."""
+        text = super().getMessage()
+        if type(text) is MessageText and text.event.get("event_id") is None:
+            text.event = _identified(text.event, self.id_of_message())
+        return text
+
+    def __copy__(self) -> _Record:
+        give_ids(self, *_event_keys)
+        return _restored(self.__dict__.copy(), self.bound, *self._kept())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        give_ids(self, *_event_keys)
+        kept = self.bound, *self._kept()
+        if not any(part is not None for part in kept):
+            # As a plain record, which a receiver can read that does not have this library.
+            return logging.makeLogRecord, (self.__dict__,)
+        return _restored, (self.__dict__, *kept)
+
+    def _kept(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None, str | None]:
+        """Return the event that is the message, the one made of the exception, and its id."""
+        event, error, error_id = message_event(self), self.error, self.error_id
+        if self.exc_info and self.levelno >= self.captured_from:
+            error, error_id = type(self).as_event(self), error_id_of(self)
+        return event, error, error_id
+
+
+def _restored(
+    attributes: dict[str, Any],
+    around: Bound | None,
+    event: dict[str, Any] | None,
+    error: dict[str, Any] | None,
+    error_id: str | None = None,
+) -> _Record:
+    record = _Record.__new__(_Record)
+    record.__dict__ = attributes
+    record.bound, record.event, record.error, record.error_id = around, event, error, error_id
+    record.message_id = None if event is None else id_of(event)
+    return record
+
+
+class _Factory:
+    """Has records that a program's own record factory makes keep what ours do."""
+
+    def __init__(self, factory: Callable[..., logging.LogRecord]) -> None:
+        self._factory = factory
+
+    def __call__(self, name: Any, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._factory(name, *args, **kwargs)
+        if type(record) is not logging.LogRecord:
+            return record  # of a class of the program's own, or ours already
+        return _restored(record.__dict__, None if name is None else bound.get(), None, None)
+
+
+def keep_in_records(
+    captured_from: float = math.inf,
+    as_event: Callable[[logging.LogRecord], dict[str, Any] | None] | None = None,
+) -> None:
+    """Have new records keep what is bound at their log call, and an event that is the message.
+
+    Args:
+        captured_from: The level from which they keep their exception, too.
+        as_event: What makes an event of it.
+    """
+    keep_ids()
+    if as_event is not None:
+        _Record.as_event = staticmethod(as_event)
+        _Record.captured_from = min(_Record.captured_from, captured_from)
+    factory = logging.getLogRecordFactory()
+    if factory is logging.LogRecord:
+        logging.setLogRecordFactory(_Record)
+    elif factory is not _Record and not isinstance(factory, _Factory):
+        logging.setLogRecordFactory(_Factory(factory))

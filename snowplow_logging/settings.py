@@ -1,0 +1,489 @@
+"""The handler's settings: each is defined once, with its type, default, check and words.
+
+The handler's signature and its documentation come from here, and what reads settings elsewhere
+(the emitter, the transport, the command `check`) reads an object of `Settings`.
+"""
+
+# Annotations are evaluated here, so that what describes a setting can be read without importing
+# what its type names.
+import functools
+import inspect
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from functools import cached_property
+from textwrap import wrap
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Final,
+    ForwardRef,
+    ParamSpec,
+    TypeAlias,
+    cast,
+    get_args,
+)
+from urllib.parse import urlsplit
+
+from snowplow_logging.protocol import MAX_BODY_BYTES, MAX_HEADER_BYTES, nearest
+
+if TYPE_CHECKING:
+    import requests
+
+    from snowplow_logging.payload import Entity
+
+__all__ = [
+    "SETTINGS",
+    "OnFailure",
+    "OnSuccess",
+    "Setting",
+    "Settings",
+    "described",
+    "takes_settings",
+]
+
+P = ParamSpec("P")
+
+OnSuccess: TypeAlias = Callable[[list[dict[str, Any]]], None]
+OnFailure: TypeAlias = Callable[[list[dict[str, Any]], str], None]
+Check: TypeAlias = Callable[[str, Any], None]
+"""Checks the value of a setting; raises TypeError or ValueError with its name and what it takes."""
+
+_POST_PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
+_GET_PATH: Final = "/i"
+_CONTENT_TYPE: Final = "application/json; charset=utf-8"
+_OWN_HEADER_BYTES: Final = 1_000
+"""What the protocol's headers and those of the HTTP client take at most."""
+_RECORD_ATTRIBUTES: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What there is to know of a setting beside its name, type and default.
+
+    Args:
+        words: What it is, as the README's table says it.
+        check: Checks its value; None where the protocol's own check of it does (`payload`).
+        more: What `help` says besides.
+    """
+
+    words: str
+    check: Check | None = None
+    more: str = ""
+
+
+# The checks.
+
+
+def _number(unit: str, *, least: int = 0, most: float = math.inf, optional: bool = False) -> Check:
+    whole = unit != "seconds"
+    above = f"from {least:,} to {most:,}" if most < math.inf else f"of at least {least:,}"
+    expected = f"give a {'whole ' if whole else ''}number of {unit}, {above}"
+
+    def check(name: str, value: Any) -> None:
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise TypeError(f"{name} is {value!r}; {expected}")
+        if not least <= value <= most or math.isinf(value):
+            raise ValueError(f"{name} is {value!r}; {expected}")
+
+    return check
+
+
+def _one_of(*values: str) -> Check:
+    *others, last = map(repr, values)
+
+    def check(name: str, value: Any) -> None:
+        if value not in values:
+            raise ValueError(f"{name} is {value!r}; give {', '.join(others)} or {last}")
+
+    return check
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; give True or False")
+
+
+def _file(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
+        raise TypeError(f"{name} is {value!r}; give a path, or None for none")
+
+
+def _callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is {value!r}; give a callable, or None for none")
+
+
+def _endpoint(name: str, value: Any) -> None:
+    expected = "give the collector's URL, such as 'https://collector.example.com'"
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a {type(value).__name__}; {expected}")
+    try:
+        parts = urlsplit(_with_scheme(value))
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{name} is {value!r}: {error}; {expected}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(f"{name} is {value!r}; {expected}")
+    if parts.query or parts.fragment or any(map(str.isspace, value)):
+        raise ValueError(f"{name} is {value!r}; {expected}, without query and fragment")
+
+
+def _with_scheme(endpoint: str) -> str:
+    return endpoint if "://" in endpoint else f"https://{endpoint}"
+
+
+def _url_path(name: str, value: Any) -> None:
+    expected = f"give a path such as {_POST_PATH!r}"
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a {type(value).__name__}; {expected}")
+    if not value.strip("/") or any(character in value for character in "?# "):
+        raise ValueError(f"{name} is {value!r}; {expected}")
+
+
+def _event_key(name: str, value: Any) -> None:
+    expected = "give the name of an attribute that records do not have otherwise"
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}; {expected}")
+    if not value or value in _RECORD_ATTRIBUTES:
+        raise ValueError(f"{name} is {value!r}; {expected}")
+
+
+def _level(name: str, value: Any) -> None:
+    expected = "give True, False or the name or number of a level"
+    if not isinstance(value, (int, str)):
+        raise TypeError(f"{name} is {value!r}; {expected}")
+    if isinstance(value, str) and type(logging.getLevelName(value)) is not int:
+        raise ValueError(f"{name} is {value!r}; {expected}")
+
+
+def _timeout(name: str, value: Any) -> None:
+    expected = "give seconds, or a pair of seconds to connect and to wait for an answer"
+    pair = value if isinstance(value, (list, tuple)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} has {len(pair)} parts; {expected}")
+    for seconds in pair:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float, type(None))):
+            raise TypeError(f"{name} is {value!r}; {expected}")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"{name} is {value!r}; {expected}, more than 0")
+
+
+def _headers(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a {type(value).__name__}; give a dict of strings")
+    size = _OWN_HEADER_BYTES
+    for header in value:
+        text = value[header]
+        if not (isinstance(header, str) and isinstance(text, str)):
+            raise TypeError(f"{name} holds {header!r}: {text!r}; give strings")
+        if header.lower() in ("content-type", "content-length", "content-encoding"):
+            raise ValueError(f"{name} holds {header!r}, which the protocol fixes; leave it out")
+        size += len(header) + len(text) + len(": \r\n")
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(f"{name} takes over {MAX_HEADER_BYTES:,} bytes, the collector's limit")
+
+
+def _session(name: str, value: Any) -> None:
+    if not (value is None or callable(getattr(value, "request", None))):
+        raise TypeError(f"{name} is a {type(value).__name__}; give a requests.Session")
+
+
+def _retry_codes(name: str, value: Any) -> None:
+    expected = "give a dict of statuses, 300 to 599, with True to try again or False"
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a {type(value).__name__}; {expected}")
+    for code in value:
+        status, retry = _status(code), value[code]
+        if not isinstance(status, int) or isinstance(status, bool) or not isinstance(retry, bool):
+            raise TypeError(f"{name} holds {code!r}: {retry!r}; {expected}")
+        if not 300 <= status <= 599:
+            raise ValueError(f"{name} holds {code!r}; {expected}")
+
+
+def _status(code: Any) -> Any:
+    # In a configuration from JSON the keys are strings.
+    return int(code) if isinstance(code, str) and code.isdecimal() else code
+
+
+# The settings.
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # a `repr` might show passwords in headers
+class Settings:
+    """The settings of a handler, checked: what was given, and what follows from several of them.
+
+    Raises:
+        TypeError: A setting is of the wrong type.
+        ValueError: A setting makes no sense.
+    """
+
+    endpoint: Annotated[str, Setting("the collector's URL; a bare host means https", _endpoint)]
+    _: KW_ONLY
+    method: Annotated[
+        str, Setting('many events a request, or `"get"`, one', _one_of("post", "get"))
+    ] = "post"
+    path: Annotated[
+        str | None,
+        Setting("the path on the collector; None takes the protocol's own", _url_path),
+    ] = None
+    namespace: Annotated[str | None, Setting("the tracker's namespace")] = "snowplow_logging"
+    app_id: Annotated[str | None, Setting("the application's id")] = None
+    platform: Annotated[str, Setting("one of web, iot, app, mob, pc, cnsl, tv, srv, headset")] = (
+        "srv"
+    )
+    subject: Annotated[Mapping[str, Any] | None, Setting("of every event")] = None
+    context: Annotated[
+        "Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None",
+        Setting(
+            "entities of every event, or callables that take the record and return one or None"
+        ),
+    ] = None
+    encode_base64: Annotated[
+        bool, Setting("whether self-describing data and entities go as base64", _flag)
+    ] = True
+    event_key: Annotated[
+        str, Setting("the attribute of a record that holds its event", _event_key)
+    ] = "snowplow"
+    capture_exceptions: Annotated[
+        bool | int | str,
+        Setting(
+            "True, or a level: a record with an exception and no event becomes an"
+            " `application_error`",
+            _level,
+            "`QueueHandler` leaves nothing but text of an exception: this handler at the other end"
+            " captures it only if the process that logs has made such a handler too, or is a fork"
+            " of one that has. `SocketHandler` leaves the message and the stack trace.",
+        ),
+    ] = False
+    batch_size: Annotated[
+        int, Setting("events a request carries at most", _number("events", least=1))
+    ] = 500
+    batch_bytes: Annotated[
+        int,
+        Setting("bytes its body has at most", _number("bytes", least=1, most=MAX_BODY_BYTES)),
+    ] = 500_000
+    flush_interval: Annotated[
+        float, Setting("seconds an event waits for others at most", _number("seconds"))
+    ] = 1.0
+    queue_size: Annotated[
+        int, Setting("events that may wait in memory", _number("events", least=1))
+    ] = 10_000
+    queue_bytes: Annotated[
+        int, Setting("bytes that they may take", _number("bytes", least=1_000))
+    ] = 67_108_864
+    on_full: Annotated[
+        str,
+        Setting(
+            'the new event; or `"drop_oldest"`; or `"block"`, the log call waits for room',
+            _one_of("drop", "drop_oldest", "block"),
+        ),
+    ] = "drop"
+    block_timeout: Annotated[
+        float,
+        Setting(
+            "seconds that it waits at most",
+            _number("seconds"),
+            "On the thread of an asyncio event loop it never waits.",
+        ),
+    ] = 1.0
+    store: Annotated[
+        str | os.PathLike[str] | None,
+        Setting(
+            "a path: events wait in an SQLite file until the collector has them, and outlive the"
+            " process",
+            _file,
+            "Several processes may share one.",
+        ),
+    ] = None
+    store_sync: Annotated[
+        bool,
+        Setting(
+            "True: the log call returns once its event is in the file, not up to 50 ms before",
+            _flag,
+        ),
+    ] = False
+    store_limit: Annotated[
+        int,
+        Setting("bytes that the file may take; then `on_full`", _number("bytes", least=1_000_000)),
+    ] = 1_073_741_824
+    timeout: Annotated[
+        float | tuple[float | None, float | None] | None,
+        Setting(
+            "seconds to connect and to wait for an answer", _timeout, "One number is for both."
+        ),
+    ] = (3.05, 10)
+    headers: Annotated[Mapping[str, str] | None, Setting("of every request", _headers)] = None
+    session: Annotated[
+        "requests.Session | None",
+        Setting("a `requests.Session` of yours: proxies, certificates, authentication", _session),
+    ] = None
+    anonymous: Annotated[
+        bool,
+        Setting("True asks the collector to keep neither IP address nor cookie", _flag),
+    ] = False
+    max_retry_delay: Annotated[
+        float, Setting("seconds between two attempts at most", _number("seconds"))
+    ] = 60.0
+    retry_codes: Annotated[
+        Mapping[int, bool] | None,
+        Setting("{status: whether to try again}, over the common rule", _retry_codes),
+    ] = None
+    max_attempts: Annotated[
+        int | None,
+        Setting(
+            "after which events are given up; None for no end",
+            _number("attempts", least=1, optional=True),
+        ),
+    ] = None
+    connections: Annotated[
+        int, Setting("requests under way at once", _number("requests", least=1, most=100))
+    ] = 1
+    before_send: Annotated[
+        Callable[[dict[str, Any]], Any] | None,
+        Setting(
+            "takes the event as a dict and returns it, changed or not, or None to leave it out",
+            _callable,
+            "It is called on the log call's thread, and sees subject and entities complete.",
+        ),
+    ] = None
+    on_success: Annotated[
+        OnSuccess | None,
+        Setting(
+            "`on_success(events)`, on the sending thread",
+            _callable,
+            "The events are those that the collector has taken, each a dict of the protocol's"
+            " names.",
+        ),
+    ] = None
+    on_failure: Annotated[
+        OnFailure | None,
+        Setting(
+            "`on_failure(events, reason)`, on the sending thread",
+            _callable,
+            "The events are those that were given up, in the same form, and those that Snowplow"
+            " would have refused, as they were logged.",
+        ),
+    ] = None
+    dead_letter: Annotated[
+        str | os.PathLike[str] | None,
+        Setting(
+            "a path: what could not be delivered, as JSON lines that `replay` reads",
+            _file,
+            "At most ten files of 50 MB.",
+        ),
+    ] = None
+    shutdown_timeout: Annotated[
+        float, Setting("seconds that closing may take", _number("seconds"))
+    ] = 5.0
+    enabled: Annotated[bool, Setting("False queues, sends and starts nothing", _flag)] = True
+
+    def __post_init__(self) -> None:
+        """Check each setting."""
+        for name, setting in SETTINGS.items():
+            if setting.check is not None:
+                setting.check(name, getattr(self, name))
+
+    @property
+    def post(self) -> bool:
+        """Whether a request carries many events."""
+        return self.method == "post"
+
+    @cached_property
+    def url(self) -> str:
+        """Where the events go: the endpoint with its scheme, and the path."""
+        path = self.path or (_POST_PATH if self.post else _GET_PATH)
+        return f"{_with_scheme(self.endpoint).rstrip('/')}/{path.lstrip('/')}"
+
+    @cached_property
+    def timeouts(self) -> tuple[float | None, float | None]:
+        """The seconds to connect, and to wait for an answer."""
+        pair: Any = self.timeout
+        connect, read = pair if isinstance(pair, (list, tuple)) else (pair, pair)
+        return connect, read
+
+    @cached_property
+    def request_headers(self) -> dict[str, str]:
+        """The headers of every request."""
+        made = {"Content-Type": _CONTENT_TYPE} if self.post else {}
+        if self.anonymous:
+            made["SP-Anonymous"] = "*"
+        return {**made, **(self.headers or {})}
+
+    @cached_property
+    def statuses(self) -> dict[int, bool]:
+        """The statuses for which it is said whether they are tried again."""
+        codes = self.retry_codes or {}
+        return {_status(code): codes[code] for code in codes}
+
+    @cached_property
+    def capture_level(self) -> float:
+        """The level from which exceptions become events; `math.inf` where none do."""
+        given = self.capture_exceptions
+        if isinstance(given, bool):
+            return 0 if given else math.inf
+        return float(logging.getLevelName(given) if isinstance(given, str) else given)
+
+
+SETTINGS: Final[dict[str, Setting]] = {
+    field.name: get_args(field.type)[1] for field in fields(Settings)
+}
+"""Each setting by its name, in their order."""
+
+
+def takes_settings(
+    definition: Callable[P, Settings],
+) -> Callable[[Callable[[Any, Settings], None]], Callable[Concatenate[Any, P], None]]:
+    """Have a method take each setting as an argument of its own, and get them as one object.
+
+    The signature is that of the definition, for type checkers as well as for `inspect`.
+    """
+    signature = inspect.signature(definition)
+    parameters = [
+        inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        *(p.replace(annotation=_plain_type(p.annotation)) for p in signature.parameters.values()),
+    ]
+
+    def decorate(init: Callable[[Any, Settings], None]) -> Callable[Concatenate[Any, P], None]:
+        @functools.wraps(init)
+        def with_arguments(self: Any, *args: P.args, **keywords: P.kwargs) -> None:
+            for name in keywords:
+                if name not in SETTINGS:
+                    expected = nearest(name, SETTINGS)
+                    raise TypeError(f"SnowplowHandler has no setting {name!r}; give {expected}")
+            if not args and "endpoint" not in keywords:
+                raise TypeError("endpoint is missing; give the collector's URL")
+            init(self, definition(*args, **keywords))
+
+        made: Any = with_arguments
+        del made.__wrapped__  # whose signature is another
+        made.__signature__ = inspect.Signature(parameters, return_annotation=None)
+        return cast("Callable[Concatenate[Any, P], None]", made)
+
+    return decorate
+
+
+def _plain_type(annotation: Any) -> Any:
+    plain = get_args(annotation)[0]
+    return plain.__forward_arg__ if isinstance(plain, ForwardRef) else plain
+
+
+def described() -> str:
+    """Return what each setting is, as the part `Args` of a docstring."""
+    lines = ["    Args:"]
+    for name, setting in SETTINGS.items():
+        words = f"{name}: {setting.words}. {setting.more}".strip()
+        lines += wrap(words, 100, initial_indent=" " * 8, subsequent_indent=" " * 12)
+    return "\n".join(lines)
