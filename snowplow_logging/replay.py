@@ -25,9 +25,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from snowplow_logging.delivery.transport import Transport
-from snowplow_logging.settings import Settings
 from snowplow_logging.delivery.emitter import Emitter
+from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
 from snowplow_logging.payload import EVENT_ID, TRACKER, PayloadEncoder
@@ -38,6 +37,7 @@ from snowplow_logging.protocol import (
     payload_json,
     uuid,
 )
+from snowplow_logging.settings import Settings
 from snowplow_logging.subject import SUBJECT_KEYS
 
 __all__ = ["Replay", "ReplayError", "Screen"]

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.delivery.ledger import Ledger, Stats
@@ -118,7 +119,7 @@ class Emitter:
             max_retry_delay=min(settings.max_retry_delay, threading.TIMEOUT_MAX),
         )
         worker = Worker(shared, settings.connections)
-        return worker  # noqa: RET504 - `wake` needs its name
+        return worker
 
     def _adopt(self) -> None:
         """Go over to what is this process's own; not every server runs fork hooks."""
@@ -194,7 +195,7 @@ class Emitter:
         return False  # an event loop must never wait
 
     def _put_at_the_end(self, payload: bytes) -> None:
-        """Deliver one payload at once, because nothing happens later: the process has come to its end.
+        """Deliver one payload at once, because nothing happens later: the process has ended.
 
         Only the thread on which it ends can do so. The others stand still soon, wherever they are.
         """
@@ -321,7 +322,7 @@ class Emitter:
             rounds, last, in_time = 0, shared.ledger.logged, True
             while in_time and rounds < _ROUNDS_AT_EXIT:
                 queue.collect()
-                in_time = worker.wait(lambda: self._is_closed_up_to(last), deadline)
+                in_time = worker.wait(partial(self._is_closed_up_to, last), deadline)
                 in_time = in_time and self._told(deadline)
                 if lifecycle.is_ending and shared.ledger.logged > last:
                     rounds, last = rounds + 1, shared.ledger.logged
@@ -374,7 +375,7 @@ class Emitter:
         shared.work.ring()
         shared.done.ring()
         if count:
-            if self._tell_given_up(given_up, reason, deadline + _GRACE):
+            if self._tell_given_up(given_up, reason):
                 line = f"{line}; they are in {shared.notices.path}"
             if lifecycle.is_ending:
                 self._said_at_exit = True
@@ -391,11 +392,11 @@ class Emitter:
         if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
             shared.queue.close()
         if lifecycle.is_ending and shared.queue.waiting and self._settings.store is not None:
-            path = os.path.abspath(self._settings.store)
+            path = os.path.abspath(self._settings.store)  # noqa: PTH100 - `resolve` follows links
             self._said_at_exit = True
             tell_at_exit(f"{shared.queue.waiting:,} events for {self.url} wait in {path}{error}")
 
-    def _tell_given_up(self, payloads: list[bytes], reason: str, until: float) -> bool:
+    def _tell_given_up(self, payloads: list[bytes], reason: str) -> bool:
         """Tell of events that were given up; return whether they are in the dead-letter file."""
         notices, kept = self._shared.notices, bool(payloads) and self._dead_letters is not None
         for some in _parts(payloads, self._settings.batch_size):
@@ -404,7 +405,7 @@ class Emitter:
         return kept
 
     def leave(self) -> None:
-        """Wait for threads that would keep the process from ending; from now on events leave at once."""
+        """Wait for threads that would keep the process from ending; what comes leaves at once."""
         self._worker.join()
         self._pid = 0
 

@@ -1,4 +1,4 @@
-"""A line to the collector: takes a batch, sends it until it is answered for, and accounts for it."""
+"""A line to the collector: takes a batch, sends it until it is answered for, accounts for it."""
 
 from __future__ import annotations
 
@@ -231,6 +231,7 @@ class Line:
         shared = self._shared
         count = step.count
         payloads, ids = batch.payloads[:count], batch.ids[:count]
+        reason = f"{count:,} events given up: {step.failure}"
         if step.failure is not None:
             # First kept, then forgotten: at any moment the events are in one of the files.
             shared.notices.keep(payloads, step.failure)
@@ -241,7 +242,6 @@ class Line:
                 shared.ledger.take(batch.payloads, count, time.time())
                 shared.notices.taken(payloads)
             else:
-                reason = f"{count:,} events given up: {step.failure}"
                 shared.ledger.fail(batch.payloads, count, str(step.loss), reason)
                 shared.notices.given_up(payloads, step.failure)
             batch.ids = batch.ids[count:]

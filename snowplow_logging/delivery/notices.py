@@ -257,7 +257,7 @@ class Notices:
             return
         try:
             events = [_event(event) for event in notice.events]
-            callback(events) if notice.reason is None else callback(events, notice.reason)
+            callback(*((events,) if notice.reason is None else (events, notice.reason)))
         except BaseException as error:
             if not isinstance(error, Exception) and not own_thread:
                 raise  # an interrupt is for who works instead of the emitter's threads

@@ -65,13 +65,12 @@ class Limits:
 class Queue(Protocol):
     """Events that wait for a thread to send them.
 
-    Only who has the turn of a line takes from it, see `Worker`; everybody may put into it.
-
-    Attributes:
-        since: When the first of those that wait began to, or before; by the clock of `waiting`.
+    Only who has the turn of a line takes from it, see `Line`; everybody may put into it.
     """
 
-    since: float
+    @property
+    def since(self) -> float:
+        """When the first of those that wait began to, or before; by the clock of `waiting`."""
 
     @property
     def waiting(self) -> int:
