@@ -16,12 +16,13 @@ from urllib.parse import urlsplit
 import requests
 
 from snowplow_logging.configuration import Configuration, ConfigurationError, Found, read
+from snowplow_logging.delivery.retry import Answer, Outcome
+from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import captures
 from snowplow_logging.json_data import plain_json
 from snowplow_logging.payload import EVENT_ID
-from snowplow_logging.transport import Answer, Outcome, Transport
 
 __all__ = ["BAD_CONFIGURATION", "UNREACHABLE", "check"]
 
@@ -196,7 +197,7 @@ def _request(transport: Transport, payload: bytes | None, tell: Tell) -> int:
         took = _milliseconds(response.elapsed.total_seconds())
         tell(f"answered {what} with {response.status_code} {response.reason}, after {took}")
         tell(_clock(response.headers.get("Date"), start, end))
-    if answer.outcome is Outcome.SENT:
+    if answer.outcome is Outcome.TAKEN:
         if payload is None and response is not None and response.status_code != 200:
             tell("warning: Snowplow's collector answers /health with 200")
         elif payload is not None:
@@ -223,7 +224,7 @@ def _health(transport: Transport) -> Answer:
         return Answer(Outcome.RETRY, f"{url} did not answer: {error}")
     if status >= 500:
         return Answer(Outcome.RETRY, f"{url} answered {status}")
-    return Answer(Outcome.SENT)
+    return Answer(Outcome.TAKEN)
 
 
 def _look_up(settings: Mapping[str, Any], tell: Tell) -> int:

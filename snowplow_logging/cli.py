@@ -163,7 +163,10 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         ),
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="a file, gzipped or not; - for standard input"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a file, gzipped or not, or a store that was set aside; - for standard input",
     )
     parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
     parser.add_argument(
@@ -238,9 +241,9 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _run_replay(arguments: argparse.Namespace) -> int:
+    from .delivery.transport import Transport
     from .payload import PayloadEncoder
     from .replay import Replay, ReplayError, Screen
-    from .transport import Transport
 
     def encoder(tracker: str) -> PayloadEncoder:
         return PayloadEncoder(
@@ -265,6 +268,8 @@ def _run_replay(arguments: argparse.Namespace) -> int:
                 method=arguments.method,
                 path=arguments.path,
                 headers=dict(arguments.header),
+                # A wrong address is for who waits for the command to mend, so it ends there.
+                retry_codes=dict.fromkeys((301, 302, 303, 307, 308, 404), False),
             ),
             encoder=encoder,
             event_key=arguments.event_key,

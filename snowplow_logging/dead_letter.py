@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, Final
 
-from snowplow_logging.formatter import SnowplowJsonFormatter
+from snowplow_logging.delivery.waiting import clock
 
 if sys.platform == "win32":
     import msvcrt
@@ -31,39 +32,56 @@ class DeadLetterFile:
 
     Args:
         path: The file; it is made when the first event is given up.
+        write_event: Writes an event that was refused as JSON, as a line of a log holds it.
         max_bytes: The bytes that it may take.
         files: How many files there may be, the older ones included.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES, files: int = _FILES
+        self,
+        path: str | os.PathLike[str],
+        write_event: Callable[[Mapping[str, Any]], str] = json.dumps,
+        *,
+        max_bytes: int = _MAX_BYTES,
+        files: int = _FILES,
     ) -> None:
         # Absolute, because a program may change its directory before it logs.
         self.path = os.path.abspath(path)  # noqa: PTH100 - `resolve` would follow links
+        self._write_event = write_event
         self._max_bytes = max_bytes
         self._files = files
-        self._formatter = SnowplowJsonFormatter("{levelname}{message}", style="{", timestamp=True)
 
-    def write(self, events: Sequence[Mapping[str, Any]], reason: str) -> None:
-        """Append events, each as it was logged or as it was sent, all or none.
+    def write(self, events: Sequence[bytes | Mapping[str, Any]], reason: str) -> int:
+        """Append events, all or none.
 
         Args:
-            events: The events.
+            events: The events, each as it was logged, or the payload that was to be sent.
             reason: Why they were given up.
+
+        Returns:
+            How many older ones were removed, because the files take no more than they may.
 
         Raises:
             OSError: The file cannot be written.
         """
-        lines = b"".join(self._line(event, reason) for event in events)
+        fields = {
+            "levelname": "ERROR",
+            "message": reason,
+            "timestamp": datetime.now(timezone.utc).isoformat(),
+        }
+        before = json.dumps(fields)[:-1].encode() + b', "snowplow": '
+        lines = b"".join([before + self._json(event) + b"}\n" for event in events])
+        removed = 0
         with self._locked():
             if not self._append(lines):
-                self._rotate()
+                removed = self._rotate()
                 self._append(lines)
+        return removed
 
-    def _line(self, event: Mapping[str, Any], reason: str) -> bytes:
-        record = logging.LogRecord("snowplow_logging", logging.ERROR, "", 0, "%s", (reason,), None)
-        record.snowplow = event
-        return f"{self._formatter.format(record)}\n".encode(errors="backslashreplace")
+    def _json(self, event: bytes | Mapping[str, Any]) -> bytes:
+        if isinstance(event, bytes):
+            return event + b"}"
+        return self._write_event(event).encode(errors="backslashreplace")
 
     def _append(self, lines: bytes) -> bool:
         """Append lines whole, and return False where the file has no room for them."""
@@ -85,7 +103,10 @@ class DeadLetterFile:
                 raise
             return True
 
-    def _rotate(self) -> None:
+    def _rotate(self) -> int:
+        """Give each file the next number; return how many events the last one had."""
+        last = f"{self.path}.{self._files - 1}" if self._files > 1 else self.path
+        removed = _lines(last)
         for number in range(self._files - 1, 0, -1):
             older = f"{self.path}.{number}"
             newer = f"{self.path}.{number - 1}" if number > 1 else self.path
@@ -93,21 +114,31 @@ class DeadLetterFile:
                 os.replace(newer, older)  # noqa: PTH105 - they are strs
         if self._files == 1:
             os.remove(self.path)  # noqa: PTH107 - it is a str
+        return removed
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         # A file beside it, which is not rotated; opened each time, because a forked child shares
         # what its parent has locked.
         with open(f"{self.path}.lock", "ab") as file:  # noqa: PTH123 - it is a str
-            until = time.monotonic() + _LOCK_TIMEOUT
+            until = clock.now() + _LOCK_TIMEOUT
             while not _lock(file.fileno()):
-                if time.monotonic() > until:
+                if clock.now() > until:
                     raise TimeoutError("another process has locked it")
                 time.sleep(0.005)
             try:
                 yield
             finally:
                 _unlock(file.fileno())
+
+
+def _lines(path: str) -> int:
+    """Return how many lines a file has, none where there is no file."""
+    count = 0
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # noqa: PTH123 - a str
+        while some := file.read(1_048_576):
+            count += some.count(b"\n")
+    return count
 
 
 if sys.platform == "win32":

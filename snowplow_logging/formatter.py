@@ -9,6 +9,7 @@ what that was.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -36,9 +37,8 @@ from snowplow_logging.python_types import meaning
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.urls import page_uri, referrer_uri
 
-__all__ = ["SnowplowJsonFormatter", "event_fields", "read_decimal"]
+__all__ = ["SnowplowJsonFormatter", "event_fields", "event_json", "read_decimal"]
 
-_OWN_LOGGER: Final = "snowplow_logging"
 _ADDED: Final = ("dtm", "tv", "incomplete")
 
 
@@ -72,27 +72,18 @@ class SnowplowJsonFormatter(JsonFormatter):
         for name, value in log_data.items():
             if isinstance(value, Event):  # the attribute `msg`, where it is asked for
                 log_data[name] = str(value)
-        events: list[Any]
-        if record.name == _OWN_LOGGER:
-            # A dead letter, whose event is in the form of a line, or of a payload, already.
-            letter = record.__dict__.get(self._event_key)
-            try:
-                events = [plain_json(letter, as_number=_marked)]
-            except Refused:
-                events = [shown(letter)]
-        else:
-            around = bound_to(record)
-            events = [
-                event_fields(
-                    event,
-                    event_id,
-                    record,
-                    around,
-                    as_number=_marked,
-                    json_default=self.json_default if callable(self.json_default) else None,
-                )
-                for event, event_id in events_of(record, self._event_key)
-            ]
+        around = bound_to(record)
+        events = [
+            event_fields(
+                event,
+                event_id,
+                record,
+                around,
+                as_number=_marked,
+                json_default=self.json_default if callable(self.json_default) else None,
+            )
+            for event, event_id in events_of(record, self._event_key)
+        ]
         log_data[self.rename_fields.get(self._event_key, self._event_key)] = (
             events[0] if len(events) == 1 else events or None
         )
@@ -100,6 +91,14 @@ class SnowplowJsonFormatter(JsonFormatter):
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """Write the fields as JSON."""
         return with_numbers(super().jsonify_log_record(log_data))
+
+
+def event_json(fields: Mapping[str, Any]) -> str:
+    """Write an event, as `event_fields` returns it, as JSON."""
+    try:
+        return with_numbers(json.dumps(plain_json(fields, as_number=_marked)))
+    except Refused:
+        return json.dumps(shown(fields))
 
 
 def _marked(value: Any) -> Any:

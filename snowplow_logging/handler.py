@@ -16,7 +16,7 @@ from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
-from snowplow_logging.formatter import event_fields
+from snowplow_logging.formatter import event_fields, event_json
 from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
 from snowplow_logging.payload import PayloadEncoder
@@ -24,10 +24,10 @@ from snowplow_logging.record import carries_event, events_of
 from snowplow_logging.settings import Settings, described, takes_settings
 
 if TYPE_CHECKING:
-    from snowplow_logging.account import Stats
-    from snowplow_logging.emitter import Emitter
+    from snowplow_logging.delivery.emitter import Emitter
+    from snowplow_logging.delivery.ledger import Stats
+    from snowplow_logging.delivery.transport import Transport
     from snowplow_logging.schema_check import SchemaCheck
-    from snowplow_logging.transport import Transport
 
 __all__ = ["SnowplowHandler"]
 
@@ -126,6 +126,10 @@ class _EventQueueHandler(QueueHandler):
 
     def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
         """Account for a bad event. Called while its error is being handled."""
+        if isinstance(error, MemoryError):
+            self._emitter.give_up("out of memory")
+            self.handleError(record)
+            return
         if isinstance(error, InvalidEvent):
             reason, loss = str(error), error.loss
         else:
@@ -167,8 +171,8 @@ class SnowplowHandler(logging.Handler):
     def __init__(self, settings: Settings) -> None:
         # Here and not at the top, because `requests` takes longer to import than all the rest;
         # and not at the first event, because an import takes locks that a thread could wait for.
-        from snowplow_logging.emitter import Emitter
-        from snowplow_logging.transport import Transport, sends_here
+        from snowplow_logging.delivery.emitter import Emitter
+        from snowplow_logging.delivery.transport import Transport, sends_here
 
         self.settings = settings
         self._sends_here = sends_here
@@ -190,30 +194,8 @@ class SnowplowHandler(logging.Handler):
         if settings.dead_letter is not None and settings.enabled:
             from snowplow_logging.dead_letter import DeadLetterFile
 
-            letters = DeadLetterFile(settings.dead_letter)
-        kept = None
-        if settings.store is not None and settings.enabled:
-            from snowplow_logging.store import Store
-
-            kept = Store(settings.store, settings.store_limit)
-        self._emitter = Emitter(
-            transport,
-            batch_size=settings.batch_size,
-            batch_bytes=settings.batch_bytes,
-            flush_interval=settings.flush_interval,
-            queue_size=settings.queue_size,
-            on_full=settings.on_full,
-            block_timeout=settings.block_timeout,
-            connections=settings.connections,
-            max_retry_delay=settings.max_retry_delay,
-            max_attempts=settings.max_attempts,
-            shutdown_timeout=settings.shutdown_timeout,
-            on_success=settings.on_success,
-            on_failure=settings.on_failure,
-            dead_letters=letters,
-            store=kept,
-            store_sync=settings.store_sync and kept is not None,
-        )
+            letters = DeadLetterFile(settings.dead_letter, event_json)
+        self._emitter = Emitter(settings, transport, letters)
         encoder = PayloadEncoder(
             namespace=settings.namespace,
             app_id=settings.app_id,

@@ -25,14 +25,15 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from snowplow_logging.emitter import Emitter
+from snowplow_logging.delivery.emitter import Emitter
+from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
 from snowplow_logging.json_data import payload_json
 from snowplow_logging.payload import EVENT_ID, TRACKER, PayloadEncoder
 from snowplow_logging.protocol import Refused, atomic_text, describe, uuid
+from snowplow_logging.settings import Settings
 from snowplow_logging.subject import SUBJECT_KEYS
-from snowplow_logging.transport import Transport
 
 if TYPE_CHECKING:
     from snowplow_logging.schema_check import SchemaCheck
@@ -47,6 +48,7 @@ _REFUSALS_AT_FIRST: Final = 3  # requests; where nothing but these came back, it
 _END_SECONDS: Final = 2.0  # that ending early may take
 _VERSION: Final = 1  # of the resume point
 _GZIP: Final = b"\x1f\x8b"
+_SQLITE: Final = b"SQLite format 3\0"
 _READ_ERRORS: Final = (OSError, EOFError, zlib.error)
 
 _COUNTS: Final = ("sent", "refused", "skipped", "broken")
@@ -336,7 +338,8 @@ class Replay:
     """Sends the events of files again.
 
     Args:
-        files: Paths of files with JSON lines, gzipped or not; `-` is standard input.
+        files: Paths of files with JSON lines, gzipped or not, or of stores that were set aside;
+            `-` is standard input.
         transport: Sends them.
         encoder: Makes the encoder for lines that were logged, by the tracker that they name.
         event_key: The key of a line that holds its event.
@@ -390,24 +393,17 @@ class Replay:
         self._emitter = None
         if dry_run:
             return
-        self._emitter = Emitter(
-            transport,
+        settings = Settings(
+            transport.url,
             batch_size=batch_size,
-            batch_bytes=500_000,
-            flush_interval=1.0,
             queue_size=queue_size,
             on_full="block",
             block_timeout=threading.TIMEOUT_MAX,
-            connections=1,
-            max_retry_delay=60.0,
-            max_attempts=None,
             shutdown_timeout=_END_SECONDS,
             on_success=self._account.sent,
             on_failure=self._account.failed,
-            dead_letters=None,
-            store=None,
-            store_sync=False,
         )
+        self._emitter = Emitter(settings, transport)
 
     def run(self) -> bool:
         """Read and send until the end of the input, or until it is interrupted.
@@ -478,7 +474,11 @@ class Replay:
         with contextlib.ExitStack() as opened:
             raw = sys.stdin.buffer if file == "-" else opened.enter_context(Path(file).open("rb"))
             # Of a pipe one byte may be all that is there yet, but no line of JSON begins like it.
-            start = raw.peek(2)[:2] if isinstance(raw, io.BufferedReader) else b""
+            start = raw.peek(16)[:16] if isinstance(raw, io.BufferedReader) else b""
+            if start == _SQLITE and file != "-":
+                yield from self._stored_lines(file)
+                return
+            start = start[:2]
             stream = gzip.GzipFile(fileobj=raw) if start and _GZIP.startswith(start) else raw
             seekable, piped = raw.seekable(), 0
             for line in stream:
@@ -488,6 +488,23 @@ class Replay:
                     read = self._read + (raw.tell() if seekable else piped)
                     self._screen.show(read, self._account.counts)
             self._read += raw.tell() if seekable else piped
+
+    def _stored_lines(self, file: str) -> Iterator[bytes]:
+        """Return the events of a store that was set aside, as lines."""
+        import sqlite3
+
+        from snowplow_logging.delivery.salvage import readable_payloads
+        from snowplow_logging.delivery.store_file import StoreError, connect_read_only, look
+
+        key = json.dumps(self._event_key).encode()
+        path = os.path.abspath(file)  # noqa: PTH100 - `resolve` would follow links
+        try:
+            look(path)
+            with contextlib.closing(connect_read_only(path)) as connection:
+                for payload in readable_payloads(connection):
+                    yield b"{%s: %s}}\n" % (key, payload)
+        except (StoreError, sqlite3.Error) as error:
+            raise OSError(str(error)) from None
 
     def _replay_line(self, where: str, line: bytes, end: _Point) -> None:
         try:

@@ -38,6 +38,7 @@ class Answer:
         reset: Whether to reset the connection instead of answering.
         silent: Whether to leave the connection open and never answer.
         raw: Bytes to send instead of all that.
+        endless: Bytes to send again and again after all that, one each 0.05 s.
     """
 
     status: int = 200
@@ -50,6 +51,7 @@ class Answer:
     reset: bool = False
     silent: bool = False
     raw: bytes | None = None
+    endless: bytes = b""
 
 
 RESET = Answer(reset=True)
@@ -279,6 +281,10 @@ class FaultyCollector:
         for piece in [bytes([byte]) for byte in data] if answer.drip else [data]:
             connection.sendall(piece)
             stopping.wait(answer.drip)
+        while answer.endless and not stopping.is_set():
+            for byte in answer.endless:
+                connection.sendall(bytes([byte]))
+                stopping.wait(0.05)
         return not answer.close
 
 
@@ -291,7 +297,7 @@ def _is_given_up(connection: socket.socket) -> bool:
     """Tell whether the other end has closed a connection whose thread has yet to see it."""
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
+    except (BlockingIOError, ValueError):  # TLS does not tell
         return False
     except OSError:
         return True

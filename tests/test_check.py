@@ -639,21 +639,6 @@ def test_tls(report, tmp_path, monkeypatch):
         server.server_close()
 
 
-def test_a_session_of_ones_own_kind(report, monkeypatch):
-    """A session that is no `requests.Session` is taken at its word."""
-
-    class Session:
-        def request(self, method, url, **arguments):
-            return requests.request(method, url, **arguments)  # noqa: S113 - it is among them
-
-    monkeypatch.setattr(sys.modules[__name__], "SESSION", Session(), raising=False)
-    with FaultyCollector() as collector:
-        config = configuration(endpoint=collector.endpoint, session="ext://shop_logging.SESSION")
-        status, text = report(config)
-        assert (status, len(collector.events)) == (0, 1)
-    assert "took the test event" in text
-
-
 def test_a_django_project(tmp_path, collector):
     """Django's `settings:LOGGING` is read without a set-up of Django."""
     (tmp_path / "shop").mkdir()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from snowplow_logging import SnowplowHandler
-from snowplow_logging.account import Stats
+from snowplow_logging.delivery.ledger import Stats
 from snowplow_logging.events import COMMON_KEYS, EVENTS
 from snowplow_logging.settings import SETTINGS
 from snowplow_logging.subject import SUBJECT_KEYS

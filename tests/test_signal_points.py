@@ -5,15 +5,30 @@ from __future__ import annotations
 import dis
 import itertools
 import math
+import os
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from faulty_collector import Answer, FaultyCollector
 from helpers import tracking
-from snowplow_logging import emitter as emitting
+from snowplow_logging import delivery, lifecycle
+
+FOLDER = str(Path(delivery.__file__).parent)
+"""Where the code is in which a signal may come, that of the file and of the requests left out."""
+
+OTHERS = ("delivery.py", "exchange.py", "retry.py", "transport.py")
+"""What is never done on a thread of the program's own, or changes nothing that stays."""
+
+
+def is_chosen(filename):
+    """Tell whether a signal is to come in the code of a file."""
+    folder, _, name = filename.rpartition(os.sep)
+    chosen = folder == FOLDER and name not in OTHERS and not name.startswith(("sqlite", "store_"))
+    return chosen or filename == lifecycle.__file__
 
 
 def signals_are_handled(before, instruction):
@@ -37,7 +52,7 @@ class _Points:
         self.instructions, self.before = {}, {}
 
     def __call__(self, frame, event, argument):
-        if self.left == 0 or frame.f_code.co_filename != emitting.__file__:
+        if self.left == 0 or not is_chosen(frame.f_code.co_filename):
             return None
         code = frame.f_code
         if code not in self.instructions:
@@ -153,8 +168,11 @@ def test_a_signal_handler_may_come_anywhere(situation, handle, tmp_path):
             assert len({sent["eid"] for sent in collector.events}) == stats.sent
             assert len(collector.events) == stats.sent
             assert tracked.handler.errors == []
-            emitter = tracked.handler._emitter
-            assert (len(emitter._queue), emitter._queued, emitter._queued_bytes) == (0, 0, 0)
+            assert stats.queued_bytes == 0
         if 0 < points.left < math.inf:
             break
-    assert number > 1
+    assert number > LEAST_POINTS[situation]
+
+
+LEAST_POINTS = {"first": 30, "batch": 15, "full": 30, "flush": 30, "close": 60, "store": 30}
+"""How many points each situation has at least; with fewer the tests would have turned hollow."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import email.utils
+import inspect
 import json
 import netrc  # noqa: F401 - or `requests` imports it in a thread, which a fork may cut short
 import os
@@ -12,8 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +19,8 @@ from urllib.parse import urlencode, urlsplit
 import requests
 
 from snowplow_logging._version import __version__
+from snowplow_logging.delivery.exchange import Exchange, exchanges, keep_time, this_thread
+from snowplow_logging.delivery.retry import Answer, Outcome, judge
 from snowplow_logging.protocol import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -28,7 +28,7 @@ from snowplow_logging.protocol import (
     PAYLOAD_DATA,
 )
 
-__all__ = ["STM_BYTES", "Answer", "Outcome", "Transport", "sends_here"]
+__all__ = ["STM_BYTES", "Transport", "sends_here"]
 
 POST_PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
 GET_PATH: Final = "/i"
@@ -39,24 +39,13 @@ _BODY_SUFFIX: Final = b"]}"
 STM_BYTES: Final = len(b',"stm":"0000000000000"},')
 """What the time of sending adds to a payload in the body of a request."""
 _REQUEST_LINE_BYTES: Final = len("GET  HTTP/1.1\r\n")
-_FINAL_CODES: Final = frozenset({400, 401, 403, 410, 422})
-"""Statuses that the trackers' common rule does not try again."""
-_PLACES: Final = {
-    400: "the collector could not read the request",
-    401: "the collector, or a proxy before it, wants authentication: use session or headers",
-    403: "the collector, or a proxy before it, forbids the request: check endpoint and headers",
-    404: "there is no collector at this path: check endpoint and path",
-    410: "the collector is gone from this address: check endpoint",
-    413: "the collector, or a proxy before it, takes no request as large as this one event",
-    422: "the collector could not process the request",
-}
 
 _TARGET: Final = "X-Redirect-Target"
 """The name under which the `Location` of an answer is kept out of the session's sight."""
 
 
-_sending: Final[set[tuple[int, int]]] = set()
-"""The process and the thread of each request under way."""
+_DRAIN_TIME: Final = 1.0
+"""Seconds that the rest of an answer is waited for, so that its connection can be used again."""
 
 
 def sends_here() -> bool:
@@ -64,7 +53,7 @@ def sends_here() -> bool:
 
     A finaliser that the garbage collector happens to run there is none, nor is a signal handler.
     """
-    if not _sending or (os.getpid(), threading.get_ident()) not in _sending:
+    if not exchanges or this_thread() not in exchanges:
         return False
     codes = set()
     for handler in map(signal.getsignal, signal.valid_signals()):
@@ -74,36 +63,13 @@ def sends_here() -> bool:
         if callable(called) and not hasattr(called, "__code__"):
             called = type(called).__call__
         codes.add(getattr(called, "__code__", None))
-    frame = sys._getframe(1)  # noqa: SLF001 - `inspect` takes far longer
-    while frame.f_back is not None and frame.f_code is not Transport.send.__code__:
+    frame: Any = sys._getframe(1)  # noqa: SLF001 - `inspect` takes far longer
+    while frame is not None and frame.f_code is not Transport.send.__code__:
         if frame.f_code.co_name == "__del__" or frame.f_code in codes:
             return False
         frame = frame.f_back
-    return True
-
-
-class Outcome(Enum):
-    """What becomes of the events of a request."""
-
-    SENT = "sent"
-    RETRY = "retry"
-    SPLIT = "split"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the collector, or the way to it, answered to one request.
-
-    Args:
-        outcome: What becomes of the events.
-        reason: Why, and what to mend where something is to be mended.
-        retry_after: The seconds that the answer asks to wait at least.
-    """
-
-    outcome: Outcome
-    reason: str = ""
-    retry_after: float = 0.0
+    # An interrupt may have kept a request from saying that it is over.
+    return frame is not None
 
 
 class Transport:
@@ -142,6 +108,8 @@ class Transport:
             raise ValueError(f"method is {method!r}; give 'post' or 'get'")
         self.batch_limit = 1 if method == "get" else None
         self.url = _url(endpoint) + _path(path, POST_PATH if method == "post" else GET_PATH)
+        # As `requests` writes it, by which the answers to these requests are known from others.
+        self._prefix = str(requests.Request("POST", self.url).prepare().url)
         self._post = method == "post"
         # In a query string a byte takes three at most, and `stm` some more.
         self.fits_for_sure = (
@@ -151,9 +119,10 @@ class Transport:
         )
         self._timeout = _timeout(timeout)
         self._headers = _headers(headers, content=self._post, anonymous=anonymous)
-        self._retry_codes = _retry_codes(retry_codes)
-        if not (session is None or callable(getattr(session, "request", None))):
-            raise TypeError(f"session is a {type(session).__name__}; give a requests.Session")
+        self._rule = partial(
+            judge, url=self.url, in_url=not self._post, retry_codes=_retry_codes(retry_codes)
+        )
+        _check_session(session)
         self._connections = connections
         self._user_session = session
         self._session: requests.Session | None = None
@@ -206,23 +175,51 @@ class Transport:
             at_most: The seconds that connecting and waiting may each take at most, if less than
                 the transport's own timeout.
         """
-        timeout: Any = self._timeout
+        connect, read = self._timeout
+        longest = None if connect is None or read is None else connect + read
         if at_most is not None:
-            connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-            timeout = (_least(connect, at_most), _least(read, at_most))
-        stm = int(time.time() * 1000)
-        here = os.getpid(), threading.get_ident()
-        nested = here in _sending
-        _sending.add(here)
+            connect, read, longest = (_least(each, at_most) for each in (connect, read, longest))
+        exchange = Exchange(self._prefix, longest, read)
+        thread = this_thread()
+        outer = exchanges.get(thread)  # that of a request in which a signal handler makes this one
         try:
-            with self._response(payloads, stm, timeout) as response:
-                start = _start(response)
-        except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
-            return Answer(Outcome.RETRY, f"{self.url} did not answer: {_describe(error)}")
+            exchanges[thread] = exchange
+            while (answer := self._attempt(payloads, exchange, connect, read)) is None:
+                pass  # each time there is one stale connection less
+            return answer
         finally:
-            if not nested:
-                _sending.discard(here)
-        return self._judge(response, start, len(payloads))
+            if outer is None:
+                exchanges.pop(thread, None)
+            else:
+                exchanges[thread] = outer
+
+    def _attempt(
+        self,
+        payloads: Sequence[bytes],
+        exchange: Exchange,
+        connect: float | None,
+        read: float | None,
+    ) -> Answer | None:
+        """Make the request; return None where a stale connection calls for another one."""
+        count = len(payloads)
+        try:
+            stm = int(time.time() * 1000)
+            with self._response(payloads, stm, (connect, read)) as response:
+                return self._judge(response, _start(response, exchange), count)
+        except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
+            if exchange.is_stale:
+                return None
+            raised: Any = getattr(error, "response", None)  # for its status, as `raise_for_status`
+            if isinstance(raised, requests.Response) and str(raised.url).startswith(self._prefix):
+                raised.close()
+                return self._judge(raised, b"", count)
+            if exchange.status is not None:
+                status, phrase = exchange.status
+                return self._rule(status, count=count, phrase=phrase)
+            reason = f"{self.url} did not answer"
+            if exchange.is_over():
+                return Answer(Outcome.RETRY, f"{reason} within {exchange.seconds:g} s")
+            return Answer(Outcome.RETRY, f"{reason}: {_describe(error)}")
 
     def _response(self, payloads: Sequence[bytes], stm: int, timeout: Any) -> requests.Response:
         session = self._current_session()
@@ -266,6 +263,9 @@ class Transport:
                 if isinstance(adapter, requests.adapters.HTTPAdapter):
                     adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
         if self._user_session is not None:
+            adapter = self._user_session.get_adapter(self.url)
+            if isinstance(adapter, requests.adapters.HTTPAdapter):
+                keep_time(adapter)
             return self._user_session
         with self._lock:  # two threads that begin at once share one
             session = self._session  # `close` may take it away at any moment
@@ -279,7 +279,9 @@ class Transport:
         session.headers["User-Agent"] = f"snowplow-logging/{__version__} {agent!s}"
         for scheme in ("http://", "https://"):
             # A pool with fewer throws connections away, and warns each time.
-            session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=self._connections))
+            adapter = requests.adapters.HTTPAdapter(pool_maxsize=self._connections)
+            keep_time(adapter)
+            session.mount(scheme, adapter)
         # Once, and not at each request, which would take a third of its time.
         settings = session.merge_environment_settings(self.url, {}, None, None, None)
         session.proxies, session.verify = settings["proxies"], settings["verify"]
@@ -289,24 +291,14 @@ class Transport:
         return session
 
     def _judge(self, response: requests.Response, start: bytes, count: int) -> Answer:
-        status = response.status_code
-        where = f"{self.url} answered {status} {response.reason}"
-        retry = self._retry_codes.get(status)
-        if 200 <= status < 300:
-            is_html = "html" in response.headers.get("Content-Type", "")
-            if is_html and start.lstrip().startswith(b"<"):
-                return Answer(Outcome.RETRY, f"{where} with a web page, which is no collector's")
-            return Answer(Outcome.SENT)
-        if retry is None and status == 413 and count > 1:
-            return Answer(Outcome.SPLIT, where)
-        final = status in _FINAL_CODES or status in (404, 413) or 300 <= status < 400
-        if final if retry is None else not retry:
-            advice = _PLACES.get(status, "")
-            if 300 <= status < 400:
-                target = response.headers.get(_TARGET, "nowhere")
-                advice = f"it redirects to {target}: give the collector's own address as endpoint"
-            return Answer(Outcome.FAILED, f"{where}; {advice}" if advice else where)
-        return Answer(Outcome.RETRY, where, _retry_after(response.headers.get("Retry-After")))
+        return self._rule(
+            response.status_code,
+            count=count,
+            phrase=response.reason or "",
+            headers=response.headers,
+            location=response.headers.get(_TARGET),
+            body_start=start,
+        )
 
 
 def _least(timeout: float | None, at_most: float) -> float | None:
@@ -353,6 +345,23 @@ def _timeout(timeout: Any) -> Any:
         if seconds is not None and not seconds > 0:
             raise ValueError(f"timeout is {timeout!r}; {expected}, more than 0")
     return tuple(pair)
+
+
+def _check_session(session: Any) -> None:
+    expected = "give a requests.Session"
+    if session is None:
+        return
+    if not isinstance(session, requests.Session):
+        raise TypeError(f"session is a {type(session).__name__}; {expected}")
+    # FuturesSession of requests-futures and its like return before there is an answer.
+    later = inspect.iscoroutinefunction(session.request) or any(
+        "Future" in kind.__name__ for kind in type(session).__mro__
+    )
+    if later:
+        kind = type(session).__name__
+        raise TypeError(
+            f"session is a {kind}, which answers later; {expected} that answers at once"
+        )
 
 
 def _headers(headers: Any, *, content: bool, anonymous: Any) -> dict[str, str]:
@@ -412,12 +421,21 @@ def _hooks_of(session: requests.Session) -> list[Any]:
     return [hooks] if callable(hooks) else list(hooks)
 
 
-def _start(response: requests.Response) -> bytes:
-    """Read the start of an answer, all of a collector's, so that the connection is used again."""
-    with contextlib.suppress(requests.RequestException):
-        for chunk in response.iter_content(65_536):
-            return bytes(chunk)
-    return b""
+def _start(response: requests.Response, exchange: Exchange) -> bytes:
+    """Read the start of an answer, all of a collector's, so that the connection is used again.
+
+    The status has said what becomes of the events, unless the answer is a web page.
+    """
+    start = b""
+    with contextlib.suppress(Exception):  # it may be anything but what its headers say
+        if "html" in response.headers.get("Content-Type", ""):
+            for byte in response.iter_content(1):
+                start += byte
+                if start.strip() or len(start) > 65_536:
+                    break
+        exchange.shorten(_DRAIN_TIME)
+        start += next(response.iter_content(65_536), b"")
+    return start
 
 
 def _describe(error: Exception) -> str:
@@ -425,15 +443,3 @@ def _describe(error: Exception) -> str:
     inner = error.args[0] if error.args else error
     inner = getattr(inner, "reason", inner)
     return str(getattr(inner, "__cause__", None) or inner)
-
-
-def _retry_after(value: str | None) -> float:
-    """Return the seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3)."""
-    if value is None:
-        return 0.0
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (OverflowError, TypeError, ValueError):
-        return 0.0

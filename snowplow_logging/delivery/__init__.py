@@ -1,0 +1,1 @@
+"""How events leave: where they wait, batches under way, requests, and the account of all."""

@@ -1,0 +1,428 @@
+"""What a handler holds: it takes events in, and can be flushed, closed and asked for its counts."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from snowplow_logging.delivery.ledger import Ledger, Stats
+from snowplow_logging.delivery.line import Shared
+from snowplow_logging.delivery.notices import Notices, Reports
+from snowplow_logging.delivery.queue import Limits, MemoryQueue, Queue
+from snowplow_logging.delivery.sqlite_file import SQLiteFile
+from snowplow_logging.delivery.store import StoreQueue
+from snowplow_logging.delivery.transport import STM_BYTES, Transport
+from snowplow_logging.delivery.waiting import Bell, clock
+from snowplow_logging.delivery.worker import Worker, holds_logging_lock, start_thread
+from snowplow_logging.lifecycle import lifecycle, tell_at_exit
+
+if TYPE_CHECKING:
+    from snowplow_logging.dead_letter import DeadLetterFile
+    from snowplow_logging.settings import Settings
+
+__all__ = ["Emitter"]
+
+_GRACE: Final = 0.2  # seconds after the time of a close for telling what was given up
+_ROUNDS_AT_EXIT: Final = 3  # how often a close at exit goes on for what came in meanwhile
+
+
+class Emitter:
+    """Takes payloads for threads of its own, which send them in batches until answered.
+
+    The threads start at the first event. A forked child starts empty, with threads of its own.
+
+    Args:
+        settings: What the user has set.
+        transport: Sends a batch.
+        dead_letters: Where events are kept that were given up.
+    """
+
+    def __init__(
+        self, settings: Settings, transport: Transport, dead_letters: DeadLetterFile | None = None
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._dead_letters = dead_letters
+        self.shutdown_timeout: float = settings.shutdown_timeout
+        self._workers: dict[int, Worker] = {}  # by process
+        self._last_flush: tuple[int, float, float] | None = None
+        self._exit_seconds = 0.0
+        self._said_at_exit = False
+        self._adopt()
+        lifecycle.register(self)
+        if self._shared.queue.was_used:
+            self._worker.wake()  # an earlier process may have left events in the file
+
+    def _make(self) -> Worker:
+        """Make all that belongs to one process: locks, counts, an empty queue and no threads."""
+        settings, transport = self._settings, self._transport
+        # Re-entrant: a signal handler or a finaliser may log while its own thread holds it.
+        lock = threading.RLock()
+        work, done = Bell(lock), Bell(lock)
+        ledger = Ledger(lock)
+        limits = Limits(
+            events=settings.queue_size,
+            size=settings.queue_bytes,
+            batch_events=min(settings.batch_size, transport.batch_limit or settings.batch_size),
+            batch_size=settings.batch_bytes,
+            room=settings.batch_bytes - transport.overhead,
+            overhead=STM_BYTES,
+        )
+        reports = Reports(lock, done, start_thread)
+        notices = Notices(
+            lock,
+            done,
+            ledger,
+            reports,
+            on_success=settings.on_success,
+            on_failure=settings.on_failure,
+            dead_letters=self._dead_letters,
+            most=settings.queue_size,
+            most_size=settings.queue_bytes,
+        )
+        queue: Queue
+
+        def wake() -> None:
+            worker.wake()
+
+        if settings.store is None or not settings.enabled:
+            queue = MemoryQueue(lock, ledger, limits, wake)
+        else:
+            queue = StoreQueue(
+                lock,
+                ledger,
+                reports,
+                limits,
+                file=SQLiteFile(settings.store, settings.store_limit, transport.url),
+                sync=settings.store_sync,
+                drops_oldest=settings.on_full == "drop_oldest",
+                called=wake,
+                done=done,
+            )
+        shared = Shared(
+            transport=transport,
+            lock=lock,
+            ledger=ledger,
+            queue=queue,
+            notices=notices,
+            reports=reports,
+            work=work,
+            done=done,
+            flush_interval=settings.flush_interval,
+            max_attempts=settings.max_attempts,
+            max_retry_delay=min(settings.max_retry_delay, threading.TIMEOUT_MAX),
+        )
+        worker = Worker(shared, settings.connections)
+        return worker
+
+    def _adopt(self) -> None:
+        """Go over to what is this process's own; not every server runs fork hooks."""
+        pid = os.getpid()
+        # Threads that come here at once go over to the same.
+        self._worker = self._workers.setdefault(pid, self._make())
+        self._shared = self._worker.shared
+        self._put = self._shared.queue.put
+        self._pid = pid  # last, because who finds it right looks no further
+
+    def after_fork(self) -> None:
+        """Start afresh in a child process; what waits in the parent is the parent's to send."""
+        for pid, worker in [*self._workers.items()]:
+            if pid != os.getpid():
+                worker.leave_to_parent()
+                self._workers.pop(pid, None)
+        self._last_flush, self._exit_seconds, self._said_at_exit = None, 0.0, False
+        self._adopt()
+
+    def _here(self) -> None:
+        if self._pid != os.getpid() and os.getpid() not in self._workers:
+            self.after_fork()
+
+    @property
+    def url(self) -> str:
+        """Where the events go."""
+        return self._transport.url
+
+    # The way in, on the thread of the log call.
+
+    def put(self, payload: bytes) -> None:
+        """Queue one payload. Waits, if at all, no longer than `block_timeout`."""
+        if self._pid != os.getpid():
+            self._here()
+            if self._pid != os.getpid():
+                self._put_at_the_end(payload)
+                return
+        try:
+            if away := self._put(payload):
+                self._make_room(away)
+        except MemoryError:
+            self.give_up("out of memory")
+
+    def _make_room(self, away: list[bytes]) -> None:
+        """Do what `on_full` says with events for which there is no room."""
+        shared, on_full = self._shared, self._settings.on_full
+        reason = f"{shared.queue.full}, events are dropped"
+        if on_full == "drop_oldest":
+            reason = f"{shared.queue.full}, the oldest are dropped"
+            while away and shared.queue.drop_oldest(reason):
+                away = [*away[1:], *self._put(away[0])]
+        elif on_full == "block" and self._may_wait():
+            until = clock.now() + self._settings.block_timeout
+            while away and (left := until - clock.now()) > 0:
+                self._wait_for_room(away[0], left)
+                away = [*away[1:], *self._put(away[0])]
+        for _ in away:
+            shared.ledger.drop(reason)
+        if away or on_full == "drop_oldest":
+            shared.reports.add("queue full", reason)
+
+    def _wait_for_room(self, payload: bytes, seconds: float) -> None:
+        queue = self._shared.queue
+        self._shared.done.wait(lambda: 0.0 if queue.fits(payload) else seconds)
+
+    def _may_wait(self) -> bool:
+        if self._worker.is_own_thread() or self._shared.notices.is_telling():
+            return False
+        try:
+            sys.modules["asyncio"].get_running_loop()
+        except (AttributeError, KeyError, RuntimeError):
+            return True  # asyncio is not there, or only half imported, or does not run here
+        return False  # an event loop must never wait
+
+    def _put_at_the_end(self, payload: bytes) -> None:
+        """Deliver one payload at once, because nothing happens later: the process has ended.
+
+        Only the thread on which it ends can do so. The others stand still soon, wherever they are.
+        """
+        if not lifecycle.ends_here():
+            reason = "logged by a thread that went on when the process had come to its end"
+            self._shared.ledger.give_up("process ended", reason)
+            if not self._said_at_exit:
+                self._said_at_exit = True
+                tell_at_exit(f"events for {self.url} are not sent: {reason}")
+            return
+        if sys.is_finalizing() and not self._shared.lock.acquire(blocking=False):
+            # A thread that stands still for ever has the lock.
+            self._workers.clear()
+            self._adopt()
+        elif sys.is_finalizing():
+            self._shared.lock.release()
+        for _ in self._put(payload):
+            self._shared.ledger.drop(self._shared.queue.full)
+        self.close()
+        self.leave()
+
+    def refuse(
+        self, event: Mapping[str, Any], reason: str, loss: str, *, told: bool = False
+    ) -> None:
+        """Account for an event that is not sent because Snowplow would refuse it.
+
+        Args:
+            event: The event as it is shown.
+            reason: What was wrong.
+            loss: The reason under which it is counted.
+            told: Whether the user is told otherwise, so that a report would say it twice.
+        """
+        self._here()
+        shared = self._shared
+        shared.ledger.refuse(loss, reason)
+        if not told:
+            shared.reports.add(loss, reason)
+        if shared.notices.refused(event, reason):
+            self._worker.wake()
+
+    def give_up(self, loss: str, reason: str = "there was no memory for an event") -> None:
+        """Account for an event that is not sent though it may have been a good one."""
+        self._here()
+        self._shared.ledger.give_up(loss, reason)
+        self._shared.reports.add(loss, reason)
+
+    def leave_out(self) -> None:
+        """Count an event that `before_send` left out."""
+        self._here()
+        self._shared.ledger.leave_out()
+
+    def report(self, kind: str, message: str) -> None:
+        """Have something reported on the logger `snowplow_logging`, once a minute for its kind."""
+        self._here()
+        self._shared.reports.add(kind, message)
+
+    # What the owner may ask.
+
+    @property
+    def stats(self) -> Stats:
+        """What has become of the events logged in this process so far."""
+        self._here()
+        shared = self._shared
+        with shared.lock:
+            oldest = self._worker.oldest()
+            return shared.ledger.stats(shared.queue.size, _age(oldest))
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was queued before is answered for.
+
+        Args:
+            timeout: The seconds to wait at most; None for `shutdown_timeout`.
+
+        Returns:
+            Whether it is.
+        """
+        self._here()
+        start = clock.now()
+        deadline = start + (self.shutdown_timeout if timeout is None else timeout)
+        worker = self._worker
+        if worker.has_ended:
+            return False
+        self.hurry()
+        last = self._shared.due
+        answered = worker.wait(lambda: worker.is_answered(last), deadline) and self._told(deadline)
+        self._last_flush = threading.get_ident(), start, clock.now()
+        return answered
+
+    def _told(self, deadline: float) -> bool:
+        """Wait until all is told that is to be told by now, but not in a callback for itself."""
+        notices = self._shared.notices
+        if notices.is_telling():
+            return True
+        up_to = notices.added
+        return self._worker.wait(lambda: notices.is_told(up_to), deadline)
+
+    def hurry(self) -> None:
+        """Have what is queued leave at once."""
+        self._here()
+        if not self._worker.hurry():
+            self._worker.wake()
+
+    def retire(self) -> None:
+        """Send what is queued and then end the threads, without waiting for either."""
+        self._here()
+        self._shared.closing, self._shared.closing_since = math.inf, clock.now()
+        self._shared.work.ring()
+
+    def close(self, until: float = math.inf) -> None:
+        """Send what is queued, for at most `shutdown_timeout`, give up the rest, end the threads.
+
+        The next event opens the emitter again.
+
+        Args:
+            until: The time by which to be done, if that is sooner; by the clock of `waiting`.
+        """
+        self._here()
+        start = clock.now()
+        deadline = max(start, min(self._close_by(start), until))
+        shared, worker = self._shared, self._worker
+        queue = shared.queue
+        if worker.is_at_rest:
+            return
+        try:
+            shared.parked, shared.closing_since, shared.closing = False, start, deadline
+            queue.wait_until(deadline)
+            shared.work.ring()
+            rounds, last, in_time = 0, shared.ledger.logged, True
+            while in_time and rounds < _ROUNDS_AT_EXIT:
+                queue.collect()
+                in_time = worker.wait(partial(self._is_closed_up_to, last), deadline)
+                in_time = in_time and self._told(deadline)
+                if lifecycle.is_ending and shared.ledger.logged > last:
+                    rounds, last = rounds + 1, shared.ledger.logged
+                elif not (in_time and clock.now() < deadline and queue.recover()):
+                    break
+            queue.collect()
+            self._end(deadline, gives_up=not in_time or lifecycle.is_ending)
+        except BaseException:  # an interrupt, after which the program may go on
+            worker.forget_dead_threads()
+            raise
+        finally:
+            shared.closing, shared.parked = None, False
+            queue.wait_until(math.inf)
+            if lifecycle.is_ending:
+                self._exit_seconds += clock.now() - start
+        if not worker.is_at_rest:
+            worker.wake()  # events have come in meanwhile
+
+    def _is_closed_up_to(self, last: int) -> bool:
+        """Tell whether all up to a place in the order is answered for, but for what stays."""
+        return self._worker.is_answered(last - self._shared.queue.out_of_reach)
+
+    def _close_by(self, start: float) -> float:
+        """Return the time by which a close is to be done that starts now."""
+        seconds = self.shutdown_timeout
+        if self._last_flush is not None:
+            thread, flush_start, flush_end = self._last_flush
+            # `logging.shutdown` flushes and closes, and the two have the time of one.
+            if thread == threading.get_ident() and start - flush_end < 0.1:
+                seconds -= flush_end - flush_start
+        if lifecycle.is_ending:
+            seconds -= self._exit_seconds
+        return start + seconds
+
+    def _end(self, deadline: float, *, gives_up: bool) -> None:
+        """Let the threads end, and count as failed what is given up."""
+        shared, worker = self._shared, self._worker
+        with shared.lock:
+            if gives_up:
+                worker.abandon()
+            worker.end()
+            given_up = [*shared.left] if shared.notices.tells_of_failures else []
+            count = len(shared.left)
+            error = shared.ledger.last_error
+            error = f"; the last error was: {error}" if error else ""
+            reason = f"not delivered within the shutdown_timeout of {self.shutdown_timeout:g} s"
+            line = f"{count:,} events for {self.url} were {reason}{error}"
+            if count:
+                shared.ledger.fail(shared.left, count, "shutdown_timeout", line)
+        shared.work.ring()
+        shared.done.ring()
+        if count:
+            if self._tell_given_up(given_up, reason):
+                line = f"{line}; they are in {shared.notices.path}"
+            if lifecycle.is_ending:
+                self._said_at_exit = True
+                tell_at_exit(line)
+            else:
+                shared.reports.add("shutdown_timeout", line)
+        if not shared.notices.is_telling():
+            shared.notices.tell(own_thread=False, until=deadline + _GRACE)
+        shared.reports.write()
+        if not holds_logging_lock():  # for which the thread that writes one may be waiting
+            until = max(deadline, clock.now()) + _GRACE
+            worker.wait(lambda: shared.reports.are_written, until)
+        self._transport.close()
+        if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
+            shared.queue.close()
+        if lifecycle.is_ending and shared.queue.waiting and self._settings.store is not None:
+            path = os.path.abspath(self._settings.store)  # noqa: PTH100 - `resolve` follows links
+            self._said_at_exit = True
+            tell_at_exit(f"{shared.queue.waiting:,} events for {self.url} wait in {path}{error}")
+
+    def _tell_given_up(self, payloads: list[bytes], reason: str) -> bool:
+        """Tell of events that were given up; return whether they are in the dead-letter file."""
+        notices, kept = self._shared.notices, bool(payloads) and self._dead_letters is not None
+        for some in _parts(payloads, self._settings.batch_size):
+            kept = notices.keep(some, reason) and kept
+            notices.given_up(some, reason)
+        return kept
+
+    def leave(self) -> None:
+        """Wait for threads that would keep the process from ending; what comes leaves at once."""
+        self._worker.join()
+        self._pid = 0
+
+
+def _parts(payloads: list[bytes], size: int) -> Iterator[list[bytes]]:
+    for start in range(0, len(payloads), size):
+        yield payloads[start : start + size]
+
+
+def _age(payload: bytes | None) -> float | None:
+    """Return the seconds since the log call of an event."""
+    if payload is None:
+        return None
+    _, _, after = payload.partition(b'"dtm":"')
+    logged = after.partition(b'"')[0]
+    return max(0.0, time.time() - int(logged) / 1_000) if logged.isdigit() else None

@@ -1,0 +1,263 @@
+"""A line to the collector: takes a batch, sends it until it is answered for, accounts for it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+
+from snowplow_logging.delivery.delivery import Aside, Connection, Delivery, Send, Settle, Wait
+from snowplow_logging.delivery.ledger import Ledger
+from snowplow_logging.delivery.notices import Notices, Reports
+from snowplow_logging.delivery.queue import Batch, Queue
+from snowplow_logging.delivery.transport import Transport
+from snowplow_logging.delivery.waiting import Bell, Lock, alone, clock
+
+__all__ = ["FIRST_RETRY_DELAY", "Line", "Shared"]
+
+FIRST_RETRY_DELAY = 0.5  # seconds; the longest that a first wait after a failure may be
+
+
+@dataclass(eq=False)
+class Shared:
+    """What the lines of one emitter have in common.
+
+    Attributes:
+        transport: Makes one request.
+        lock: The lock of all that waits.
+        ledger: Where events are counted.
+        queue: Where events wait.
+        notices: Where it is told what has become of them.
+        reports: Where it is reported what goes wrong.
+        work: Rung when there may be something to do.
+        done: Rung when something has been answered for or told.
+        flush_interval: The seconds that an event waits for others at most.
+        max_attempts: The requests that carry an event at most; None for no end.
+        max_retry_delay: The seconds between two of them at most.
+        due: Events up to this place in the order of all leave at once.
+        closing: The time by which all has to be done; None where the emitter is not being closed.
+        closing_since: When that began.
+        parked: Whether closing leaves events to the store, because they cannot be sent just now.
+        left: Events that are given up because the time of a close is over, until they are counted.
+        progress: When a line last began or ended something.
+    """
+
+    transport: Transport
+    lock: Lock
+    ledger: Ledger
+    queue: Queue
+    notices: Notices
+    reports: Reports
+    work: Bell
+    done: Bell
+    flush_interval: float
+    max_attempts: int | None
+    max_retry_delay: float
+    due: int = 0
+    closing: float | None = None
+    closing_since: float = 0.0
+    parked: bool = False
+    left: list[bytes] = field(default_factory=list)
+    progress: float = 0.0
+
+    @property
+    def first(self) -> int:
+        """The place of the first event that waits in the order of all that was logged."""
+        return self.ledger.logged - self.queue.waiting
+
+
+class Line:
+    """Sends one request at a time.
+
+    A batch belongs to its line and not to the thread that sends it. So whoever has the next turn,
+    a thread of the emitter or a caller that takes over, goes on with what is under way, and no
+    event is lost when an exception of a signal handler ends a turn.
+
+    Args:
+        shared: What the lines of an emitter have in common.
+
+    Attributes:
+        claims: Who wants the turn; the first has it. See `alone`.
+        thread: The thread that has it.
+        batch: The batch under way.
+        aside: Batches of events that would hold up others, and wait for one of these to pass.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self.claims: list[object] = []
+        self.thread: int | None = None
+        self.batch: Batch | None = None
+        self.aside: list[Batch] = []
+        self._aside_next = False  # whether the next turn is theirs
+        self._connection = Connection()
+        self._failed_at = 0.0
+        self._not_before = 0.0
+
+    @property
+    def batches(self) -> list[Batch]:
+        """All that is under way."""
+        batch, aside = self.batch, [*self.aside]
+        return aside if batch is None else [batch, *aside]
+
+    def pause(self) -> float:
+        """Return the seconds until it has something to do; `inf` where only others change that."""
+        if self.claims:
+            return math.inf  # who has the turn looks again after it
+        return max(self._begin(), self._ready_at()) - clock.now()
+
+    def _begin(self) -> float:
+        """Return the time from which on events are due."""
+        shared = self._shared
+        queue = shared.queue
+        if self.batch is not None or self.aside:
+            return 0.0
+        if not queue.ready:
+            return math.inf
+        if shared.closing is not None or queue.is_due or shared.first < shared.due:
+            return 0.0
+        return queue.since + shared.flush_interval
+
+    def _is_due(self) -> bool:
+        return self._begin() <= clock.now()
+
+    def _ready_at(self) -> float:
+        """Return the time at which the wait after a failure is over."""
+        shared = self._shared
+        if shared.closing is not None and self._failed_at < shared.closing_since:
+            # Closing cuts short a wait that had begun, but not below the first one's length, so
+            # that who closes again and again makes no more requests for that.
+            return min(self._not_before, self._failed_at + FIRST_RETRY_DELAY)
+        return self._not_before
+
+    def turn(self, deadline: float | None) -> bool:
+        """Do what is to be done up to the next wait or notice, unless another thread does so.
+
+        Args:
+            deadline: When a request has to end, where that is sooner than that of closing.
+
+        Returns:
+            Whether anything was done.
+        """
+        return alone(self.claims, lambda: self._turn(deadline)) or False
+
+    def _turn(self, deadline: float | None) -> bool:
+        try:
+            self.thread = threading.get_ident()
+            if self._ready_at() > clock.now():
+                return False
+            batch = self.batch or self._take()
+            if batch is None:
+                return False
+            self._shared.progress = clock.now()
+            self._deliver(batch, deadline)
+            return True
+        finally:
+            self.thread = None
+            self._shared.progress = clock.now()
+
+    def _take(self) -> Batch | None:
+        queue = self._shared.queue
+        with self._shared.lock:
+            if self.aside and (self._aside_next or not queue.ready):
+                self._aside_next = False
+                self.batch = self.aside[0]
+                del self.aside[0]
+                return self.batch
+        batch = self.batch = Batch(0)
+        queue.take(batch, self._is_due)
+        if not batch.payloads:
+            self.batch = None
+            return None
+        self._aside_next = True
+        self._shared.work.ring()  # for the others to look at what is left
+        return batch
+
+    def _deliver(self, batch: Batch, deadline: float | None) -> None:
+        shared = self._shared
+        try:
+            if batch.delivery is None:
+                batch.delivery = Delivery(
+                    [*batch.payloads],
+                    shared.max_attempts,
+                    shared.max_retry_delay,
+                    self._connection,
+                )
+            while self.batch is batch:  # until it is given up, by who closes
+                step = batch.delivery.next()
+                if isinstance(step, Send):
+                    if self._ready_at() > clock.now():
+                        return
+                    self._send(batch.delivery, step, deadline)
+                elif isinstance(step, Wait):
+                    self._tell_of_wait(batch, step)
+                elif isinstance(step, Settle):
+                    self._settle(batch, step)
+                    return
+                elif isinstance(step, Aside):
+                    self._set_aside(batch, step)
+                else:
+                    self.batch = None
+        except BaseException:
+            batch.delivery = None  # it begins anew, with the events that are not answered for
+            raise
+
+    def _send(self, delivery: Delivery, step: Send, deadline: float | None) -> None:
+        shared = self._shared
+        if step.again:
+            count = len(step.payloads)
+            with shared.lock:
+                shared.ledger.retried += count
+        limit = shared.closing if deadline is None else deadline
+        at_most = None if limit is None else limit - clock.now()
+        answer = shared.transport.send(step.payloads, at_most=at_most)
+        delivery.answered(answer)
+        now = clock.now()
+        self._not_before = now + self._connection.pause
+        if self._connection.failures:
+            self._failed_at = now
+
+    def _tell_of_wait(self, batch: Batch, step: Wait) -> None:
+        shared = self._shared
+        shared.ledger.last_error = step.reason
+        if shared.closing is not None and batch.ids:
+            shared.parked = True  # the store keeps them, so why wait
+        waiting = f"{shared.ledger.queued:,} events wait, next attempt in {step.seconds:.1f} s"
+        kind = "mend" if step.at_once else "retry"
+        shared.reports.add(kind, f"{step.reason}; {waiting}")
+
+    def _settle(self, batch: Batch, step: Settle) -> None:
+        shared = self._shared
+        count = step.count
+        payloads, ids = batch.payloads[:count], batch.ids[:count]
+        reason = f"{count:,} events given up: {step.failure}"
+        if step.failure is not None:
+            # First kept, then forgotten: at any moment the events are in one of the files.
+            shared.notices.keep(payloads, step.failure)
+        with shared.lock:
+            if self.batch is not batch:
+                return  # given up meanwhile, by who closes
+            if step.failure is None:
+                shared.ledger.take(batch.payloads, count, time.time())
+                shared.notices.taken(payloads)
+            else:
+                shared.ledger.fail(batch.payloads, count, str(step.loss), reason)
+                shared.notices.given_up(payloads, step.failure)
+            batch.ids = batch.ids[count:]
+        shared.queue.forget(payloads, ids)
+        with shared.lock:
+            # Only now, so that who closes a file waits for this.
+            if self.batch is batch and not batch.payloads:
+                self.batch = None
+        if step.failure is not None:
+            shared.reports.add(str(step.loss), reason)
+
+    def _set_aside(self, batch: Batch, step: Aside) -> None:
+        aside = Batch(batch.first, delivery=step.delivery)
+        with self._shared.lock:
+            self.aside.append(aside)
+            aside.payloads, aside.ids = batch.payloads[: step.count], batch.ids[: step.count]
+            batch.payloads, batch.ids = batch.payloads[step.count :], batch.ids[step.count :]
+            if not batch.payloads:
+                self.batch = None

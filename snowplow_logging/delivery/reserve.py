@@ -1,0 +1,75 @@
+"""Room on the disk that is kept for the time when there is no other, to empty a store with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Final
+
+__all__ = ["Reserve"]
+
+_MARK: Final = b"snowplow-logging: room in reserve for the store beside this file\n"
+_FLAGS: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_AT_ONCE: Final = 65_536  # bytes
+
+
+class Reserve:
+    """A file that only takes room.
+
+    To remove events from a database takes room on the disk as well: SQLite writes the pages that
+    change into the WAL, and moves what is in the WAL into the file. On a disk that the store itself
+    has filled it would stay full for ever. So nothing is added while the reserve cannot be kept,
+    and it is given up once something has to be removed.
+
+    Args:
+        path: Where it is.
+        size: How many bytes it takes.
+    """
+
+    def __init__(self, path: str, size: int) -> None:
+        self._path = path
+        self._size = size
+        self._kept = 0
+
+    def keep(self, least: int) -> None:
+        """Take the room, if it is not taken.
+
+        Args:
+            least: The bytes that it has to take in any case.
+
+        Raises:
+            OSError: There is not so much.
+        """
+        size = max(least, self._size)
+        if self._kept >= size and os.path.exists(self._path):  # noqa: PTH110 - it is a str
+            return
+        with open(self._path, "r+b", buffering=0, opener=_open) as file:
+            start = file.read(len(_MARK))
+            if not _MARK.startswith(start):
+                raise OSError(f"{self._path} is not a file of this library")
+            self._kept = file.seek(0, os.SEEK_END)
+            try:
+                if not self._kept:
+                    self._kept = file.write(_MARK)
+                if hasattr(os, "posix_fallocate"):
+                    with contextlib.suppress(OSError):  # not every file system can
+                        os.posix_fallocate(file.fileno(), 0, size)
+                        self._kept = size
+                while self._kept < size:  # zeros, and not a hole, which would take no room
+                    self._kept += file.write(bytes(min(size - self._kept, _AT_ONCE)))
+            except OSError:
+                self.give_up()
+                raise
+
+    def give_up(self) -> bool:
+        """Give the room back; return whether there was any."""
+        self._kept = 0
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:  # noqa: PTH123
+            if file.read(len(_MARK)) == _MARK:
+                os.remove(self._path)  # noqa: PTH107 - it is a str
+                return True
+        return False
+
+
+def _open(path: str, _: int) -> int:
+    return os.open(path, _FLAGS | os.O_CREAT, 0o600)

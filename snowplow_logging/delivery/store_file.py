@@ -1,0 +1,270 @@
+"""What is at the path of a store, and how to open or make it; others' files stay as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+__all__ = [
+    "StoreError",
+    "connect",
+    "connect_read_only",
+    "identify",
+    "is_busy",
+    "is_corrupt",
+    "is_full",
+    "look",
+    "pragma",
+    "transaction",
+]
+
+_time_ns: Final = time.time_ns  # a test may replace that of the module
+_APPLICATION_ID: Final = 0x53504C47  # 'SPLG'
+_VERSION: Final = 2
+_EVENTS: Final = """CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    owner INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    payload BLOB NOT NULL
+)"""
+_NEW_IN_2: Final = (
+    # The events of an owner are for one destination; '' in a file that did not tell them apart.
+    "CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL)",
+    "CREATE TABLE broken (id INTEGER PRIMARY KEY, owner, checksum, payload)",
+    f"PRAGMA user_version = {_VERSION}",
+)
+_SCHEMA: Final = (
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    _EVENTS,
+    "CREATE INDEX events_by_owner ON events (owner)",
+    *_NEW_IN_2,
+    # A file made later at the same path has no id twice, so that an answer to an event of the old
+    # file never removes one of the new.
+    "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)",
+)
+_FROM_1: Final = (
+    "DROP TABLE owners",  # of leases
+    *_NEW_IN_2,
+    "INSERT INTO owners (destination) SELECT '' WHERE EXISTS (SELECT 1 FROM events)",
+    "UPDATE events SET owner = (SELECT id FROM owners)",
+)
+
+
+class StoreError(Exception):
+    """A store cannot be used, and why; events are better kept in memory.
+
+    Args:
+        message: What is wrong.
+        set_aside: Whether the file was replaced by a new one, into which was brought what could
+            be read of the old one; `waiting` tells how many events that is.
+        full: Whether it is only that nothing can be added, for lack of room.
+    """
+
+    def __init__(self, message: str, *, set_aside: bool = False, full: bool = False) -> None:
+        super().__init__(message)
+        self.set_aside = set_aside
+        self.full = full
+
+
+class What(Enum):
+    """What is at a path."""
+
+    NOTHING = 0
+    EMPTY = 1
+    STORE = 2
+
+
+def identify(path: str) -> tuple[int, int] | None:
+    """Return the device and the inode of what is at a path, None where nothing is."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - the path is a str
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def look(path: str) -> What:
+    """Tell what is at the path of a store, and change nothing there.
+
+    Raises:
+        StoreError: It is not a store, or one of a newer version, or cannot be read.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - the path is a str
+    except FileNotFoundError:
+        return What.NOTHING
+    except OSError as error:
+        raise StoreError(f"the store {path} cannot be used: {error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path} is not a file, so it cannot be a store")
+    if not status.st_size:
+        return What.EMPTY
+    try:
+        with contextlib.closing(_connect(path, "mode=ro&immutable=1")) as connection:
+            # The file itself, not its WAL; also where it is shorter than it should be.
+            connection.execute("PRAGMA writable_schema = ON")
+            application = pragma(connection, "application_id")
+            version = pragma(connection, "user_version")
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"the store {path} cannot be used: {error}") from None
+    except sqlite3.DatabaseError:
+        application = version = 0  # not even a database
+    if application != _APPLICATION_ID:
+        raise StoreError(f"{path} is not a store of this library; it was left as it is")
+    if not 1 <= version <= _VERSION:
+        raise StoreError(
+            f"the store {path} is of version {version}, and this library knows no version after"
+            f" {_VERSION}; it was left as it is"
+        )
+    return What.STORE
+
+
+def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connection:
+    """Open the store at a path, made or brought to this version where that is to be done.
+
+    One process at a time may do this.
+
+    Args:
+        path: Where it is.
+        wal_bytes: About how large the WAL may become.
+        alone: Whether to keep other processes from the file, which takes no room on the disk.
+
+    Raises:
+        StoreError: Something else is at the path.
+        sqlite3.Error: It cannot be opened or made.
+        OSError: It cannot be made.
+    """
+    if look(path) is What.NOTHING:
+        _make(path)
+    connection = _connect(path, "mode=rw")
+    try:
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        # What was written outlives the process; only a power cut may take the last of it.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        _fill(connection)
+        if pragma(connection, "user_version") == 1:
+            with transaction(connection, "IMMEDIATE"):
+                if pragma(connection, "user_version") == 1:
+                    _execute(connection, _FROM_1)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise sqlite3.OperationalError("its file system does not allow SQLite's WAL mode")
+        pages = wal_bytes // pragma(connection, "page_size")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        connection.execute(f"PRAGMA journal_size_limit = {2 * wal_bytes}")
+        connection.execute("SELECT id FROM events LIMIT 0")
+        connection.execute("SELECT id FROM owners LIMIT 0")
+        connection.execute("SELECT id FROM broken LIMIT 1").fetchone()  # opens the WAL
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(path: str) -> None:
+    """Make a store, whole at once, where nothing is."""
+    # Of a file that was removed. Who still has that open would share them with the new one.
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    folder, name = os.path.split(path)
+    descriptor, new = tempfile.mkstemp(prefix=f"{name}-", dir=folder)
+    try:
+        os.close(descriptor)
+        with contextlib.closing(_connect(new, "mode=rw")) as connection:
+            _fill(connection)
+        try:
+            os.link(new, path)  # which, unlike `rename`, replaces nothing
+        except FileExistsError:
+            raise sqlite3.OperationalError(
+                "it is locked: another program has just made it"
+            ) from None
+        except OSError:
+            os.rename(new, path)  # noqa: PTH104 - the file system has no links
+    finally:
+        Path(new).unlink(missing_ok=True)
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    """Make what is in a store, where nothing is in the file."""
+    if not pragma(connection, "application_id"):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        # Before the mode is WAL, so that the header of the file says what it is.
+        with transaction(connection, "EXCLUSIVE"):
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                _execute(connection, _SCHEMA)
+
+
+def connect_read_only(path: str) -> sqlite3.Connection:
+    """Open a store, as far as it can be read, and change nothing in it."""
+    wal = Path(f"{path}-wal")
+    has_wal = wal.exists() and wal.stat().st_size
+    # What is immutable needs nothing beside it, but then SQLite does not look into the WAL.
+    connection = _connect(path, "mode=ro" if has_wal else "mode=ro&immutable=1")
+    connection.execute("PRAGMA writable_schema = ON")  # where it is shorter than it should be
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """Do something in full or not at all."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether another process has the file just now."""
+    return isinstance(error, sqlite3.OperationalError) and (
+        "locked" in str(error) or "locking" in str(error)
+    )
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether there may be no room on the disk, or for a file of that size."""
+    return isinstance(error, sqlite3.OperationalError) and (
+        "full" in str(error) or "disk I/O" in str(error)
+    )
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """Tell whether pages of the file are broken."""
+    broken = ("malformed", "not a database", "no such table", "no such column", "no such index")
+    return isinstance(error, sqlite3.IntegrityError) or (
+        isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in broken)
+    )
+
+
+def _connect(path: str, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{Path(path).as_uri()}?{how}",
+        uri=True,
+        timeout=0,  # who waits does so without a lock of SQLite's, see SQLiteFile
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _execute(connection: sqlite3.Connection, statements: tuple[str, ...]) -> None:
+    for statement in statements:
+        values = (_time_ns() // 1_000,) if "?" in statement else ()
+        connection.execute(statement, values)
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """Return one of SQLite's numbers."""
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(value)

@@ -1,0 +1,109 @@
+"""Ways to wait, to wake and to take turns that no signal handler breaks, and a clock of our own.
+
+A signal handler runs on the main thread between any two instructions of Python code, and what it
+raises leaves that code where it was. So no thread that may be a caller's takes a lock in Python
+code: not a `threading.Condition`, an `Event` or a `queue.Queue`, whose locks would stay locked for
+ever. What is used here is taken and given back by single calls of C code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+__all__ = ["Bell", "Lock", "alone", "clock"]
+
+_T = TypeVar("_T")
+
+Lock = Any
+"""A `threading.RLock`, whose type has no public name, nor the methods that a condition uses."""
+
+
+class _Clock:
+    """The monotonic clock, where a test that replaces the functions of `time` does not find it.
+
+    freezegun looks for them in the attributes of all modules, and time-machine changes the
+    functions themselves; a wait by a clock that stands still would never end.
+
+    Attributes:
+        now: Returns the seconds since some moment.
+    """
+
+    def __init__(self) -> None:
+        self.now: Callable[[], float] = (
+            partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+            if hasattr(time, "clock_gettime")
+            else time.perf_counter
+        )
+
+
+clock: Final = _Clock()
+"""The clock by which everything here waits."""
+
+
+class Bell:
+    """Wakes the threads that wait for it.
+
+    Args:
+        lock: What a thread lets go of while it waits, if it holds it: a signal handler that flushes
+            may have interrupted its own thread inside of it, and others need it to go on.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._waiters: list[threading.Lock] = []
+
+    def ring(self) -> None:
+        """Wake all who wait now."""
+        for waiter in [*self._waiters]:
+            if waiter.locked():
+                with contextlib.suppress(RuntimeError):  # another thread has just done so
+                    waiter.release()
+
+    def wait(self, seconds: Callable[[], float]) -> None:
+        """Wait until the bell rings.
+
+        Args:
+            seconds: Says how long to wait at most, which may be 0. It is asked when no ringing
+                can be missed any more, so it is the place to look for what is waited for.
+        """
+        waiter = threading.Lock()
+        waiter.acquire()
+        held: list[Any] = []
+        try:
+            self._waiters.append(waiter)
+            most = seconds()
+            if most <= 0:
+                return
+            if self._lock._is_owned():  # noqa: SLF001
+                held.append(self._lock._release_save())  # noqa: SLF001
+            waiter.acquire(True, -1 if most == math.inf else min(most, threading.TIMEOUT_MAX))  # noqa: FBT003
+        finally:
+            for levels in held:
+                self._lock._acquire_restore(levels)  # noqa: SLF001
+            self._waiters.remove(waiter)
+
+
+def alone(claims: list[object], work: Callable[[], _T]) -> _T | None:
+    """Do something unless another thread does it, or this one in what a signal has interrupted.
+
+    Args:
+        claims: Who wants to; the first one does it. It is a list and no lock because an exception
+            of a signal handler can come neither between `try` and `append` nor between `finally`
+            and `remove`, so that no claim is ever left behind.
+        work: What is to be done.
+
+    Returns:
+        What `work` has returned; None where it was not done.
+    """
+    mine = object()
+    try:
+        claims.append(mine)
+        return work() if claims[0] is mine else None
+    finally:
+        claims.remove(mine)

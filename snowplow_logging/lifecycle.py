@@ -1,0 +1,133 @@
+"""The life of a process with emitters: its forks, its end, and the children of multiprocessing."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from snowplow_logging.delivery.waiting import clock
+
+__all__ = ["Lifecycle", "lifecycle", "tell_at_exit"]
+
+
+class _Emitter(Protocol):
+    shutdown_timeout: float
+
+    def after_fork(self) -> None: ...
+    def hurry(self) -> None: ...
+    def close(self, until: float) -> None: ...
+    def leave(self) -> None: ...
+
+
+def _resolve_without_threads() -> None:
+    """Have gevent look up addresses without a thread, which may not start any more at exit."""
+    if importlib.import_module("gevent.monkey").is_module_patched("socket"):
+        hub = importlib.import_module("gevent").get_hub()
+        hub.resolver = importlib.import_module("gevent.resolver.blocking").Resolver(hub)
+
+
+class Lifecycle:
+    """What the emitters of a process have in common: its forks and its end.
+
+    Attributes:
+        is_ending: Whether the callbacks at exit have come to the emitters.
+    """
+
+    def __init__(self) -> None:
+        self.is_ending = False
+        self._ending_thread = 0
+        self._interrupted = False
+        self._emitters: weakref.WeakSet[_Emitter] = weakref.WeakSet()
+        self._hooked = False
+        self._told: int | None = None  # the child of multiprocessing that closes at its end
+
+    def starts_threads(self) -> bool:
+        """Tell whether a thread may still be started, which would otherwise never run."""
+        return not (self.is_ending or sys.is_finalizing())
+
+    def ends_here(self) -> bool:
+        """Tell whether this is the thread on which the process comes to its end.
+
+        Others are daemon threads, which Python stops wherever they are.
+        """
+        return self._ending_thread == threading.get_ident()
+
+    def register(self, emitter: _Emitter) -> None:
+        """Have an emitter start afresh after a fork and closed at the end of the process."""
+        if not self._hooked:
+            self._hooked = True
+            # Not `logging.shutdown` alone: `dictConfig` takes handlers off its list.
+            atexit.register(self._at_exit)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=self._after_fork)
+        self._await_multiprocessing()
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() and self._told != os.getpid():
+            self._begin_child()  # it began before it had an emitter
+        self._emitters.add(emitter)
+
+    def _after_fork(self) -> None:
+        # Nothing in here takes a lock, which a thread of the parent may have held.
+        self.is_ending = self._interrupted = False
+        self._await_multiprocessing()
+        for emitter in self._emitters:
+            emitter.after_fork()
+
+    def _await_multiprocessing(self) -> None:
+        """Have a child of multiprocessing close its emitters at its end, which is of its own kind.
+
+        It forgets what was to be done at its end before it begins, so it has to be told then.
+        """
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.register_after_fork(self, Lifecycle._begin_child)
+
+    def _begin_child(self) -> None:
+        self._told = os.getpid()
+        util = sys.modules["multiprocessing.util"]
+        util.Finalize(None, self._at_exit, exitpriority=0)
+
+    def _at_exit(self) -> None:
+        """Close all emitters, which together take the time of the one that has the most."""
+        self.is_ending, self._ending_thread = True, threading.get_ident()
+        if "gevent.monkey" in sys.modules:
+            _resolve_without_threads()
+        start = clock.now()
+
+        def close(emitter: _Emitter) -> None:
+            emitter.close(start if self._interrupted else start + emitter.shutdown_timeout)
+
+        emitters = list(self._emitters)
+        self._each(emitters, lambda emitter: emitter.hurry())
+        self._each(emitters, close)
+        self._each(emitters, lambda emitter: emitter.leave())
+
+    def _each(self, emitters: list[_Emitter], act: Callable[[_Emitter], None]) -> None:
+        """Do something with each emitter, whatever happens with one of them."""
+        for emitter in emitters:
+            try:
+                act(emitter)
+            except Exception as error:  # noqa: BLE001 - the others are to be closed as well
+                tell_at_exit(f"an emitter could not be closed: {error!r}")
+            except BaseException:  # noqa: BLE001 - Ctrl-C, by who does not want to wait
+                self._interrupted = True
+                with contextlib.suppress(BaseException):
+                    emitter.close(clock.now())  # counts what is left, and says how much
+
+
+def tell_at_exit(line: str) -> None:
+    """Write a line to standard error, where a logger may have nobody to write it any more."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # it may be closed
+            sys.stderr.write(f"snowplow_logging: {' '.join(line.split())}\n")
+
+
+lifecycle: Final = Lifecycle()
+"""This process and its emitters."""
