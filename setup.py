@@ -37,7 +37,9 @@ def extensions() -> list[Extension]:
         return []
     # Neither the settings of the project's own type check nor its extras, which are not there.
     options = ["--config-file=", "--ignore-missing-imports"]
-    modules = [f"snowplow_logging/{name}.py" for name in ("payload", "protocol", "record")]
+    modules = [
+        f"snowplow_logging/{name}.py" for name in ("json_data", "payload", "protocol", "record")
+    ]
     try:
         from mypyc.build import mypycify
 
@@ -72,9 +74,10 @@ class BuildAllOrNone(build_ext):
 
 # What each feature beyond the handler itself needs.
 FEATURES = {
-    "collector": ["jsonschema>=4.18", "werkzeug>=3.0"],
+    "collector": ["jsonschema-rs>=0.45", "werkzeug>=3.0"],
     "fast": ["orjson>=3.10"],
     "progress": ["tqdm>=4.65"],
+    "schemas": ["jsonschema-rs>=0.45"],
     "yaml": ["PyYAML>=6.0.1"],
 }
 # What the programs in `examples/` use the handler with; the package itself knows none of it.
@@ -88,7 +91,6 @@ DEV = [
     "mypy>=2.4,<2.5",
     "nox>=2024.4.15",
     "ruff>=0.17.6,<0.18",
-    "types-jsonschema",
     "types-PyYAML",
     "types-requests",
     "types-tqdm",
@@ -117,7 +119,9 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["snowplow_logging*"]),
-    package_data={"snowplow_logging": ["py.typed"]},
+    package_data={
+        "snowplow_logging": ["py.typed", "iglu_central/*", "iglu_central/schemas/*/*/*/*"],
+    },
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAllOrNone},
     python_requires=">=3.10",

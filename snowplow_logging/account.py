@@ -32,7 +32,7 @@ class Stats:
             another has taken over from this one; they are counted in the six above as well.
         losses: The events failed, dropped and invalid by reason: `queue full`, `invalid event`,
             `before_send failed`, `refused by the collector`, `max_attempts`, `shutdown_timeout`,
-            `store set aside` (because it was corrupt).
+            `store set aside` (because it was corrupt), `schema` (which the data does not fit).
         last_error: What went wrong last, if anything has.
     """
 

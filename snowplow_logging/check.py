@@ -19,6 +19,7 @@ from snowplow_logging.configuration import Configuration, ConfigurationError, Fo
 from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import captures
+from snowplow_logging.json_data import plain_json
 from snowplow_logging.payload import EVENT_ID
 from snowplow_logging.transport import Answer, Outcome, Transport
 
@@ -62,6 +63,7 @@ def check(source: str, tell: Tell, *, send: bool = True) -> int:
     for found in configuration.found:
         tell(f"handlers.{found.name}: {_transport(found).url}")
         status = max(status, _try(found, lambda line: tell(f"  {line}"), send=send))
+        status = max(status, _look_up(found.settings, lambda line: tell(f"  {line}")))
         for line in _meaning(found.settings):
             tell(f"  {line}")
     return status
@@ -222,6 +224,41 @@ def _health(transport: Transport) -> Answer:
     if status >= 500:
         return Answer(Outcome.RETRY, f"{url} answered {status}")
     return Answer(Outcome.SENT)
+
+
+def _look_up(settings: Mapping[str, Any], tell: Tell) -> int:
+    """Look up each schema that the handler's entities name, and check the entities."""
+    iglu, what = settings["iglu"], settings["schema_check"]
+    if iglu is None or what == "off":
+        return 0
+    from snowplow_logging.iglu import Iglu
+    from snowplow_logging.schemas import Absent
+
+    registries = Iglu(iglu, settings["iglu_api_key"])
+    tell(f"checks self-describing data and entities against the schemas of {registries.names}")
+    context = settings["context"] or ()
+    status = 0
+    # By index, because that is how a list of `dictConfig` converts its items.
+    for index, entity in ((index, context[index]) for index in range(len(context))):
+        if callable(entity):
+            continue
+        fields = plain_json(entity, json_default=settings["json_default"])
+        found = registries.find(fields["schema"])
+        place = f"context[{index}]: the schema {fields['schema']}"
+        if isinstance(found, Absent):
+            level = "error" if found.certain and what == "refuse" else "warning"
+            tell(f"{level}: {place} {found.problem}")
+            if level == "error":
+                status = max(status, BAD_CONFIGURATION)
+            elif not found.certain:
+                status = UNREACHABLE
+        elif faults := found.faults(fields["data"]):
+            fault = faults[0]
+            tell(f"error: {place} takes no data{fault.path} that {fault.problem}: {fault.rule}")
+            status = max(status, BAD_CONFIGURATION)
+        else:
+            tell(f"{place} is found, and the entity fits it")
+    return status
 
 
 @contextlib.contextmanager

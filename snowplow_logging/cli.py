@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from .schema_check import SchemaCheck
+
 __all__ = ["main"]
 
 MICRO_PORT: Final = 9090
@@ -62,13 +64,22 @@ def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         default=MICRO_PORT,
         help="the port to listen on, 0 for a free one (default: %(default)s)",
     )
-    parser.add_argument(
-        "--iglu",
-        metavar="FOLDER|URL",
-        help="an Iglu registry to check events and entities against",
-    )
+    _add_iglu(parser)
     parser.add_argument("--quiet", action="store_true", help="do not print a line for each event")
     parser.set_defaults(run=_run_collector)
+
+
+def _add_iglu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--iglu",
+        action="append",
+        metavar="FOLDER|URL",
+        help=(
+            "an Iglu registry with the schemas that self-describing data and entities are checked "
+            "against; several are asked in their order"
+        ),
+    )
+    parser.add_argument("--iglu-api-key", metavar="KEY", help="the key for Iglu Servers")
 
 
 def _run_collector(arguments: argparse.Namespace) -> int:
@@ -84,6 +95,7 @@ def _run_collector(arguments: argparse.Namespace) -> int:
         collector = LocalCollector(
             port=arguments.port,
             iglu=arguments.iglu,
+            iglu_api_key=arguments.iglu_api_key,
             on_event=None if arguments.quiet else arrived.put,
         )
         collector.start()
@@ -197,6 +209,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         action="store_true",
         help="give events without a true timestamp the time of their log call",
     )
+    _add_iglu(parser)
     logged = parser.add_argument_group(
         "for lines of SnowplowJsonFormatter",
         "What the handler would have added; dead letters have it.",
@@ -261,8 +274,9 @@ def _run_replay(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             dry_run=arguments.dry_run,
             screen=screen,
+            schemas=_schemas(arguments, screen.tell),
         )
-    except (ReplayError, ValueError) as error:
+    except (ReplayError, ImportError, ValueError) as error:
         screen.close()
         print(f"snowplow-logging replay: {error}", file=sys.stderr)
         return 2
@@ -277,6 +291,15 @@ def _run_replay(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, before)
     print(replay.summary)
     return 0 if all_taken else 1
+
+
+def _schemas(arguments: argparse.Namespace, tell: Callable[[str], None]) -> SchemaCheck | None:
+    if not arguments.iglu:
+        return None
+    from .iglu import Iglu
+    from .schema_check import SchemaCheck
+
+    return SchemaCheck(Iglu(arguments.iglu, arguments.iglu_api_key, report=tell).find)
 
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

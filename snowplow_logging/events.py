@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from snowplow_logging.protocol import (
@@ -31,6 +31,7 @@ from snowplow_logging.protocol import (
     uri,
     uuid,
 )
+from snowplow_logging.python_types import is_single, meaning, members
 from snowplow_logging.subject import MessageText, Subject, keep_in_records
 
 __all__ = [
@@ -68,15 +69,39 @@ class InvalidEvent(ValueError):
         key: The key at fault.
         problem: What was wrong with its value.
         expected: What would be right.
+        loss: The reason under which it is counted.
     """
 
-    def __init__(self, event: str, key: str, problem: str, expected: str) -> None:
-        super().__init__(event, key, problem, expected)
+    def __init__(
+        self, event: str, key: str, problem: str, expected: str, loss: str = "invalid event"
+    ) -> None:
+        super().__init__(event, key, problem, expected, loss)
         self.event, self.key, self.problem, self.expected = event, key, problem, expected
+        self.loss = loss
 
     def __str__(self) -> str:
         """Name the event, the key, what was wrong and what would be right."""
         return f"{self.event}: {self.key} {self.problem}; give {self.expected}"
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Attrs(Protocol):
+    __attrs_attrs__: ClassVar[Any]
+
+
+class _Pydantic(Protocol):
+    def model_dump(self) -> Any: ...
+
+
+class _Struct(Protocol):
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
+
+Data: TypeAlias = Mapping[str, Any] | _Dataclass | _Attrs | _Pydantic | _Struct
+"""What is taken as data: a dict, or an object of a dataclass, attrs, pydantic or msgspec."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +110,23 @@ class SelfDescribingJson:
 
     Args:
         schema: The Iglu URI of the schema.
-        data: The data, as the schema wants it.
+        data: The data, as the schema wants it: a dict, or an object of a dataclass, attrs,
+            pydantic or msgspec.
     """
 
     schema: str
-    data: Mapping[str, Any]
+    data: Data
 
 
 def _list_of(check: Check, least: int = 0) -> Check:
     def checked(value: Any) -> list[Any]:
-        if not isinstance(value, (list, tuple)):
+        items = value if isinstance(value, (list, tuple)) else meaning(value)
+        if not isinstance(items, (list, tuple)):
             raise Refused(describe(value), "a list")
-        if len(value) < least:
+        if len(items) < least:
             raise Refused("is empty", f"a list of at least {least}")
         checked_items = []
-        for index, item in enumerate(value):
+        for index, item in enumerate(items):
             try:
                 checked_items.append(check(item))
             except Refused as error:
@@ -117,10 +144,11 @@ def _boolean(value: Any) -> bool:
 
 
 def _filters(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
+    filters = value if isinstance(value, Mapping) else members(value)
+    if not isinstance(filters, Mapping):
         raise Refused(describe(value), "a dict of strings or booleans")
     as_text, checked = text(), {}
-    for key, item in value.items():
+    for key, item in filters.items():
         if not isinstance(key, str):
             raise Refused(f"has a key that {describe(key)}", "strings as keys")
         try:
@@ -145,10 +173,11 @@ _FORM_ELEMENT: Final = {
 
 
 def _form_element(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
+    fields = value if isinstance(value, Mapping) else members(value)
+    if not isinstance(fields, Mapping):
         raise Refused(describe(value), "a dict with name, value and node_name")
     element: dict[str, Any] = {}
-    for key, item in value.items():
+    for key, item in fields.items():
         known = _FORM_ELEMENT.get(key) if isinstance(key, str) else None
         if known is None:
             problem = f"has the key {key!r}" if type(key) is str else "has a key that is no string"
@@ -430,7 +459,7 @@ _LANGUAGE: Final = one_of(
 
 
 def _data(value: Any) -> Any:
-    if not isinstance(value, (Mapping, list, tuple)):
+    if is_single(value):
         raise Refused(describe(value), "a dict, as the schema wants it")
     return value
 
@@ -440,7 +469,7 @@ class SelfDescribing(Event, names=["self_describing_event", "unstruct_event"]):
     """Anything else: data with a schema of your own."""
 
     schema: Annotated[Text, Key("schema", schema_uri)]
-    data: Annotated[Mapping[str, Any], Key("data", _data)]
+    data: Annotated[Data, Key("data", _data)]
 
 
 def _python(_: str) -> str:

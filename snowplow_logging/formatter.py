@@ -10,32 +10,35 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
-import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum
 from functools import cache
+from numbers import Number
 from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
 
-from snowplow_logging.events import EVENTS, Event, SelfDescribingJson
+from snowplow_logging.events import EVENTS, Event
+from snowplow_logging.json_data import (
+    MAX_JSON_DEPTH,
+    JsonDefault,
+    exact_number,
+    key_text,
+    number_mark,
+    plain_json,
+    with_numbers,
+)
 from snowplow_logging.payload import TRACKER
-from snowplow_logging.protocol import Check, Refused, describe, milliseconds, number, plain_json
+from snowplow_logging.protocol import Check, Refused, describe, milliseconds, text
+from snowplow_logging.python_types import meaning
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.subject import Bound, bound_to
 
-__all__ = ["SnowplowJsonFormatter", "event_fields", "exact_number", "read_decimal"]
+__all__ = ["SnowplowJsonFormatter", "event_fields", "read_decimal"]
 
 _OWN_LOGGER: Final = "snowplow_logging"
 _ADDED: Final = ("dtm", "tv", "incomplete")
-
-# `json` writes a float in no other way than its own, so that a decimal goes through it as a string
-# that nobody can have logged.
-_MARK: Final = f"decimal {secrets.token_hex(16)} "
-_MARKED: Final = re.compile(f'"{_MARK}([^"]*)"')
 
 
 class SnowplowJsonFormatter(JsonFormatter):
@@ -47,7 +50,8 @@ class SnowplowJsonFormatter(JsonFormatter):
     does not read.
 
     Args:
-        *args: What `pythonjsonlogger.json.JsonFormatter` takes.
+        *args: What `pythonjsonlogger.json.JsonFormatter` takes. Its `json_default` also takes
+            what is no JSON in the data and entities of events.
         event_key: The attribute of a record that holds its event.
         **kwargs: What `pythonjsonlogger.json.JsonFormatter` takes.
     """
@@ -77,7 +81,14 @@ class SnowplowJsonFormatter(JsonFormatter):
         else:
             around = bound_to(record)
             events = [
-                event_fields(event, event_id, record, around, _marked)
+                event_fields(
+                    event,
+                    event_id,
+                    record,
+                    around,
+                    as_number=_marked,
+                    json_default=self.json_default if callable(self.json_default) else None,
+                )
                 for event, event_id in events_of(record, self._event_key)
             ]
         log_data[self.rename_fields.get(self._event_key, self._event_key)] = (
@@ -86,17 +97,7 @@ class SnowplowJsonFormatter(JsonFormatter):
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """Write the fields as JSON."""
-        line = super().jsonify_log_record(log_data)
-        return _MARKED.sub(r"\1", line) if _MARK in line else line
-
-
-def exact_number(value: Any) -> int | float | Decimal:
-    """Check a number that JSON can hold, and leave a `Decimal` what it is."""
-    if not isinstance(value, Decimal):
-        return number(value)
-    if not value.is_finite():
-        raise Refused(f"is {value}", "a finite number")
-    return value
+        return with_numbers(super().jsonify_log_record(log_data))
 
 
 def _marked(value: Any) -> Any:
@@ -109,7 +110,7 @@ def _marked(value: Any) -> Any:
     if not isinstance(checked, Decimal):
         return checked
     digits = str(checked)
-    return f"{_MARK}{digits}{'' if 'E' in digits else 'E+0'}"
+    return number_mark(digits if "E" in digits else f"{digits}E+0")
 
 
 def read_decimal(digits: str) -> float | Decimal:
@@ -122,7 +123,9 @@ def event_fields(
     event_id: str,
     record: logging.LogRecord,
     around: Bound | None,
+    *,
     as_number: Check = exact_number,
+    json_default: JsonDefault | None = None,
 ) -> dict[str, Any]:
     """Return an event, good or bad, as a line holds it. Never raises.
 
@@ -132,9 +135,10 @@ def event_fields(
         record: The record, for its time.
         around: The subject and the entities around the log call.
         as_number: What numbers become.
+        json_default: Takes what is no JSON in data and entities, and returns what is.
     """
     try:
-        fields = _fields(event, around, as_number)
+        fields = _fields(event, around, as_number, json_default)
     except Refused as error:
         fields = {**shown(event), "incomplete": f"{error.path[1:]} {error.problem}"}
     except Exception as error:  # noqa: BLE001 - the caller's objects may raise anything
@@ -147,7 +151,13 @@ def event_fields(
     return fields
 
 
-def _fields(event: Any, around: Bound | None, as_number: Check) -> dict[str, Any]:
+# The levels of the keys whose values are free JSON, as many as they may have in a payload.
+_FREE_DEPTHS: Final = {"data": MAX_JSON_DEPTH - 2, "context": MAX_JSON_DEPTH - 1}
+
+
+def _fields(
+    event: Any, around: Bound | None, as_number: Check, json_default: JsonDefault | None
+) -> dict[str, Any]:
     if not isinstance(event, Mapping):
         raise Refused(describe(event), "a dict", ".event")
     nullable = _nullable_keys()
@@ -164,11 +174,17 @@ def _fields(event: Any, around: Bound | None, as_number: Check) -> dict[str, Any
     context = parts.get("context")
     if around is not None and around.context and isinstance(context, (list, tuple, type(None))):
         context = [*(context or ()), *around.context]
-    if isinstance(context, (list, tuple)):
-        parts["context"] = [vars(e) if isinstance(e, SelfDescribingJson) else e for e in context]
-    fields: dict[str, Any] = plain_json(parts, as_number=as_number)
-    for key in parts.keys() - {"data", "context"}:
-        _check_enums(parts[key], f".{key}")
+        parts["context"] = context
+    fields: dict[str, Any] = {}
+    for key, value in parts.items():
+        name = _own_key(key, "")
+        free = _FREE_DEPTHS.get(name)
+        if free is None:
+            depth = MAX_JSON_DEPTH - 1
+            fields[name] = plain_json(value, depth, f".{name}", as_number, _text)
+            _check_given(value, f".{name}")
+        else:
+            fields[name] = plain_json(value, free, f".{name}", as_number, json_default)
     subject = fields.get("subject")
     if around is not None and around.subject and isinstance(subject, (dict, type(None))):
         # An empty text counts as absent, like None.
@@ -178,17 +194,31 @@ def _fields(event: Any, around: Bound | None, as_number: Check) -> dict[str, Any
     return fields
 
 
-def _check_enums(value: Any, path: str) -> None:
-    """Refuse an enum that only free JSON takes, for as a plain value it would be taken anywhere."""
-    if isinstance(value, Enum):
-        if not isinstance(value.value, str) and not isinstance(value, type(value.value)):
-            raise Refused(describe(value), "a string enum", path)
-    elif isinstance(value, Mapping):
+def _own_key(key: Any, path: str) -> str:
+    if not isinstance(key, str):
+        raise Refused(f"has a key that {describe(key)}", "strings as keys", path)
+    return key_text(key, path)
+
+
+def _check_given(value: Any, path: str) -> None:
+    """Refuse what only free JSON takes, for as a plain value it would be taken anywhere."""
+    if isinstance(value, Mapping):
         for key, item in value.items():
-            _check_enums(item, f"{path}.{key}")
+            _check_given(item, f"{path}.{_own_key(key, path)}")
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            _check_enums(item, f"{path}[{index}]")
+            _check_given(item, f"{path}[{index}]")
+    elif value is not None and not isinstance(value, Number):
+        try:
+            _text(value)
+        except Refused as error:
+            known = meaning(value)
+            if not isinstance(known, (Mapping, list)):
+                raise error.within(path) from None
+            _check_given(known, path)
+
+
+_text: Final = text()
 
 
 @cache

@@ -11,11 +11,13 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields
+from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.payload import Entity, PayloadEncoder
 from snowplow_logging.protocol import MAX_BODY_BYTES, nearest
 from snowplow_logging.record import carries_event, event_id_of, events_of
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from snowplow_logging.account import Stats
     from snowplow_logging.emitter import Emitter, OnFailure, OnSuccess
+    from snowplow_logging.iglu import Location
+    from snowplow_logging.schema_check import SchemaCheck
     from snowplow_logging.transport import Transport
 
 __all__ = ["SnowplowHandler"]
@@ -52,6 +56,7 @@ class _EventQueueHandler(QueueHandler):
         *,
         encoder: PayloadEncoder,
         event_key: str,
+        json_default: JsonDefault | None,
         before_send: Callable[[dict[str, Any]], Any] | None,
         transport: Transport,
         handle_error: Callable[[logging.LogRecord], None],
@@ -60,6 +65,7 @@ class _EventQueueHandler(QueueHandler):
         self._emitter = emitter
         self._encoder = encoder
         self._event_key = event_key
+        self._json_default = json_default
         self._before_send = before_send
         self._transport = transport
         self._fits_for_sure = transport.fits_for_sure
@@ -89,7 +95,13 @@ class _EventQueueHandler(QueueHandler):
                 if captures:
                     self._capture(record, event, event_id, error)
                     continue
-                letter = event_fields(seen, event_id, record, None if complete else around)
+                letter = event_fields(
+                    seen,
+                    event_id,
+                    record,
+                    None if complete else around,
+                    json_default=self._json_default,
+                )
                 self._refuse(letter, record, error)
             else:
                 if captures:
@@ -118,7 +130,7 @@ class _EventQueueHandler(QueueHandler):
     def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
         """Account for a bad event. Called while its error is being handled."""
         if isinstance(error, InvalidEvent):
-            reason, loss = str(error), "invalid event"
+            reason, loss = str(error), error.loss
         else:
             # Not `repr`, which may raise as well.
             raised = traceback.format_exception_only(type(error), error)
@@ -156,6 +168,9 @@ class SnowplowHandler(logging.Handler):
         context: Entities of every event, or callables that take the record and return one or
             None.
         encode_base64: Whether self-describing data and entities are sent as base64.
+        json_default: Takes what is no JSON in `data` and entities, and returns what is, as the
+            `default` of `json` and orjson; called on the log call's thread. What it returns may
+            hold Python's own types again. Where it raises, the event is refused.
         event_key: The attribute of a record that holds its event.
         capture_exceptions: Whether a record with an exception and no event of its own becomes an
             `application_error`; a level, such as `ERROR`, makes it those from that level on.
@@ -185,6 +200,16 @@ class SnowplowHandler(logging.Handler):
             Snowplow's trackers.
         max_attempts: The attempts after which events are given up; None for no end.
         connections: The requests under way at once.
+        iglu: Where to find the schemas that self-describing data and entities are checked against
+            at the log call: a folder or URL of an Iglu registry, or a list of them in their order.
+            Folders are read there; what is behind a URL is fetched on a thread, and events are
+            checked from then on. An event whose schema none of the registries has does not fit.
+            One whose registry does not answer is sent. The schemas of the library's own events
+            come with it, and are checked against wherever the extra `schemas` is installed.
+        iglu_api_key: The key for Iglu Servers. It is sent with requests to `/api/schemas/…` alone.
+        schema_check: What becomes of an event that does not fit its schemas: `refuse` it, `warn`
+            and send it, or `off` for no check. An entity of the handler's `context` that does not
+            fit is left out, and reported.
         before_send: Called on the log call's thread with each event as a dict, its subject and
             entities complete; returns it, changed or not, or None to leave it out.
         on_success: Called on a sending thread with the events that the collector has taken, each
@@ -213,6 +238,7 @@ class SnowplowHandler(logging.Handler):
         subject: Mapping[str, Any] | None = None,
         context: Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None = None,
         encode_base64: bool = True,
+        json_default: JsonDefault | None = None,
         event_key: str = "snowplow",
         capture_exceptions: bool | int | str = False,
         batch_size: int = 500,
@@ -232,6 +258,9 @@ class SnowplowHandler(logging.Handler):
         retry_codes: Mapping[int, bool] | None = None,
         max_attempts: int | None = None,
         connections: int = 1,
+        iglu: Location | Sequence[Location] | None = None,
+        iglu_api_key: str | None = None,
+        schema_check: str = "refuse",
         before_send: Callable[[dict[str, Any]], Any] | None = None,
         on_success: OnSuccess | None = None,
         on_failure: OnFailure | None = None,
@@ -259,6 +288,9 @@ class SnowplowHandler(logging.Handler):
         if max_attempts is not None:
             _check_number("max_attempts", max_attempts, "attempts", least=1)
         _check_number("connections", connections, "requests", least=1, most=100)
+        if schema_check not in ("refuse", "warn", "off"):
+            raise ValueError(f"schema_check is {schema_check!r}; give 'refuse', 'warn' or 'off'")
+        _check_callable("json_default", json_default)
         _check_callable("before_send", before_send)
         _check_callable("on_success", on_success)
         _check_callable("on_failure", on_failure)
@@ -321,6 +353,8 @@ class SnowplowHandler(logging.Handler):
             context=context,
             encode_base64=encode_base64,
             report=partial(self._emitter.report, "context"),
+            schemas=_schemas(iglu, iglu_api_key, schema_check, self._emitter.report),
+            json_default=json_default,
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
         super().__init__()
@@ -328,6 +362,7 @@ class SnowplowHandler(logging.Handler):
             self._emitter,
             encoder=encoder,
             event_key=event_key,
+            json_default=json_default,
             before_send=before_send,
             transport=transport,
             handle_error=self.handleError,
@@ -393,6 +428,21 @@ class SnowplowHandler(logging.Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._emitter.url} ({logging.getLevelName(self.level)})>"
+
+
+def _schemas(
+    iglu: Any, api_key: Any, schema_check: str, report: Callable[[str, str], None]
+) -> SchemaCheck | None:
+    """Return what checks schemas; None where nothing does, for lack of the extra among others."""
+    if schema_check == "off" or (iglu is None and find_spec("jsonschema_rs") is None):
+        return None
+    from snowplow_logging.iglu import Iglu
+    from snowplow_logging.schema_check import SchemaCheck
+
+    # While events are captured in a test, nothing asks the network.
+    registries = Iglu(iglu, api_key, report=partial(report, "iglu"), may_fetch=lambda: not captures)
+    warn = partial(report, "schema") if schema_check == "warn" else None
+    return SchemaCheck(registries.find_at_once, warn, later=registries.waits)
 
 
 def _as_mapping(event: Any) -> Any:

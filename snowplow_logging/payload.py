@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import LogRecord
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
 from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
+from snowplow_logging.json_data import (
+    JsonDefault,
+    base64_json,
+    data_json,
+    payload_json,
+    plain_json,
+)
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
@@ -19,24 +25,27 @@ from snowplow_logging.protocol import (
     Key,
     Refused,
     atomic_text,
-    base64_json,
-    data_json,
     describe,
     is_schema_uri,
     milliseconds,
     nearest,
     one_of,
-    payload_json,
-    plain_json,
     schema_uri,
     uuid,
 )
+from snowplow_logging.python_types import is_single, members
 from snowplow_logging.subject import SUBJECT_KEYS, Bound
+
+if TYPE_CHECKING:
+    from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
 
 Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
-"""What is taken as an entity; a mapping has the keys `schema` and `data`."""
+"""What is taken as an entity; a mapping has the keys `schema` and `data`.
+
+So is an object with these two fields, of a dataclass, attrs, pydantic or msgspec.
+"""
 
 _CONTEXTS_START: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
 _CONTEXTS_END: Final = b"]}"
@@ -63,6 +72,25 @@ class _Definition:
     keys: dict[str, Key]
     required: list[tuple[str, str]]  # Snowplow's names, and the keys
     defaults: list[tuple[str, Callable[[str], Any]]]
+
+
+class _Constant:
+    """Gives an entity of the handler's for each record, so that it is checked for each.
+
+    Args:
+        entity: The entity.
+        name: What it is called in a report.
+    """
+
+    def __init__(self, entity: Any, name: str) -> None:
+        self._entity = entity
+        self._name = name
+
+    def __call__(self, _record: LogRecord) -> Any:
+        return self._entity
+
+    def __repr__(self) -> str:
+        return self._name
 
 
 _definitions: Final[dict[str, _Definition]] = {}
@@ -96,7 +124,9 @@ class PayloadEncoder:
         context: Entities of every event, or callables that make one of the record.
         encode_base64: Whether self-describing data and entities are sent as base64.
         report: Told what went wrong where the event can go on without it.
+        json_default: Takes what is no JSON in data and entities, and returns what is.
         tracker: The name and version of the tracker.
+        schemas: Checks self-describing data and entities, if anything does.
 
     Raises:
         ValueError: Snowplow would refuse one of these.
@@ -112,8 +142,15 @@ class PayloadEncoder:
         context: Sequence[Entity | Callable[[LogRecord], Entity | None]] | None,
         encode_base64: bool,
         report: Callable[[str], None],
+        json_default: JsonDefault | None = None,
         tracker: str = TRACKER,
+        schemas: SchemaCheck | None = None,
     ) -> None:
+        # What only the network could tell is not asked yet: it is checked with each event.
+        later = schemas is not None and not schemas.refuses_at_once
+        # Typed as anything, because its class comes with an extra that may not be there.
+        self._schemas: Any = None if later else schemas
+        self._json_default = json_default
         self._encode_base64 = encode_base64
         self._report = report
         self._tracker = {"tv": tracker}
@@ -137,12 +174,19 @@ class PayloadEncoder:
             self._entities: list[bytes | Callable[[LogRecord], Entity | None]] = []
             for index, entity in enumerate([] if context is None else _sequence(context)):
                 keyword = f"context[{index}]"
-                written = entity if callable(entity) else _entity_json(entity)
-                self._entities.append(written)
-                self._context.append(json.loads(written) if written is not entity else entity)
+                if callable(entity):
+                    self._entities.append(entity)
+                    self._context.append(entity)
+                    continue
+                plain = plain_json(_fields_of(entity), json_default=json_default)
+                written = self._entity_json(plain)
+                constant = _Constant(plain, keyword) if later else None
+                self._entities.append(constant or written)
+                self._context.append(constant or plain)
         except Refused as error:
             message = f"{keyword}{error.path} {error.problem}; give {error.expected}"
             raise ValueError(message) from None
+        self._schemas = schemas
 
     def encode(
         self,
@@ -185,13 +229,17 @@ class PayloadEncoder:
             encoded = b""
             if not definition.is_atomic:
                 at = "data"
-                written = _unstruct_json(definition, own)
+                written = self._unstruct_json(definition, own)
+                # The keys of the other events were checked by their classes.
+                if self._schemas is not None and definition.schema is None:
+                    at = ""
+                    self._schemas.check(own["schema"], own["data"], written)
                 encoded = self._put_json(payload, "ue_pr", b"ue_px", written)
             if "true_timestamp" in common:
                 at = "true_timestamp"
                 payload["ttm"] = milliseconds(common[at])
             at = "context"
-            written = _contexts_json(common[at]) if at in common else b""
+            written = self._contexts_json(common[at]) if at in common else b""
             around = () if bound is None else bound.context
             handlers = () if complete else self._entities
             if around or handlers:
@@ -207,6 +255,41 @@ class PayloadEncoder:
             raise _invalid(name, refused.within(at)) from None
         except Exception as error:  # the caller's objects may raise anything
             raise _invalid(name, _unreadable(error).within(at)) from error
+
+    def _data_json(self, schema: str, data: Any) -> bytes:
+        """Check and write the one self-describing JSON of an event, or the list of its entities.
+
+        All that has a schema goes through here: `data` is a mapping with `schema` and `data`, or a
+        list of such.
+        """
+        return data_json(schema, data, self._json_default, self._report)
+
+    def _unstruct_json(self, definition: _Definition, own: dict[str, Any]) -> bytes:
+        """Write the values of an event that is described by a schema."""
+        described = own if definition.schema is None else {"schema": definition.schema, "data": own}
+        try:
+            return self._data_json(UNSTRUCT_EVENT, described)
+        except Refused as error:
+            path = error.path.removeprefix(".data")
+            raise Refused(error.problem, error.expected, path) from None
+
+    def _contexts_json(self, context: Any) -> bytes:
+        """Check entities and write what holds them; nothing where there are none."""
+        entities = _entities_of(context)
+        if not entities:
+            return b""
+        written = self._data_json(CONTEXTS, entities)
+        if self._schemas is not None:
+            for index, fields in enumerate(entities):
+                self._schemas.check(fields["schema"], fields["data"], written, index)
+        return written
+
+    def _entity_json(self, entity: Any) -> bytes:
+        try:
+            return _entities_in(self._contexts_json([entity]))
+        except Refused as error:
+            path = error.path.removeprefix("[0]")
+            raise Refused(error.problem, error.expected, path, error.loss) from None
 
     def _put_json(
         self, payload: dict[str, str], plain_name: str, encoded_name: bytes, written: bytes
@@ -262,12 +345,7 @@ class PayloadEncoder:
                 elif (made := self._made(entity, record)) is not None:
                     context.append(made[0])
             if context:
-                full["context"] = [
-                    {"schema": entity.schema, "data": entity.data}
-                    if isinstance(entity, SelfDescribingJson)
-                    else entity
-                    for entity in context
-                ]
+                full["context"] = [*map(_as_dict, context)]
             key = "event"
             return copy.deepcopy(full)
         except Refused as refused:
@@ -284,7 +362,7 @@ class PayloadEncoder:
         record: LogRecord,
     ) -> bytes:
         """Add the entities around the log call and those of the handler to the event's own."""
-        entities = [_entities_in(written), _entities_in(_contexts_json(around))]
+        entities = [_entities_in(written), _entities_in(self._contexts_json(around))]
         for entity in handlers:
             if not callable(entity):
                 entities.append(entity)
@@ -302,9 +380,9 @@ class PayloadEncoder:
         """
         try:
             made = factory(record)
-            return None if made is None else (made, _entity_json(made))
+            return None if made is None else (made, self._entity_json(made))
         except Refused as refused:
-            problem = f"returned an entity whose {refused.path[1:]} {refused.problem}"
+            problem = f"returned an entity whose {refused.path.lstrip('.')} {refused.problem}"
         except Exception as error:  # noqa: BLE001 - it is the user's code
             problem = f"raised {error!r}"
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")
@@ -345,16 +423,6 @@ def _put_values(
     return common
 
 
-def _unstruct_json(definition: _Definition, own: dict[str, Any]) -> bytes:
-    """Write the values of an event that is described by a schema."""
-    described = own if definition.schema is None else {"schema": definition.schema, "data": own}
-    try:
-        return data_json(UNSTRUCT_EVENT, described)
-    except Refused as error:
-        path = error.path.removeprefix(".data")
-        raise Refused(error.problem, error.expected, path) from None
-
-
 def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
     """Add the values that absent keys have, and refuse where one is missing that has none."""
     for parameter, default in definition.defaults:
@@ -378,7 +446,7 @@ def _as_path(key: Any) -> str:
 
 
 def _invalid(name: str, error: Refused) -> InvalidEvent:
-    return InvalidEvent(name, _brief(error.path), _brief(error.problem), error.expected)
+    return InvalidEvent(name, _brief(error.path), _brief(error.problem), error.expected, error.loss)
 
 
 def _brief(text: str) -> str:
@@ -462,8 +530,8 @@ def _subject_payload(subject: Any) -> dict[str, str]:
     return payload
 
 
-def _contexts_json(context: Any) -> bytes:
-    """Check entities and write what holds them; nothing where there are none."""
+def _entities_of(context: Any) -> list[Any]:
+    """Return entities as mappings with a good schema; their data is still to be checked."""
     entities: list[Any] = []
     fields: Mapping[Any, Any]
     sequence = _sequence(context)
@@ -482,12 +550,12 @@ def _contexts_json(context: Any) -> bytes:
                 raise Refused(f"has {what}", "schema and data alone")
             if not (type(schema) is str and is_schema_uri(schema)):
                 fields = {"schema": _checked(".schema", schema_uri, schema), "data": data}
-            if type(data) is not dict and not isinstance(data, (list, tuple, Mapping)):
+            if type(data) is not dict and is_single(data):
                 raise Refused(describe(data), "a dict, as the schema wants it", ".data")
             entities.append(fields)
     except Refused as error:
         raise error.within(f"[{len(entities)}]") from None
-    return data_json(CONTEXTS, entities) if entities else b""
+    return entities
 
 
 def _entities_in(written: bytes) -> bytes:
@@ -495,16 +563,19 @@ def _entities_in(written: bytes) -> bytes:
     return written[len(_CONTEXTS_START) : -len(_CONTEXTS_END)]
 
 
+def _as_dict(entity: Any) -> Any:
+    """Return an entity as a dict; what is none as it is, for the check to refuse."""
+    try:
+        return entity if type(entity) is dict else {**_fields_of(entity)}
+    except Refused:
+        return entity
+
+
 def _fields_of(entity: Any) -> Mapping[str, Any]:
     if isinstance(entity, SelfDescribingJson):
         return vars(entity)
-    if not isinstance(entity, Mapping):
-        raise Refused(describe(entity), "a dict with schema and data, or a SelfDescribingJson")
-    return entity
-
-
-def _entity_json(entity: Any) -> bytes:
-    try:
-        return _entities_in(_contexts_json([entity]))
-    except Refused as error:
-        raise Refused(error.problem, error.expected, error.path.removeprefix("[0]")) from None
+    fields = entity if isinstance(entity, Mapping) else members(entity)
+    if not isinstance(fields, Mapping):
+        expected = "a dict with schema and data, a SelfDescribingJson or an object that has both"
+        raise Refused(describe(entity), expected)
+    return fields

@@ -12,8 +12,9 @@ from logging import LogRecord
 from typing import Any, Final
 from uuid import UUID
 
-from snowplow_logging.events import Event, SelfDescribingJson
+from snowplow_logging.events import Event
 from snowplow_logging.protocol import Refused, derived_uuid, number
+from snowplow_logging.python_types import UNKNOWN, meaning, members
 from snowplow_logging.subject import message_event
 
 __all__ = ["carries_event", "event_id_of", "events_of", "shown"]
@@ -108,7 +109,7 @@ def _parts(event: Any) -> Sequence[Any]:
 def _item(transaction: Mapping[str, Any], item: Any, index: int) -> Any:
     """Return an item of a transaction as an event; what is none as it is."""
     try:
-        fields = vars(item) if isinstance(item, Event) else item
+        fields = vars(item) if isinstance(item, Event) else members(item) or item
         own = {key: value for key, value in fields.items() if value is not None}
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return item
@@ -137,8 +138,10 @@ def shown(event: Any) -> dict[str, Any]:
             return "…"
         if isinstance(value, Enum):
             value = value.value
-        if isinstance(value, SelfDescribingJson):
-            value = vars(value)
+        if not isinstance(value, (Mapping, str, int, float, Decimal, list, tuple)):
+            with suppress(Exception):  # what has no meaning in JSON is shown by its `repr`
+                known = meaning(value)
+                value = value if known is UNKNOWN else known
         if isinstance(value, Mapping):
             return {str(copied(key, 1)): copied(item, depth - 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):

@@ -23,21 +23,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.emitter import Emitter
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
+from snowplow_logging.json_data import payload_json
 from snowplow_logging.payload import EVENT_ID, TRACKER, PayloadEncoder
-from snowplow_logging.protocol import (
-    Refused,
-    atomic_text,
-    describe,
-    payload_json,
-    uuid,
-)
+from snowplow_logging.protocol import Refused, atomic_text, describe, uuid
 from snowplow_logging.subject import SUBJECT_KEYS
 from snowplow_logging.transport import Transport
+
+if TYPE_CHECKING:
+    from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["Replay", "ReplayError", "Screen"]
 
@@ -348,6 +346,7 @@ class Replay:
         batch_size: The events that a request carries at most.
         dry_run: Whether everything is checked and nothing is sent.
         screen: Where it says how far it is and what goes wrong.
+        schemas: Checks self-describing data and entities, if anything does.
 
     Raises:
         ReplayError: It cannot begin.
@@ -367,6 +366,7 @@ class Replay:
         batch_size: int,
         dry_run: bool,
         screen: Screen,
+        schemas: SchemaCheck | None = None,
     ) -> None:
         self._files = files
         self._transport = transport
@@ -375,6 +375,7 @@ class Replay:
         self._true_timestamp = true_timestamp
         self._rate = rate
         self._screen = screen
+        self._schemas = schemas
         self._next_put = 0.0
         self._read = 0  # bytes of all files before the one that is read
         self._record = logging.makeLogRecord({})
@@ -528,6 +529,8 @@ class Replay:
             name = event["event"]
         if (problem := self._transport.excess(payload)) is not None:
             raise InvalidEvent(name, "event", problem, "it less data")
+        if self._schemas is not None:
+            self._schemas.check_payload(name, json.loads(payload + b"}"))
         return payload
 
     def _payload_as_logged(self, event: Any) -> bytes:

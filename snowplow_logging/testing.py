@@ -11,16 +11,20 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from snowplow_logging.events import EVENTS
+from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.handler import Outcome, SnowplowHandler, captures
 from snowplow_logging.protocol import nearest
 from snowplow_logging.record import shown
+
+if TYPE_CHECKING:
+    from snowplow_logging.iglu import Location
+    from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["CapturedEvent", "CapturedEvents", "RefusedEvent", "capture_events"]
 
@@ -96,6 +100,7 @@ class CapturedEvents(list[CapturedEvent]):
     def __init__(self) -> None:
         super().__init__()
         self.invalid: list[RefusedEvent] = []
+        self._schemas: SchemaCheck | None = None
         self._lock = threading.RLock()
         self._records: dict[tuple[logging.Handler, str], list[logging.LogRecord]] = {}
         self._seen: dict[tuple[str, int], CapturedEvent | RefusedEvent | None] = {}
@@ -140,7 +145,13 @@ class CapturedEvents(list[CapturedEvent]):
         """
         entry: CapturedEvent | RefusedEvent | None = None
         if isinstance(outcome, bytes):
-            entry = CapturedEvent(_as_logged(event), json.loads(outcome + b"}"), record)
+            payload = json.loads(outcome + b"}")
+            entry = CapturedEvent(_as_logged(event), payload, record)
+            try:
+                if self._schemas is not None:
+                    self._schemas.check_payload(event["event"], payload)
+            except InvalidEvent as error:
+                entry = RefusedEvent(_as_logged(event), error, record)
         elif outcome is not None:
             entry = RefusedEvent(_as_logged(event), outcome, record)
         with self._lock:
@@ -175,7 +186,13 @@ class CapturedEvents(list[CapturedEvent]):
 
 
 @contextmanager
-def capture_events(level: int | str | None = logging.INFO) -> Iterator[CapturedEvents]:
+def capture_events(
+    level: int | str | None = logging.INFO,
+    *,
+    iglu: Location | Sequence[Location] | None = None,
+    iglu_api_key: str | None = None,
+    schema_check: str = "refuse",
+) -> Iterator[CapturedEvents]:
     """Capture the events that are logged inside, by any thread of the process; send none.
 
     Every event is captured as the `SnowplowHandler` that gets it would have sent it: with its
@@ -189,10 +206,17 @@ def capture_events(level: int | str | None = logging.INFO) -> Iterator[CapturedE
     Args:
         level: The level from which records are logged where nothing but the root logger's level,
             WARNING by default, would hold them back; None changes nothing about levels.
+        iglu: Registries with the schemas that all events are checked against, as the handler's
+            setting of that name has them, whatever the handler's own are. Other than there, the log
+            call waits for a schema that is behind a URL.
+        iglu_api_key: The key for Iglu Servers.
+        schema_check: What becomes of an event that does not fit: `refuse` has it in `invalid`,
+            `warn` logs a warning, `off` does not check.
     """
     # A logger of nobody's, which checks the level.
     least = math.inf if level is None else logging.Logger("", level).level  # noqa: LOG001
     events = CapturedEvents()
+    events._schemas = _schema_check(iglu, iglu_api_key, schema_check)  # noqa: SLF001
     with _lock:
         if not captures:
             _default_handler()
@@ -207,6 +231,19 @@ def capture_events(level: int | str | None = logging.INFO) -> Iterator[CapturedE
             _levels.remove(least)
             if not captures:
                 _uninstall()
+
+
+def _schema_check(iglu: Any, api_key: str | None, schema_check: str) -> SchemaCheck | None:
+    if schema_check not in ("refuse", "warn", "off"):
+        raise ValueError(f"schema_check is {schema_check!r}; give 'refuse', 'warn' or 'off'")
+    if iglu is None or schema_check == "off":
+        return None
+    from snowplow_logging.iglu import Iglu
+    from snowplow_logging.schema_check import SchemaCheck
+
+    warn = logging.getLogger("snowplow_logging").warning
+    registries = Iglu(iglu, api_key, report=warn)
+    return SchemaCheck(registries.find, warn if schema_check == "warn" else None)
 
 
 def _as_logged(event: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from helpers import ANYTHING, IGLU, tracking
-from snowplow_logging import LocalCollector, protocol
+from snowplow_logging import LocalCollector, json_data, protocol
 
 # A shell starts what runs in its background with this ignored, and each process that the tests
 # start would inherit that.
@@ -19,7 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_report_header():
     """Say which of the faster ways are tested."""
     compiled = "as Python" if protocol.__file__.endswith(".py") else "compiled"
-    return f"snowplow_logging: {compiled}, {'with' if protocol.orjson else 'without'} orjson"
+    return f"snowplow_logging: {compiled}, {'with' if json_data.orjson else 'without'} orjson"
 
 
 @pytest.fixture(scope="session")

@@ -746,14 +746,15 @@ if "without orjson" in sys.argv:
 class AsPython:
     def find_spec(name, path, target):
         package, _, module = name.partition(".")
-        if package == "snowplow_logging" and module in ("payload", "protocol", "record"):
+        compiled = ("json_data", "payload", "protocol", "record")
+        if package == "snowplow_logging" and module in compiled:
             return importlib.util.spec_from_file_location(name, f"{path[0]}/{module}.py")
 if "as Python" in sys.argv:
     sys.meta_path.insert(0, AsPython)
 import test_events
 from helpers import tracking
-from snowplow_logging import LocalCollector, protocol
-assert (protocol.orjson is None) == ("without orjson" in sys.argv)
+from snowplow_logging import LocalCollector, json_data, protocol
+assert (json_data.orjson is None) == ("without orjson" in sys.argv)
 assert protocol.__file__.endswith(".py") or "as Python" not in sys.argv
 with LocalCollector() as collector, tracking(collector, encode_base64=False) as tracked:
     for number, event in enumerate(test_events.corpus()):
@@ -781,7 +782,7 @@ def corpus():
             yield as_dict(BY_NAME["page_view"], context=[entity(value=value)])
             yield {"event": "site_search", "terms": [value], "filters": {"a": value}}
             yield {"event": "struct_event", "category": value, "action": "a", "value": value}
-    for levels in range(35, 41):
+    for levels in (35, 36, 37, 38, 49, 50):
         value: Any = "leaf"
         for _ in range(levels - 1):
             value = [value]

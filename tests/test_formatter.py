@@ -383,7 +383,8 @@ class TestBadEvents:
             {**PAGE, "context": [entity(x=math.nan)]},
             {**PAGE, "context": [entity(x=Decimal("Infinity"))]},
             {**PAGE, "context": [entity(x=NoRepr())]},
-            {**PAGE, "context": [entity(when=datetime(2024, 1, 1, tzinfo=timezone.utc))]},
+            {**PAGE, "context": [entity(when=datetime(2024, 1, 1))]},  # noqa: DTZ001
+            {**PAGE, "page_title": datetime(2024, 1, 1, tzinfo=timezone.utc)},
         ],
         ids=lambda event: type(event).__name__,
     )

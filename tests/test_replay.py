@@ -240,6 +240,33 @@ class TestDeadLetters:
         assert (sent["se_ac"], sent["se_va"]) == ("a", "9.90")
         assert (sent["eid"], sent["dtm"]) == (written["event_id"], str(written["dtm"]))
 
+    def test_what_does_not_fit_its_schema_is_refused(self, sink, tmp_path, capsys):
+        """With --iglu, events of logs and of dead letters are checked against their schemas."""
+        pytest.importorskip("jsonschema_rs", reason="checking schemas needs it")
+        schema = "iglu:com.acme/buy/jsonschema/1-0-0"
+        for uri, rules in (
+            (schema, '{"properties": {"price": {"type": "number"}}}'),
+            (entity()["schema"], "{}"),
+        ):
+            file = tmp_path / "iglu" / "schemas" / uri.removeprefix("iglu:")
+            file.parent.mkdir(parents=True)
+            file.write_text(rules)
+        events = [
+            {"event": "self_describing_event", "schema": schema, "data": {"price": price}}
+            for price in (1, "x")
+        ]
+        write(tmp_path / "log", events)
+        self.letters(tmp_path / "dead", events)
+        options = ("--endpoint", sink.endpoint, "--iglu", tmp_path / "iglu")
+
+        status, output, errors = replay(capsys, tmp_path / "log", tmp_path / "dead", *options)
+
+        assert status == 1
+        assert "events: 2 sent, 2 refused" in output
+        for file in ("log", "dead"):
+            assert f"{tmp_path / file}:2: refused: " in errors
+        assert errors.count(f"data.price is 'x', which the schema {schema} does not take") == 2
+
     def test_an_event_that_json_could_not_hold_is_refused(self, sink, tmp_path, capsys):
         """What stands in a line in the place of an object is never sent as if it were data."""
         self.letters(tmp_path / "dead", [page(1, context=[entity(a=object())])])

@@ -15,7 +15,7 @@ import pytest
 
 import snowplow_logging
 from faulty_collector import FaultyCollector
-from helpers import NOWHERE, RecordingHandler, entity
+from helpers import NOWHERE, RecordingHandler, entity, tracking
 from snowplow_logging import (
     InvalidEvent,
     PageView,
@@ -566,3 +566,79 @@ def test_the_plugin_is_found_once_the_package_is_installed(pytester):
     """The fixture is there without any option, and says what it is for."""
     result = pytester.runpytest_subprocess("--fixtures")
     result.stdout.fnmatch_lines(["snowplow_events*", "*Capture the Snowplow events*"])
+
+
+BUY = "iglu:com.acme/buy/jsonschema/1-0-0"
+SCHEMA_SUITE = """
+import logging
+
+
+def test_schemas(snowplow_events):
+    for price in (19.99, "x"):
+        event = {"event": "self_describing_event", "schema": %r, "data": {"price": price}}
+        logging.getLogger("shop").info("bought", extra={"snowplow": event})
+    assert [event.data for event in snowplow_events] == [{"price": 19.99}]
+    [refused] = snowplow_events.invalid
+    assert "data.price is 'x', which the schema" in str(refused.error)
+"""
+
+
+@pytest.fixture
+def buy(tmp_path):
+    """Make a registry of one schema, and return its folder."""
+    pytest.importorskip("jsonschema_rs", reason="checking schemas needs it")
+    file = tmp_path / "iglu" / "schemas" / BUY.removeprefix("iglu:")
+    file.parent.mkdir(parents=True)
+    file.write_text('{"properties": {"price": {"type": "number", "multipleOf": 0.01}}}')
+    return tmp_path / "iglu"
+
+
+class TestSchemas:
+    """Events that are checked against schemas while they are captured."""
+
+    @staticmethod
+    def log(logger, price):
+        """Log an event with an entity."""
+        data = {"schema": BUY, "data": {"price": price}}
+        event = {"event": "self_describing_event", **data, "context": [data]}
+        logger.info("bought", extra={"snowplow": event})
+
+    @pytest.mark.parametrize("encode_base64", [True, False])
+    def test_what_does_not_fit_is_invalid(self, buy, encode_base64):
+        """Registries that are given for the capture count for handlers that have none."""
+        with (
+            tracking(encode_base64=encode_base64) as track,
+            capture_events(iglu=[buy]) as events,
+            capture_events() as others,
+        ):
+            self.log(track.logger, 19.99)
+            self.log(track.logger, 19.999)
+
+        assert (len(events), len(others)) == (1, 2)
+        assert str(events.invalid[0].error).startswith("self_describing_event: data.price is 19.99")
+
+    def test_warn_and_off_keep_it(self, buy, caplog):
+        """As with the handler, it can be no more than a warning, or nothing."""
+        logger = logging.getLogger("shop")
+        for schema_check, reports in (("off", 0), ("warn", 2)):
+            caplog.clear()
+            with capture_events(iglu=str(buy), schema_check=schema_check) as events:
+                self.log(logger, "x")
+            assert (len(events), len(events.invalid)) == (1, 0)
+            assert sum("does not take" in message for message in caplog.messages) == reports
+        with (
+            pytest.raises(ValueError, match=r"^schema_check is 'on'"),
+            capture_events(schema_check="on"),
+        ):
+            pass
+
+    def test_the_fixture_takes_registries_from_the_ini_file(self, pytester, buy):
+        """A folder in `snowplow_iglu` is meant from where the ini file lies."""
+        (pytester.path / "registry").symlink_to(buy)
+        pytester.makeini("[pytest]\nsnowplow_iglu =\n    registry\n")
+        (pytester.path / "deep").mkdir()
+        pytester.path.joinpath("deep", "test_deep.py").write_text(SCHEMA_SUITE % BUY)
+
+        result = pytester.runpytest_subprocess(*PLUGIN)
+
+        result.assert_outcomes(passed=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from importlib.util import find_spec
 from threading import Condition
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,10 +13,12 @@ from .enrich import BadEvent, GoodEvent, judge
 from .iglu import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from snowplow_logging.iglu import Location
 
     from .enrich import CollectorPayload
     from .wsgi import Server
@@ -48,11 +51,13 @@ class LocalCollector:
     Args:
         host: The loopback address to listen on: ``127.0.0.1``, ``localhost`` or ``::1``.
         port: The TCP port; 0 takes a free one at each start.
-        iglu: An Iglu registry to check the data of events and entities against: a folder that
-            holds ``schemas/VENDOR/NAME/FORMAT/VERSION``, or an http(s) URL of the same layout.
-            None checks no data.
+        iglu: Where to find the schemas that the data of events and entities is checked against: a
+            folder that holds ``schemas/VENDOR/NAME/FORMAT/VERSION``, an http(s) URL of the same
+            layout or of an Iglu Server, or a list of them in their order. The schemas of the events
+            that this library knows come with it; with None no other data is checked.
         paths: Paths such as ``/com.acme/track`` to take events at, besides
             ``/com.snowplowanalytics.snowplow/tp2`` and ``/i``.
+        iglu_api_key: The key for Iglu Servers, sent in the header ``apikey``.
         on_event: Called with each entry of `good` and `bad` as it arrives, on the thread that
             took the request, while the collector is locked for other threads.
 
@@ -66,9 +71,10 @@ class LocalCollector:
         self,
         host: str = "127.0.0.1",
         port: int = 0,
-        iglu: str | os.PathLike[str] | None = None,
+        iglu: Location | Sequence[Location] | None = None,
         paths: Iterable[str] = (),
         *,
+        iglu_api_key: str | None = None,
         on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         if host not in _LOOPBACK:
@@ -88,7 +94,8 @@ class LocalCollector:
         self._wsgi = wsgi
         self._host = host
         self._wanted_port = port
-        self._registry = None if iglu is None else Registry(iglu)
+        checks = iglu is not None or find_spec("jsonschema_rs") is not None
+        self._registry = Registry(iglu, iglu_api_key) if checks else None
         self._on_event = on_event
         self._arrived = Condition()
         self._events: list[GoodEvent | BadEvent] = []
@@ -225,9 +232,9 @@ class LocalCollector:
             uri: Its Iglu URI.
 
         Raises:
-            LookupError: It is not to be had, or there is no registry.
+            LookupError: It is not to be had, or nothing checks schemas.
         """
         if self._registry is None:
-            message = f"schema {uri} is not found: the collector was given no Iglu registry"
+            message = f"schema {uri} is not found: the extra 'collector' is not installed"
             raise LookupError(message)
         return self._registry.lookup(uri)

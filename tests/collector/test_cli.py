@@ -14,7 +14,7 @@ import requests
 from snowplow_logging.cli import main
 
 pytest.importorskip("werkzeug", reason="the local collector needs it")
-pytest.importorskip("jsonschema", reason="the local collector needs it")
+pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
 
 EVENT = {"tv": "test-1.0", "p": "srv", "e": "pv", "url": "https://a/", "aid": "shop"}
 

@@ -725,7 +725,9 @@ class TestLife:
             os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize(("package", "arguments"), [("werkzeug", ""), ("jsonschema", "iglu='.'")])
+@pytest.mark.parametrize(
+    ("package", "arguments"), [("werkzeug", ""), ("jsonschema_rs", "iglu='.'")]
+)
 def test_a_missing_extra_is_named(package, arguments):
     """Without the extra, the error says how to install it, and importing the module is fine."""
     program = (
