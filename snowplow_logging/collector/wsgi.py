@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
     )
     raise ModuleNotFoundError(_message, name=error.name) from error
 
+from . import events_api, page
 from .adapter import client_address
 from .enrich import CollectorPayload
 from .protocol import BODY_LIMIT, HEADERS_LIMIT, REQUEST_LINE_LIMIT
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from .kept import Entry
     from .server import LocalCollector
 
 __all__ = ["Application", "Server"]
@@ -44,8 +46,15 @@ _COOKIE_SECONDS: Final = 365 * 24 * 3600
 _CORS_SECONDS: Final = 3600
 _ANONYMOUS_ID: Final = "00000000-0000-0000-0000-000000000000"
 _PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-_MICRO_PATHS: Final = "/micro/all, /micro/good, /micro/bad, /micro/reset, /micro/iglu"
+_MICRO_PATHS: Final = (
+    "/micro/all, /micro/good, /micro/bad, /micro/reset, /micro/iglu, /micro/events, "
+    "/micro/timeline, /micro/columns, /micro/columnStats, /micro/auth-config, /micro/ui"
+)
+_LOOPBACK_NAME: Final = re.compile(
+    r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])\.?", re.IGNORECASE
+)
 _BLOCK: Final = 65_536
+_PAGES: Final = ("/", "/micro/ui", "/micro/ui/")
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.05
 _SPLIT_BY_PYTHON: Final = re.compile(rb"[\s\x1c-\x1f\x85\xa0]")
@@ -70,20 +79,60 @@ class Application:
             ("/micro/good", ("GET", "POST"), self._good),
             ("/micro/bad", ("GET", "POST"), self._bad),
             ("/micro/iglu/<vendor>/<name>/jsonschema/<version>", ("GET",), self._iglu),
+            ("/micro/events", ("POST",), self._events),
+            ("/micro/timeline", ("POST",), self._timeline),
+            ("/micro/columns", ("GET",), self._columns),
+            ("/micro/columnStats", ("POST",), self._column_stats),
+            ("/micro/auth-config", ("GET",), self._auth_config),
+            ("/", ("GET",), self._page),
+            ("/micro/ui", ("GET",), self._page),
+            ("/micro/ui/", ("GET",), self._page),
+            ("/micro/ui/state", ("GET",), self._page_state),
+            ("/micro/ui/rows", ("GET",), self._page_rows),
+            ("/micro/ui/suggestions", ("GET",), self._page_suggestions),
+            ("/micro/ui/event/<int:number>", ("GET",), self._page_event),
+            ("/micro/ui/<name>", ("GET",), self._page_file),
         ]
         self._routes = Map(
             [Rule(path, methods=methods, endpoint=view) for path, methods, view in routes],
             merge_slashes=False,
+            strict_slashes=True,
         )
+        # So that a page that was left open knows of a collector that was started again.
+        self._run = uuid.uuid4().hex
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         request = Request(environ)
-        response = self._answer(request)
-        # As the collector does it, for trackers in browsers.
-        response.headers["Access-Control-Allow-Origin"] = request.headers.get("Origin", "*")
-        response.headers["Access-Control-Allow-Credentials"] = "true"
+        if request.path == "/" or request.path.startswith("/micro/"):
+            response = self._refusal(request) or self._answer(request)
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Cache-Control"] = "no-store"
+        else:
+            response = self._answer(request)
+            # As the collector does it, for trackers in browsers.
+            response.headers["Access-Control-Allow-Origin"] = request.headers.get("Origin", "*")
+            response.headers["Access-Control-Allow-Credentials"] = "true"
         return response(environ, start_response)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Refuse to tell the pages of other sites what was tracked, and to forget it for them.
+
+        A name that another site has pointed at this machine is refused as well: to a browser it
+        would be that site.
+        """
+        host = request.headers.get("Host", "")
+        name = re.sub(r":[0-9]*$", "", host)
+        if name and not _LOOPBACK_NAME.fullmatch(name):
+            text = f"Ask for this by the name localhost, not {name!r}"
+            return Response(text, 403, mimetype="text/plain")
+        origin = request.headers.get("Origin")
+        foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        # A link from elsewhere may lead to the page, which tells that other site nothing.
+        opened = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.path in _PAGES
+        if origin not in (None, f"http://{host}") or (foreign and not opened):
+            return Response("This is for no other site", 403, mimetype="text/plain")
+        return None
 
     def _answer(self, request: Request) -> Response:
         if request.method == "OPTIONS":
@@ -202,6 +251,60 @@ class Application:
             return _json(self._collector.find_schema(f"iglu:{vendor}/{name}/jsonschema/{version}"))
         except LookupError as error:
             return _json({"error": "ResolutionError", "message": str(error)}, 404)
+
+    def _events(self, request: Request) -> Response:
+        return _asked(events_api.find_events, self._collector.entries(), request)
+
+    def _timeline(self, request: Request) -> Response:
+        return _asked(events_api.timeline, self._collector.entries(), request)
+
+    def _columns(self, _request: Request) -> Response:
+        return _json(events_api.column_names(self._collector.entries()))
+
+    def _column_stats(self, request: Request) -> Response:
+        return _asked(events_api.column_stats, self._collector.entries(), request)
+
+    def _auth_config(self, _request: Request) -> Response:
+        return _json({"enabled": False})
+
+    def _page(self, request: Request) -> Response:
+        return self._page_file(request, "page.html")
+
+    def _page_file(self, _request: Request, name: str) -> Response:
+        if name not in page.FILES:
+            raise NotFound
+        response = Response(page.read_file(name), mimetype=page.FILES[name])
+        response.headers["Content-Security-Policy"] = page.CONTENT_SECURITY_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    def _page_state(self, _request: Request) -> Response:
+        return _json({"run": self._run, **self._collector.state()})
+
+    def _page_rows(self, request: Request) -> Response:
+        try:
+            return _json(page.find_rows(self._collector.entries(), request.args))
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+
+    def _page_suggestions(self, _request: Request) -> Response:
+        return _json(page.suggestions(self._collector.entries()))
+
+    def _page_event(self, _request: Request, number: int) -> Response:
+        found = self._collector.explain(number)
+        if found is None:
+            return _json({"error": "This event is no longer kept"}, 404)
+        return _json(found)
+
+
+def _asked(
+    answer: Callable[[list[Entry], Any], object], entries: list[Entry], request: Request
+) -> Response:
+    """Answer a question that is asked in JSON; one that makes no sense is answered 400."""
+    try:
+        return _json(answer(entries, json.loads(request.get_data() or b"{}")))
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(str(error)) from None
 
 
 def _json(value: object, status: int = 200) -> Response:
