@@ -121,6 +121,7 @@ setup(
     packages=find_packages(include=["snowplow_logging*"]),
     package_data={
         "snowplow_logging": ["py.typed", "iglu_central/*", "iglu_central/schemas/*/*/*/*"],
+        "snowplow_logging.collector": ["page_files/*"],
     },
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAllOrNone},

@@ -59,16 +59,16 @@ def outline(verdict: GoodEvent | BadEvent) -> Outline:
     columns = verdict.columns
     parameters: Mapping[str, str] = verdict.parameters or {}
     if isinstance(verdict, BadEvent) and verdict.parameters is None:
-        return Outline(WHOLE_REQUEST, _cut(verdict.errors[0]), "", "")
+        return Outline(WHOLE_REQUEST, "", "", "")
     sent = parameters.get("e", "")
     kind = _WIRE_NAMES.get(sent, sent)
     if kind == "ue":
         schema, data = self_describing(columns.get("unstruct_event"))
         name = _NAMES.get(schema) or columns.get("event_name") or _name_of(schema) or _NAMES["ue"]
-        about = "  ".join(_main_values(data))
+        about = " ".join(_main_values(data))
     else:
         name = _NAMES.get(kind) or sent or "no event type"
-        about = "  ".join(columns[column] for column in _ABOUT.get(kind, ()) if column in columns)
+        about = " · ".join(columns[column] for column in _ABOUT.get(kind, ()) if column in columns)
     user = columns.get("user_id") or columns.get("domain_userid") or ""
     return Outline(name, _cut(about), user, columns.get("app_id", ""))
 

@@ -25,6 +25,10 @@ FILES: Final[Mapping[str, str]] = {
     "page.html": "text/html",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "dom.js": "text/javascript",
+    "panel.js": "text/javascript",
+    "rows.js": "text/javascript",
+    "timeline.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 """The files of the page and their types."""
