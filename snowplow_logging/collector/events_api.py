@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from .flat import flat_event
+from .flat import column_value, flat_columns, flat_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +18,6 @@ __all__ = ["column_names", "column_stats", "find_events", "timeline"]
 
 _PAGE_SIZE: Final = 50
 _MOST_VALUES: Final = 20  # of a column, that `column_stats` returns
-
-_Flat = dict[str, Any]
-_Filter = Callable[[_Flat], bool]
 
 
 def find_events(entries: Sequence[Entry], question: Any) -> dict[str, Any]:
@@ -48,22 +44,22 @@ def find_events(entries: Sequence[Entry], question: Any) -> dict[str, Any]:
     start, end = _time_range(asked)
     filters = list(_filters(asked))
     sorting = _sorting(asked)
-    chosen = [
+    found = [
         entry
         for entry in reversed(entries)
         if valid in {None, entry.good} and start <= entry.timestamp <= end
     ]
-    first = (page - 1) * size
-    if not filters and sorting is None:
-        # Only what is returned is unpacked.
-        events = [flat_event(entry.verdict()) for entry in chosen[first : first + size]]
-        return _page(events, len(chosen), size)
-    flat = (flat_event(entry.verdict()) for entry in chosen)
-    found = [event for event in flat if all(fits(event) for fits in filters)]
+    if filters:
+        found = [entry for entry in found if _fits(entry, filters)]
     if sorting is not None:
         column, descending = sorting
         found = _sorted(found, column, descending=descending)
-    return _page(found[first : first + size], len(found), size)
+    first = (page - 1) * size
+    return {
+        "events": [flat_event(entry.verdict()) for entry in found[first : first + size]],
+        "totalPages": math.ceil(len(found) / size),
+        "totalItems": len(found),
+    }
 
 
 def column_names(entries: Iterable[Entry]) -> list[str]:
@@ -74,8 +70,7 @@ def column_names(entries: Iterable[Entry]) -> list[str]:
     """
     names: set[str] = set()
     for entry in entries:
-        event = flat_event(entry.verdict())
-        names.update(name for name, value in event.items() if value is not None)
+        names |= flat_columns(entry.verdict())
     return sorted(names)
 
 
@@ -99,9 +94,9 @@ def column_stats(entries: Iterable[Entry], question: Any) -> dict[str, Any]:
     values: dict[str, dict[str, Any]] = {column: {} for column in columns}
     objects: set[str] = set()
     for entry in entries:
-        event = flat_event(entry.verdict())
+        verdict = entry.verdict()
         for column, seen in values.items():
-            value = event.get(column)
+            value = column_value(verdict, column)
             if isinstance(value, (dict, list)):
                 objects.add(column)
             elif value is not None and len(seen) <= _MOST_VALUES:
@@ -155,10 +150,6 @@ def timeline(entries: Iterable[Entry], question: Any) -> dict[str, Any]:
     return {"points": points}
 
 
-def _page(events: list[_Flat], total: int, size: int) -> dict[str, Any]:
-    return {"events": events, "totalPages": math.ceil(total / size), "totalItems": total}
-
-
 def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is not a JSON object")  # noqa: TRY004 - what the client sent
@@ -201,7 +192,7 @@ def _milliseconds(value: Any, where: str, missing: float) -> float:
         raise ValueError(f"{where} is {value!r}, which is no ISO time") from None
 
 
-def _filters(asked: dict[str, Any]) -> Iterator[_Filter]:
+def _filters(asked: dict[str, Any]) -> Iterator[tuple[str, frozenset[str]]]:
     for number, given in enumerate(_get(asked, "filters", list, []), 1):
         one = _object(given, f"Filter {number}")
         column, values = one.get("column"), one.get("values")
@@ -209,18 +200,19 @@ def _filters(asked: dict[str, Any]) -> Iterator[_Filter]:
             raise ValueError(  # noqa: TRY004 - what the client sent
                 f"Filter {number} has no column, or no list of values"
             )
-        yield _filter(column, frozenset(_text(value).lower() for value in values))
+        yield column, frozenset(_text(value).lower() for value in values)
 
 
-def _filter(column: str, wanted: frozenset[str]) -> _Filter:
-    def fits(event: _Flat) -> bool:
-        value = event.get(column)
+def _fits(entry: Entry, filters: Sequence[tuple[str, frozenset[str]]]) -> bool:
+    verdict = entry.verdict()
+    for column, wanted in filters:
+        value = column_value(verdict, column)
         # By what is an object Micro does not filter.
         if isinstance(value, (dict, list)):
-            return True
-        return value is not None and _text(value).lower() in wanted
-
-    return fits
+            continue
+        if value is None or _text(value).lower() not in wanted:
+            return False
+    return True
 
 
 def _sorting(asked: dict[str, Any]) -> tuple[str, bool] | None:
@@ -235,13 +227,14 @@ def _sorting(asked: dict[str, Any]) -> tuple[str, bool] | None:
     return column, descending
 
 
-def _sorted(events: list[_Flat], column: str, *, descending: bool) -> list[_Flat]:
+def _sorted(entries: list[Entry], column: str, *, descending: bool) -> list[Entry]:
     """Sort events by a column, those without a value last."""
-    if any(isinstance(event.get(column), (dict, list)) for event in events):
-        return events
-    there = [event for event in events if event.get(column) is not None]
-    there.sort(key=lambda event: _order(event[column]), reverse=descending)
-    return there + [event for event in events if event.get(column) is None]
+    values = [(column_value(entry.verdict(), column), entry) for entry in entries]
+    if any(isinstance(value, (dict, list)) for value, _ in values):
+        return entries
+    there = [(_order(value), entry) for value, entry in values if value is not None]
+    there.sort(key=lambda pair: pair[0], reverse=descending)
+    return [entry for _, entry in there] + [entry for value, entry in values if value is None]
 
 
 def _order(value: Any) -> tuple[int, float, str]:

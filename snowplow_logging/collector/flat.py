@@ -15,7 +15,7 @@ from .protocol import SCHEMA_URI, iso_timestamp
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["flat_event", "tsv_line"]
+__all__ = ["column_value", "flat_columns", "flat_event", "tsv_line"]
 
 _FAILURE: Final = "contexts_com_snowplowanalytics_snowplow_failure_1"
 _COMPONENT: Final = "snowplow-logging-collector"
@@ -52,6 +52,33 @@ def flat_event(verdict: GoodEvent | BadEvent) -> dict[str, Any]:
         flat["collector_tstamp"] = iso_timestamp(verdict.payload.timestamp)
         flat[_FAILURE] = [_failure(verdict)]
     return flat
+
+
+def flat_columns(verdict: GoodEvent | BadEvent) -> set[str]:
+    """Return the names of the columns that an event has a value in, as `flat_event` has them.
+
+    Args:
+        verdict: The event, good or bad.
+    """
+    if isinstance(verdict, GoodEvent) and not _OBJECTS & verdict.columns.keys():
+        return set(verdict.columns)
+    return {name for name, value in flat_event(verdict).items() if value is not None}
+
+
+def column_value(verdict: GoodEvent | BadEvent, column: str) -> Any:
+    """Return what `flat_event` has in one column; None where it has no such column.
+
+    Args:
+        verdict: The event, good or bad.
+        column: The column's name.
+    """
+    text = verdict.columns.get(column)
+    if text is not None and column not in _OBJECTS:
+        return json_value(column, text)
+    # Most events have no value in a column of their own, and need not be taken apart for that.
+    if column in COLUMNS and column != "collector_tstamp":
+        return None
+    return flat_event(verdict).get(column)
 
 
 def tsv_line(event: GoodEvent) -> str:

@@ -16,6 +16,7 @@ const form = byId("filters");
 let state = null; // what the collector said last
 let changed = true; // whether the list in sight is not that of the filters
 let suggested = null;
+let typing = 0;
 
 const rows = new Rows((number, how) => show(number, how === "key"));
 const timeline = new Timeline((from, to) => filter({ from: from ?? "", to: to ?? "" }));
@@ -66,6 +67,9 @@ function showFilters() {
 }
 
 function filter(some) {
+  clearTimeout(typing);
+  // What was typed a moment ago counts, too.
+  for (const input of form.querySelectorAll("input")) filters[input.name] = input.value.trim();
   Object.assign(filters, some);
   changed = true;
   rows.toTop();
@@ -163,10 +167,9 @@ async function suggest() {
   }
 }
 
-let typing = 0;
-form.addEventListener("input", (event) => {
+form.addEventListener("input", () => {
   clearTimeout(typing);
-  typing = setTimeout(() => filter({ [event.target.name]: event.target.value.trim() }), TYPING);
+  typing = setTimeout(() => filter({}), TYPING);
 });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("focusin", suggest);

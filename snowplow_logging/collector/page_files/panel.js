@@ -147,7 +147,7 @@ function rules(list) {
     "tr", { class: rule.fault === null ? null : "broken" },
     element(
       "th", { scope: "row", class: "name" }, rule.path.replace(/^\./, "") || "the data",
-      rule.required ? element("span", { class: "required" }, "required") : null,
+      rule.required ? element("span", { class: "required" }, " required") : null,
     ),
     element(
       "td", {}, rule.rule,

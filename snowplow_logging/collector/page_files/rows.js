@@ -4,6 +4,7 @@ import { ask, byId, clock, element } from "/micro/ui/dom.js";
 
 const CHUNK = 100;
 const BEYOND = 8; // rows above and below those in sight
+const PAUSE = 50; // milliseconds
 
 export class Rows {
   // `open(number, how)` is told which row was chosen, and how: "key", "click" or "move".
@@ -18,20 +19,26 @@ export class Rows {
     this.chunks = new Map();
     this.rows = new Map(); // elements by index
     this.active = null; // the number of the event that the keys are at
+    this.wanted = null; // the index that the keys went to before its event was there
     this.opened = null; // the number of the event in the panel
     this.loading = 0;
     this.table.addEventListener("scroll", () => this.draw(), { passive: true });
     this.table.addEventListener("keydown", (event) => this.press(event));
     this.body.addEventListener("click", (event) => this.click(event));
-    new ResizeObserver(() => this.draw()).observe(this.table);
-  }
-
-  get height() {
-    return parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row"));
+    this.measure();
+    new ResizeObserver(() => {
+      this.measure();
+      this.draw();
+    }).observe(this.table);
   }
 
   get atTop() {
     return this.table.scrollTop < this.height / 2;
+  }
+
+  measure() {
+    this.height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row"));
+    this.room = this.table.clientHeight - this.head.offsetHeight;
   }
 
   // Show another list; the rows of the old one stay in sight until the new ones are there.
@@ -58,18 +65,27 @@ export class Rows {
   }
 
   rowsInSight() {
-    return Math.max(1, Math.floor((this.table.clientHeight - this.head.offsetHeight) / this.height));
+    return Math.max(1, Math.floor(this.room / this.height));
   }
 
   at(index) {
     const chunk = Math.floor(index / CHUNK);
     const rows = this.chunks.get(chunk);
     if (Array.isArray(rows)) return rows[index % CHUNK];
-    if (rows === undefined) this.want(chunk);
+    if (rows === undefined) this.waiting ||= setTimeout(() => this.wantInSight(), PAUSE);
     return undefined;
   }
 
+  // Fetch what is in sight once it stays there: who scrolls past many rows waits for none of them.
+  wantInSight() {
+    this.waiting = 0;
+    const last = Math.min(this.total - 1, this.firstInSight() + this.rowsInSight() + BEYOND);
+    if (last < 0) return;
+    for (const index of [this.firstInSight(), last]) this.want(Math.floor(index / CHUNK));
+  }
+
   async want(chunk) {
+    if (this.chunks.has(chunk)) return;
     const mine = this.loading;
     this.chunks.set(chunk, "on its way");
     try {
@@ -84,46 +100,58 @@ export class Rows {
   }
 
   draw() {
-    const height = this.height;
-    this.body.style.height = `${this.total * height}px`;
-    this.table.setAttribute("aria-rowcount", this.total + 1);
-    const first = Math.max(0, this.firstInSight() - BEYOND);
-    const last = Math.min(this.total, this.firstInSight() + this.rowsInSight() + BEYOND + 2);
+    const top = this.firstInSight();
+    const first = Math.max(0, top - BEYOND);
+    const last = Math.min(this.total, top + this.rowsInSight() + BEYOND + 2);
     const focused = this.body.contains(document.activeElement);
+    this.body.style.height = `${this.total * this.height}px`;
+    this.table.setAttribute("aria-rowcount", this.total + 1);
+    const spare = [];
     for (const [index, row] of this.rows) {
       if (index >= first && index < last) continue;
-      row.remove();
       this.rows.delete(index);
+      spare.push(row);
     }
     let before = null;
     let reachable = null;
     for (let index = last - 1; index >= first; index--) {
       let row = this.rows.get(index);
       if (!row) {
-        row = blankRow(index);
+        row = spare.pop() ?? blankRow();
+        row.setAttribute("aria-rowindex", index + 2);
         this.rows.set(index, row);
         this.body.insertBefore(row, before);
+        fillRow(row, this.at(index) ?? NOTHING);
+      } else {
+        const data = this.at(index);
+        if (data) fillRow(row, data);
       }
-      row.style.top = `${index * height}px`;
-      fillRow(row, this.at(index));
-      row.setAttribute("aria-current", String(row.number !== null && row.number === this.opened));
-      row.tabIndex = -1;
-      if (row.number !== null && row.number === this.active) reachable = row;
+      row.style.top = `${index * this.height}px`;
+      const opened = String(row.number !== null && row.number === this.opened);
+      if (row.getAttribute("aria-current") !== opened) row.setAttribute("aria-current", opened);
+      setTab(row, "-1");
+      if (index === this.wanted) {
+        reachable = row;
+        if (row.number !== null) [this.active, this.wanted] = [row.number, null];
+      } else if (this.wanted === null && row.number !== null && row.number === this.active) {
+        reachable = row;
+      }
       before = row;
     }
-    reachable ??= this.rows.get(Math.min(this.total - 1, this.firstInSight()));
-    if (reachable) reachable.tabIndex = 0;
+    for (const row of spare) row.remove();
+    reachable ??= this.rows.get(Math.min(this.total - 1, top));
+    if (reachable) setTab(reachable, "0");
     if (focused && document.activeElement !== reachable) (reachable ?? this.table).focus({ preventScroll: true });
   }
 
   mark(number) {
     this.opened = number;
-    if (number !== null) this.active = number;
+    if (number !== null) [this.active, this.wanted] = [number, null];
     this.draw();
   }
 
   focus() {
-    for (const row of this.rows.values()) if (row.tabIndex === 0) return row.focus({ preventScroll: true });
+    for (const row of this.rows.values()) if (row.getAttribute("tabindex") === "0") return row.focus({ preventScroll: true });
     return this.table.focus({ preventScroll: true });
   }
 
@@ -167,43 +195,51 @@ export class Rows {
 
   async move(index) {
     const top = index * this.height;
-    const room = this.table.clientHeight - this.head.offsetHeight;
+    const { room } = this;
     if (top < this.table.scrollTop) this.table.scrollTop = top;
     else if (top + this.height > this.table.scrollTop + room) this.table.scrollTop = top + this.height - room;
     this.draw();
     const row = this.rows.get(index);
     if (!row) return;
     this.active = row.number;
-    for (const other of this.rows.values()) other.tabIndex = -1;
-    row.tabIndex = 0;
+    this.wanted = row.number === null ? index : null;
+    for (const other of this.rows.values()) setTab(other, "-1");
+    setTab(row, "0");
     row.focus({ preventScroll: true });
     if (this.opened !== null && row.number !== null) this.open(row.number, "move");
   }
 }
 
-function blankRow(index) {
+const NOTHING = { number: null, timestamp: null, event: "", about: "", reason: "", user: "", app: "", good: null };
+
+// By the attribute: to read the property makes the browser work out all styles first.
+function setTab(row, value) {
+  if (row.getAttribute("tabindex") !== value) row.setAttribute("tabindex", value);
+}
+
+function blankRow() {
   const cell = (name, ...children) => element("td", { role: "cell", class: name }, ...children);
   const row = element(
-    "tr", { role: "row", "aria-rowindex": index + 2 },
+    "tr", { role: "row" },
     cell("time"), cell("event"), cell("about", element("span"), element("span", { class: "reason" })),
-    cell("user"), cell("app"), cell("good-or-bad", element("span", { class: "verdict" })),
+    cell("user"), cell("app"), cell("good-or-bad", element("span")),
   );
-  row.number = null;
+  row.number = undefined;
   return row;
 }
 
 function fillRow(row, data) {
-  if (!data || row.number === data.number) return;
+  if (row.number === data.number) return;
   row.number = data.number;
   const [time, event, about, user, app, verdict] = row.children;
-  time.textContent = clock(data.timestamp);
-  time.title = new Date(data.timestamp).toISOString();
+  time.textContent = data.timestamp === null ? "" : clock(data.timestamp);
   event.textContent = data.event;
   about.firstChild.textContent = data.about;
   about.lastChild.textContent = data.reason;
   about.title = [data.about, data.reason].filter(Boolean).join("\n");
   user.textContent = data.user;
   app.textContent = data.app;
-  verdict.firstChild.textContent = data.good ? "good" : "bad";
-  verdict.firstChild.className = `verdict ${data.good ? "good" : "bad"}`;
+  const word = data.good ? "good" : "bad";
+  verdict.firstChild.textContent = data.number === null ? "" : word;
+  verdict.firstChild.className = data.number === null ? "" : `verdict ${word}`;
 }
