@@ -37,6 +37,8 @@ SHOP = "https://shop.example.com"
 ECOMMERCE = "iglu:com.snowplowanalytics.snowplow.ecommerce"
 NAMES = {event.event_schema or event.event_type: event.event_name for event in EVENTS.values()}
 
+ID = slice(9, 23)  # of an event's id: enough to tell it, and to search for it on the page
+
 sent: list[dict[str, Any]] = []
 not_sent: list[tuple[dict[str, Any], str]] = []
 
@@ -139,7 +141,7 @@ def row(event: dict[str, Any], verdict: str, why: str) -> list[str]:
     if kind == "ue":
         kind = json.loads(event["ue_pr"])["data"]["schema"]
     times = [clock(event.get(name)) for name in ("dtm", "stm", "ttm")]
-    return [NAMES.get(kind, NAMES["ue"]), event["eid"][-12:], *times, verdict, why]
+    return [NAMES.get(kind, NAMES["ue"]), event["eid"][ID], *times, verdict, why]
 
 
 def clock(milliseconds: str | None) -> str:
@@ -152,7 +154,10 @@ def clock(milliseconds: str | None) -> str:
 
 def show(rows: list[list[str]]) -> None:
     """Print a table, and below a row on a line of its own why its event is not good."""
-    rows = [["EVENT", "END OF ID", "LOGGED (dtm)", "SENT (stm)", "TRUE (ttm)", "VERDICT", ""], *rows]
+    rows = [
+        ["EVENT", "IN EVENT ID", "LOGGED (dtm)", "SENT (stm)", "TRUE (ttm)", "VERDICT", ""],
+        *rows,
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     for *cells, why in rows:
         print("  ".join(map(str.ljust, cells, widths)).rstrip())
@@ -193,7 +198,7 @@ def main() -> int:
             if "e" in event:
                 rows.append(row(event, "failed", why))
             else:  # as it was logged
-                rows.append([event["event"], event["event_id"][-12:], "-", "-", "-", "refused", why])
+                rows.append([event["event"], event["event_id"][ID], "-", "-", "-", "refused", why])
         show(rows)
         stats = handler.stats
         print(f"\n{endpoint}: {stats.sent} sent, {stats.failed} failed, {stats.invalid} refused")

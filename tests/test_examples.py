@@ -178,7 +178,7 @@ def test_quickstart_shows_every_event(environment):
     assert len({row.split()[1] for row in rows}) == 15
     for row in rows[:-1]:
         assert re.fullmatch(
-            r"\w+ +[0-9a-f]{12}  \d\d:\d\d:\d\d\.\d{3} +\d\d:\d\d:\d\d\.\d{3} +\S+ +good", row
+            r"\w+ +[0-9a-f-]{14}  \d\d:\d\d:\d\d\.\d{3} +\d\d:\d\d:\d\d\.\d{3} +\S+ +good", row
         )
     assert rows[-1].endswith("refused")
     assert reason.startswith("    add_to_cart: quantity is 'two'; give a number")

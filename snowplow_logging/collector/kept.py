@@ -37,7 +37,7 @@ _NOT_SEARCHED: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entry:
     """One event that is kept, packed: most events are never looked at again.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import pprint
 import shlex
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from snowplow_logging.events import EVENTS
+from snowplow_logging.protocol import decimal, integer_text
 from snowplow_logging.subject import SUBJECT_KEYS
 
 from .circe_json import read_json
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from snowplow_logging.events import Event
+    from snowplow_logging.protocol import Key
 
     from .enrich import BadEvent, CollectorPayload, GoodEvent
 
@@ -76,10 +78,7 @@ def as_python(verdict: GoodEvent | BadEvent) -> str | None:
     if strange:
         comments.append(f"no key of a log call gives {', '.join(strange)}")
     lines = "".join(f"# {_one_line(comment)}\n" for comment in comments)
-    body = pprint.pformat({"event": name, **event}, width=_WIDTH, sort_dicts=False)
-    if "\n" in body:
-        body = "{\n " + body[1:-1] + ",\n}"
-        body = body.replace("\n ", "\n    ")
+    body = _source({"event": name, **event}, "")
     return f'{lines}logger.info("{_one_line(name)}", extra={{"snowplow": {body}}})\n'
 
 
@@ -117,15 +116,30 @@ def _own_keys(
     cls: type[Event], given: Mapping[str, Any], comments: list[str]
 ) -> Iterator[tuple[str, Any]]:
     """Yield the keys of an event's class with the values that its parameters or data have."""
-    names = {key.name: name for name, key in cls.keys().items()}
+    keys = {key.name: (name, key) for name, key in cls.keys().items()}
     for wire, value in given.items():
-        name = names.get(wire)
+        if wire not in keys:
+            if cls.event_schema is not None:
+                comments.append(f"the data has {wire}, which {cls.event_name} does not know")
+            continue
+        name, key = keys[wire]
         if name == "elements" and isinstance(value, list):
             yield name, [_element(element) for element in value]
-        elif name is not None:
-            yield name, value
-        elif cls.event_schema is not None:
-            comments.append(f"the data has {wire}, which {cls.event_name} does not know")
+        else:
+            yield name, value if cls.event_schema else _number(key, value)
+
+
+def _number(key: Key, text: str) -> Any:
+    """Return a number where a key takes one, and the text is how that number is written."""
+    if key.check in (integer_text, decimal):
+        for kind in (int, float):
+            try:
+                number = kind(text)
+            except ValueError:
+                continue
+            if str(number) == text:
+                return number
+    return text
 
 
 def _element(element: Any) -> Any:
@@ -144,7 +158,32 @@ def _subject(parameters: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
             if width.isdigit() and height.isdigit():
                 yield name, (int(width), int(height))
                 continue
-        yield name, value
+        yield name, _number(key, value)
+
+
+def _source(value: Any, indent: str) -> str:
+    """Return a value as Python has it, over several lines where it does not fit one."""
+    inside = f"{indent}    "
+    if isinstance(value, dict) and value:
+        parts = [f"{_string(key)}: {_source(item, inside)}" for key, item in value.items()]
+        ends = "{}"
+    elif isinstance(value, list) and value:
+        parts, ends = [_source(item, inside) for item in value], "[]"
+    elif isinstance(value, str):
+        return _string(value)
+    elif isinstance(value, Decimal):
+        return _string(str(value))  # beyond what a float holds
+    else:
+        return repr(value)
+    line = ", ".join(parts)
+    if indent and len(indent) + len(line) < _WIDTH and "\n" not in line:
+        return f"{ends[0]}{line}{ends[1]}"
+    lines = "".join(f"{inside}{part},\n" for part in parts)
+    return f"{ends[0]}\n{lines}{indent}{ends[1]}"
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if text.isprintable() else repr(text)
 
 
 def _one_line(text: str) -> str:
