@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from snowplow_logging.iglu import Location
 
     from .enrich import CollectorPayload
+    from .http_server import Server
     from .kept import Entry
-    from .wsgi import Server
 
 __all__ = ["LocalCollector"]
 
@@ -101,9 +101,9 @@ class LocalCollector:
                 message = f"paths: {path!r} cannot be mapped; give '/vendor/version'"
                 raise ValueError(message)
         # Here and not in `start`, so that a missing extra is told where the fault is made.
-        from . import wsgi
+        from .wsgi import Application
 
-        self._wsgi = wsgi
+        self._application = Application(self, self._paths)
         self._host = host
         self._wanted_port = port
         checks = iglu is not None or find_spec("jsonschema_rs") is not None
@@ -143,6 +143,8 @@ class LocalCollector:
         """
         if self._server:
             return
+        from .http_server import Server
+
         host = "127.0.0.1" if self._host == "localhost" else self._host
         # Bound here: werkzeug would end the process where the port is taken.
         with socket.socket(_LOOPBACK[self._host], socket.SOCK_STREAM) as listener:
@@ -150,11 +152,8 @@ class LocalCollector:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, self._wanted_port))
             listener.listen(_BACKLOG)
-            self._server = self._wsgi.Server(
-                host,
-                listener.getsockname()[1],
-                self._wsgi.Application(self, self._paths),
-                fd=listener.fileno(),
+            self._server = Server(
+                host, listener.getsockname()[1], self._application, fd=listener.fileno()
             )
         self._pid = os.getpid()
         self._server.start()
