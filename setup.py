@@ -11,6 +11,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
+# The variable with which the modules that every log call goes through are compiled, by mypyc.
+COMPILES = bool(os.environ.get("SNOWPLOW_LOGGING_COMPILE"))
 PURE = "snowplow-logging is installed without its compiled modules, and takes more time per event"
 
 
@@ -27,13 +29,13 @@ def version() -> str:
 def extensions() -> list[Extension]:
     """Return the modules that every log call goes through, to be compiled from their own source.
 
-    With the variable SNOWPLOW_LOGGING_PURE_PYTHON set there are none.
+    Without the variable SNOWPLOW_LOGGING_COMPILE there are none, and the installation takes neither
+    a compiler nor mypy.
     """
-    wanted = not os.environ.get("SNOWPLOW_LOGGING_PURE_PYTHON")
     # mypyc relies on CPython, and on its global interpreter lock. The versions are those that the
     # tests run on; pyproject.toml names the same.
     tested = platform.python_implementation() == "CPython" and sys.version_info < (3, 14)
-    if not wanted or not tested or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if not COMPILES or not tested or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return []
     # Neither the settings of the project's own type check nor its extras, which are not there.
     options = ["--config-file=", "--ignore-missing-imports"]
@@ -85,7 +87,14 @@ EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uv
 BESIDE = ["gevent", "sqlalchemy"]
 # Whose objects are taken as data.
 OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
-TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
+TEST = [
+    "hypothesis>=6.100",
+    # Drives the Chromium that the machine has.
+    "playwright>=1.45",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+]
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.
 DEV = [
@@ -122,9 +131,12 @@ setup(
     packages=find_packages(include=["snowplow_logging*"]),
     package_data={
         "snowplow_logging": ["py.typed", "iglu_central/*", "iglu_central/schemas/*/*/*/*"],
+        "snowplow_logging.collector": ["page_files/*"],
     },
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAllOrNone},
+    # mypyc is a part of mypy; the same version as in the extra `dev`.
+    setup_requires=["mypy>=2.4,<2.5"] if COMPILES else [],
     python_requires=">=3.10",
     # The lowest versions are the ones that the nox session `minimal` installs.
     install_requires=["python-json-logger>=3.1", "requests>=2.28"],

@@ -1,7 +1,8 @@
 """Log one event of each type, and a bad one, and show what a collector makes of them.
 
     python examples/quickstart.py                        # starts a local collector
-    python examples/quickstart.py --iglu FOLDER          # which checks data against schemas, too
+    python examples/quickstart.py --serve                # and keeps it up, with its page
+    python examples/quickstart.py --iglu FOLDER          # which knows more schemas
     python examples/quickstart.py http://127.0.0.1:9090  # talks to that collector instead
 
 What arrived is read from Snowplow Micro's REST API, which the local collector has as well; for a
@@ -13,8 +14,10 @@ import json
 import logging
 import logging.config
 import sys
+import textwrap
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from threading import Event
 from typing import Any
 
 import requests
@@ -33,6 +36,8 @@ from snowplow_logging.events import EVENTS
 SHOP = "https://shop.example.com"
 ECOMMERCE = "iglu:com.snowplowanalytics.snowplow.ecommerce"
 NAMES = {event.event_schema or event.event_type: event.event_name for event in EVENTS.values()}
+
+ID = slice(9, 23)  # of an event's id: enough to tell it, and to search for it on the page
 
 sent: list[dict[str, Any]] = []
 not_sent: list[tuple[dict[str, Any], str]] = []
@@ -131,12 +136,12 @@ def arrived(endpoint: str) -> dict[str, list[str]] | None:
 
 
 def row(event: dict[str, Any], verdict: str, why: str) -> list[str]:
-    """Return the cells of one event, which has the protocol's names."""
+    """Return the cells of one event, which has the protocol's names, and why it is not good."""
     kind = event["e"]
     if kind == "ue":
         kind = json.loads(event["ue_pr"])["data"]["schema"]
     times = [clock(event.get(name)) for name in ("dtm", "stm", "ttm")]
-    return [NAMES.get(kind, NAMES["ue"]), event["eid"], *times, verdict, why]
+    return [NAMES.get(kind, NAMES["ue"]), event["eid"][ID], *times, verdict, why]
 
 
 def clock(milliseconds: str | None) -> str:
@@ -147,6 +152,19 @@ def clock(milliseconds: str | None) -> str:
     return f"{time.strftime('%H:%M:%S', time.gmtime(seconds))}.{thousandths:03}"
 
 
+def show(rows: list[list[str]]) -> None:
+    """Print a table, and below a row on a line of its own why its event is not good."""
+    rows = [
+        ["EVENT", "IN EVENT ID", "LOGGED (dtm)", "SENT (stm)", "TRUE (ttm)", "VERDICT", ""],
+        *rows,
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for *cells, why in rows:
+        print("  ".join(map(str.ljust, cells, widths)).rstrip())
+        if why:
+            print(textwrap.fill(why, 100, initial_indent="    ", subsequent_indent="    "))
+
+
 def main() -> int:
     """Run it; the status is 0 where the fourteen events arrived and the bad one was refused."""
     parser = argparse.ArgumentParser(description="Log one event of each type, and a bad one.")
@@ -154,12 +172,15 @@ def main() -> int:
     parser.add_argument(
         "--iglu", metavar="FOLDER", help="an Iglu registry, a folder or a URL, for the local one"
     )
+    parser.add_argument("--serve", action="store_true", help="keep the local collector up")
+    parser.add_argument("--port", type=int, default=0, help="its port (default: a free one)")
     arguments = parser.parse_args()
 
     with ExitStack() as stack:
         endpoint = arguments.endpoint
         if endpoint is None:
-            endpoint = stack.enter_context(LocalCollector(iglu=arguments.iglu)).endpoint
+            collector = LocalCollector(port=arguments.port, iglu=arguments.iglu)
+            endpoint = stack.enter_context(collector).endpoint
         configure(endpoint)
         log_events()
         handler: Any = logging.getLogger().handlers[0]
@@ -167,24 +188,28 @@ def main() -> int:
             handler.close()  # nobody answers: give up now, and not at exit
         verdicts = arrived(endpoint) if sent else {}
 
-    rows = [["EVENT", "EVENT ID", "LOGGED (dtm)", "SENT (stm)", "TRUE (ttm)", "", "WHY"]]
-    for event in sent:
-        if verdicts is None:
-            rows.append(row(event, "sent", "the collector cannot be asked what it made of it"))
-        else:
-            rows.append(verdicts.get(event["eid"], row(event, "missing", "sent, and not seen")))
-    for event, why in not_sent:
-        if "e" in event:
-            rows.append(row(event, "failed", why))
-        else:  # as it was logged
-            rows.append([event["event"], event["event_id"], "-", "-", "-", "refused", why])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for cells in rows:
-        print("  ".join(map(str.ljust, cells, widths)).rstrip())
+        rows = []
+        for event in sent:
+            if verdicts is None:
+                rows.append(row(event, "sent", "the collector cannot be asked what it made of it"))
+            else:
+                rows.append(verdicts.get(event["eid"], row(event, "missing", "sent, and not seen")))
+        for event, why in not_sent:
+            if "e" in event:
+                rows.append(row(event, "failed", why))
+            else:  # as it was logged
+                rows.append([event["event"], event["event_id"][ID], "-", "-", "-", "refused", why])
+        show(rows)
+        stats = handler.stats
+        print(f"\n{endpoint}: {stats.sent} sent, {stats.failed} failed, {stats.invalid} refused")
+        if arguments.endpoint is None and arguments.serve:
+            print(f"The same as a page: {endpoint} (Ctrl-C ends it)", flush=True)
+            with suppress(KeyboardInterrupt):
+                Event().wait()
+        elif arguments.endpoint is None:
+            print(f"The same was a page at {endpoint}; --serve keeps it up")
 
-    stats = handler.stats
-    print(f"\n{endpoint}: {stats.sent} sent, {stats.failed} failed, {stats.invalid} refused")
-    results = [cells[5] for cells in rows[1:]]
+    results = [cells[5] for cells in rows]
     expected = (["good"] * 14, ["sent"] * 14)
     return 0 if results[:-1] in expected and results[-1] == "refused" else 1
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import math
+import os
 import signal
 import sys
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +56,8 @@ def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         help="run a local collector that says of each event whether Snowplow would take it",
         description=(
             "A local Snowplow collector for development and tests, on loopback, with Snowplow "
-            "Micro's REST API. Ctrl-C ends it."
+            "Micro's REST API, and a page that shows what arrives. Ctrl-C ends it. The variables "
+            "MICRO_IGLU_REGISTRY_URL and MICRO_IGLU_API_KEY name one more registry and the key."
         ),
     )
     parser.add_argument(
@@ -65,8 +67,27 @@ def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         help="the port to listen on, 0 for a free one (default: %(default)s)",
     )
     _add_iglu(parser)
+    parser.add_argument(
+        "--keep",
+        type=partial(_number, int),
+        metavar="N",
+        help="how many events are kept at most (default: 100000)",
+    )
+    parser.add_argument(
+        "--keep-bytes",
+        type=partial(_number, int),
+        metavar="N",
+        help="how many bytes of events are kept at most (default: 536870912)",
+    )
     parser.add_argument("--quiet", action="store_true", help="do not print a line for each event")
-    parser.set_defaults(run=_run_collector)
+    forms = parser.add_mutually_exclusive_group()
+    for form, text in (
+        ("log-json", "print a JSON object for each event in the place of a line"),
+        ("output-json", "print each good event on standard output, enriched, as JSON"),
+        ("output-tsv", "print each good event on standard output, enriched, as TSV"),
+    ):
+        forms.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=text)
+    parser.set_defaults(run=_run_collector, form="lines")
 
 
 def _add_iglu(parser: argparse.ArgumentParser) -> None:
@@ -84,20 +105,27 @@ def _add_iglu(parser: argparse.ArgumentParser) -> None:
 
 def _run_collector(arguments: argparse.Namespace) -> int:
     from .collector import LocalCollector
+    from .collector.kept import KEEP, KEEP_BYTES, Entry
+    from .collector.terminal import Terminal
 
     # Signal handlers and request threads only put into the queue; this thread prints.
-    arrived: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    arrived: SimpleQueue[Entry | None] = SimpleQueue()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         arrived.put(None)
 
+    terminal = Terminal(arguments.form, quiet=arguments.quiet)
+    registry = os.environ.get("MICRO_IGLU_REGISTRY_URL")
     try:
         collector = LocalCollector(
             port=arguments.port,
-            iglu=arguments.iglu,
-            iglu_api_key=arguments.iglu_api_key,
-            on_event=None if arguments.quiet else arrived.put,
+            iglu=[*(arguments.iglu or ()), *([registry] if registry else ())] or None,
+            iglu_api_key=arguments.iglu_api_key or os.environ.get("MICRO_IGLU_API_KEY") or None,
+            keep=arguments.keep or KEEP,
+            keep_bytes=arguments.keep_bytes or KEEP_BYTES,
         )
+        if not arguments.quiet or arguments.form.startswith("output-"):
+            collector.listen(arrived.put)
         collector.start()
     except (ImportError, ValueError) as error:
         print(f"snowplow-logging collector: {error}", file=sys.stderr)
@@ -112,12 +140,9 @@ def _run_collector(arguments: argparse.Namespace) -> int:
         return 1
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        print(f"Collector: {collector.endpoint}")
-        print(f"Counts:    {collector.endpoint}/micro/all")
-        print(f"Events:    {collector.endpoint}/micro/good and /micro/bad", flush=True)
-        while (event := arrived.get()) is not None:
-            for line in _describe(event):
-                _say(line)
+        terminal.greet(collector.endpoint)
+        while (entry := arrived.get()) is not None:
+            terminal.show(entry)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -130,25 +155,6 @@ def _say(line: str) -> None:
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
-def _describe(event: dict[str, Any]) -> list[str]:
-    """Return the lines for an entry of Micro's good or bad: time, verdict, type, ids."""
-    raw = event.get("rawEvent")
-    parameters = raw["parameters"] if raw else {}
-    context = (raw or event["collectorPayload"])["context"]
-    time = context["timestamp"].partition("T")[2]
-    if "errors" not in event:
-        kind = event["eventType"]
-        if kind == "unstruct":
-            kind = event["schema"] or kind
-        return [
-            f"{time} good {kind} {event['event']['event_id']} {event['event']['app_id'] or '-'}"
-        ]
-    if raw is None:
-        return [f"{time} BAD  the whole request", *(f"    {error}" for error in event["errors"])]
-    names = (parameters.get(name) or "-" for name in ("e", "eid", "aid"))
-    return [f"{time} BAD  {' '.join(names)}", *(f"    {error}" for error in event["errors"])]
 
 
 def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -63,12 +63,14 @@ class Fault(NamedTuple):
         problem: What is there, as the end of a sentence that starts with the path.
         rule: What the schema says.
         expected: What would be right, as the end of a sentence that starts with 'give'.
+        names: The properties, of what is at the path, that are missing or too many, if that is it.
     """
 
     path: str
     problem: str
     rule: str
     expected: str
+    names: tuple[str, ...] = ()
 
 
 class _UniqueItems:
@@ -255,12 +257,14 @@ class Schema:
         rule = self._rule(error.schema_path)
         if keyword == "required":
             missing = repr(error.kind.value)
-            return Fault(path, f"has no {missing}", f"{missing} is required", missing)
+            rule = f"{missing} is required"
+            return Fault(path, f"has no {missing}", rule, missing, (str(error.kind.value),))
         if keyword == "additionalProperties" and isinstance(error.kind.value, list):
             names = ", ".join(map(repr, error.kind.value))
             known = self._rule([*error.schema_path[:-1], "properties"])
             expected = nearest(error.kind.value[0], known) if known else "less"
-            return Fault(path, f"has {_cut(names)}", "additionalProperties is false", expected)
+            rule, extra = "additionalProperties is false", tuple(map(str, error.kind.value))
+            return Fault(path, f"has {_cut(names)}", rule, expected, extra)
         if keyword == _JavaPattern.KEYWORD:
             keyword = "pattern"
         written = rule if isinstance(rule, str) else json.dumps(rule, ensure_ascii=False)

@@ -6,6 +6,7 @@ import importlib
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -162,22 +164,47 @@ def test_each_example_says_how_to_run_it():
 
 
 def test_quickstart_shows_every_event(environment):
-    """The quickstart shows fourteen good events and the bad one, and nothing else is said."""
+    """The quickstart shows fourteen good events and the bad one, in 100 columns, and no more."""
     done = run(environment, EXAMPLES / "quickstart.py")
-    rows = done.stdout.splitlines()[1:-2]
+    *rows, reason, _, count, page = done.stdout.splitlines()[1:]
     assert done.stderr == ""
+    assert max(map(len, done.stdout.splitlines())) <= 100
     assert Counter(re.findall(r" (good|bad|refused|failed|missing)\b", done.stdout)) == {
         "good": 14,
         "refused": 2,  # the row and the count at the end
         "failed": 1,  # the count
     }
     assert len({row.split()[0] for row in rows}) == 14
+    assert len({row.split()[1] for row in rows}) == 15
     for row in rows[:-1]:
         assert re.fullmatch(
-            r"\w+ +[0-9a-f-]{36}  \d\d:\d\d:\d\d\.\d{3} +\d\d:\d\d:\d\d\.\d{3} +\S+ +good", row
+            r"\w+ +[0-9a-f-]{14}  \d\d:\d\d:\d\d\.\d{3} +\d\d:\d\d:\d\d\.\d{3} +\S+ +good", row
         )
-    assert "quantity is 'two'; give a number" in rows[-1]
+    assert rows[-1].endswith("refused")
+    assert reason.startswith("    add_to_cart: quantity is 'two'; give a number")
+    assert page.startswith(f"The same was a page at {count.partition(': ')[0]}; --serve")
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this platform has no SIGINT to send")
+def test_quickstart_keeps_its_page_up(environment):
+    """With --serve the page is there, with all that was logged, until Ctrl-C."""
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / "quickstart.py", "--serve"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        for line in running.stdout:
+            if line.startswith("The same as a page: "):
+                break
+        endpoint = line.split()[5]
+        counts = requests.get(f"{endpoint}/micro/all", timeout=10).json()
+        page = requests.get(endpoint, timeout=10)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 0
+    assert counts == {"total": 14, "good": 14, "bad": 0}
+    assert "<h1>Snowplow collector</h1>" in page.text
 
 
 def test_quickstart_checks_schemas_where_it_has_them(environment, registry):
@@ -198,7 +225,7 @@ def test_quickstart_talks_to_a_given_collector(environment, collector):
 def test_quickstart_says_that_nobody_answers(environment):
     """Where no collector is, the quickstart says of each event that it failed, and why."""
     done = run(environment, EXAMPLES / "quickstart.py", "http://127.0.0.1:9")
-    assert len(re.findall(r" failed +not delivered within", done.stdout)) == 14
+    assert len(re.findall(r" failed\n +not delivered within", done.stdout)) == 14
     assert done.returncode == 1
 
 
@@ -231,7 +258,7 @@ def test_notebook_cells_can_be_run_again(environment, collector):
     cells = (EXAMPLES / "notebook.py").read_text(encoding="utf-8")
     done = run(environment, "-i", "-q", input=cells * 2)
     assert done.returncode == 0
-    assert re.findall(r"^True|sent=\d+|^\d+$", done.stdout, re.MULTILINE) == [
+    assert re.findall(r"^True|\bsent=\d+|^\d+$", done.stdout, re.MULTILINE) == [
         *("True", "sent=2", "1"),
         *("True", "sent=2", "1"),
     ]

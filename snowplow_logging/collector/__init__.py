@@ -2,8 +2,8 @@
 
 `LocalCollector` takes events as Snowplow's collector does, judges them as Enrich does, and
 answers the questions of Snowplow Micro's REST API. It needs the extra ``collector``
-(``pip install 'snowplow-logging[collector]'``) and shares no code with what sends events, so
-that a mistake there cannot hide itself here.
+(``pip install 'snowplow-logging[collector]'``). The judging shares no code with what sends events,
+so that a mistake there cannot hide itself here.
 """
 
 from __future__ import annotations

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from snowplow_logging.iglu import Location
+    from snowplow_logging.schemas import Fault
 
-__all__ = ["Registry", "ResolutionError"]
+__all__ = ["Finding", "Registry", "ResolutionError"]
 
 
 class ResolutionError(LookupError):
     """A schema that no registry has, can give, or has in a state that can be used."""
+
+
+class Finding(NamedTuple):
+    """What a look at data and its schema found.
+
+    Attributes:
+        document: The schema; None where it is not to be had.
+        faults: What is wrong with the data.
+        note: Why nothing could be checked, and which registries were asked, as a sentence.
+    """
+
+    document: dict[str, Any] | None
+    faults: Sequence[Fault]
+    note: str | None
 
 
 class Registry:
@@ -65,6 +80,22 @@ class Registry:
             raise ResolutionError(message)
         document: dict[str, Any] = found.document
         return document
+
+    def look(self, uri: str, data: object) -> Finding:
+        """Return a schema and what is wrong with data by it.
+
+        Args:
+            uri: The schema's Iglu URI.
+            data: The data, as read from JSON.
+        """
+        from snowplow_logging.schemas import Absent
+
+        found = self._registries.find(uri)
+        if not isinstance(found, Absent):
+            return Finding(found.document, found.faults(data), None)
+        hint = "" if self._is_given else "; name the registry that has it with --iglu"
+        verdict = "The data fails" if self._is_given else "The data was not checked"
+        return Finding(None, (), f"{verdict}: the schema {found.problem}{hint}.")
 
     def check(self, uri: str, data: object) -> list[str]:
         """Check data against a schema.

@@ -9,8 +9,10 @@ from importlib.util import find_spec
 from threading import Condition
 from typing import TYPE_CHECKING, Any, Final
 
-from .enrich import BadEvent, GoodEvent, judge
+from .enrich import judge
+from .explain import explain
 from .iglu import Registry
+from .kept import KEEP, KEEP_BYTES, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from snowplow_logging.iglu import Location
 
     from .enrich import CollectorPayload
-    from .wsgi import Server
+    from .http_server import Server
+    from .kept import Entry
 
 __all__ = ["LocalCollector"]
 
@@ -37,8 +40,9 @@ _PATH: Final = re.compile(r"/(?!micro/)[^/<>\s]+/[^/<>\s]+")
 class LocalCollector:
     """A Snowplow collector on loopback, with Micro's REST API and its idea of a good event.
 
-    It is a real HTTP server for development and tests, never for production. It keeps every
-    event in memory until `reset`. Use it as a context manager, or call `start` and `close`::
+    It is a real HTTP server for development and tests, never for production. It keeps the last
+    events in memory until `reset`, and shows them as a page at its endpoint. Use it as a context
+    manager, or call `start` and `close`::
 
         with LocalCollector() as collector:
             ...  # send events to collector.endpoint
@@ -60,11 +64,13 @@ class LocalCollector:
         iglu_api_key: The key for Iglu Servers, sent in the header ``apikey``.
         on_event: Called with each entry of `good` and `bad` as it arrives, on the thread that
             took the request, while the collector is locked for other threads.
+        keep: How many events are kept at most. The oldest ones go first; they stay counted.
+        keep_bytes: How many bytes of events are kept at most.
 
     Raises:
         ModuleNotFoundError: The extra ``collector`` is not installed.
         ValueError: The host is not loopback, the port is no port, the registry's folder does
-            not exist, or a path is not of the form ``/vendor/version``.
+            not exist, a path is not of the form ``/vendor/version``, or nothing is to be kept.
     """
 
     def __init__(
@@ -76,6 +82,8 @@ class LocalCollector:
         *,
         iglu_api_key: str | None = None,
         on_event: Callable[[dict[str, Any]], None] | None = None,
+        keep: int = KEEP,
+        keep_bytes: int = KEEP_BYTES,
     ) -> None:
         if host not in _LOOPBACK:
             message = f"host: {host!r} is not loopback; give one of {', '.join(_LOOPBACK)}"
@@ -83,22 +91,28 @@ class LocalCollector:
         if not 0 <= port <= 65_535:
             message = f"port: {port!r} is no TCP port; give 0 to 65535, 0 for a free one"
             raise ValueError(message)
+        for name, limit in (("keep", keep), ("keep_bytes", keep_bytes)):
+            if limit < 1:
+                message = f"{name}: {limit!r} would keep nothing; give 1 or more"
+                raise ValueError(message)
         self._paths = tuple(paths)
         for path in self._paths:
             if not _PATH.fullmatch(path):
                 message = f"paths: {path!r} cannot be mapped; give '/vendor/version'"
                 raise ValueError(message)
         # Here and not in `start`, so that a missing extra is told where the fault is made.
-        from . import wsgi
+        from .wsgi import Application
 
-        self._wsgi = wsgi
+        self._application = Application(self, self._paths)
         self._host = host
         self._wanted_port = port
         checks = iglu is not None or find_spec("jsonschema_rs") is not None
         self._registry = Registry(iglu, iglu_api_key) if checks else None
-        self._on_event = on_event
+        self._on_entry: Callable[[Entry], None] | None = (
+            None if on_event is None else lambda entry: on_event(entry.as_json())
+        )
         self._arrived = Condition()
-        self._events: list[GoodEvent | BadEvent] = []
+        self._kept = Kept(keep, keep_bytes)
         self._server: Server | None = None
         self._pid = os.getpid()
 
@@ -129,6 +143,8 @@ class LocalCollector:
         """
         if self._server:
             return
+        from .http_server import Server
+
         host = "127.0.0.1" if self._host == "localhost" else self._host
         # Bound here: werkzeug would end the process where the port is taken.
         with socket.socket(_LOOPBACK[self._host], socket.SOCK_STREAM) as listener:
@@ -136,11 +152,8 @@ class LocalCollector:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, self._wanted_port))
             listener.listen(_BACKLOG)
-            self._server = self._wsgi.Server(
-                host,
-                listener.getsockname()[1],
-                self._wsgi.Application(self, self._paths),
-                fd=listener.fileno(),
+            self._server = Server(
+                host, listener.getsockname()[1], self._application, fd=listener.fileno()
             )
         self._pid = os.getpid()
         self._server.start()
@@ -180,27 +193,41 @@ class LocalCollector:
     @property
     def good(self) -> list[dict[str, Any]]:
         """The good events in the shape of Micro's ``/micro/good``, ordered as they arrived."""
-        with self._arrived:
-            return [event.as_json() for event in self._events if isinstance(event, GoodEvent)]
+        return [entry.as_json() for entry in self.entries() if entry.good]
 
     @property
     def bad(self) -> list[dict[str, Any]]:
         """The failed events in the shape of Micro's ``/micro/bad``, ordered as they arrived."""
-        with self._arrived:
-            return [event.as_json() for event in self._events if isinstance(event, BadEvent)]
+        return [entry.as_json() for entry in self.entries() if not entry.good]
 
     @property
     def counts(self) -> dict[str, int]:
         """How many events arrived, as ``{"total": …, "good": …, "bad": …}``."""
         with self._arrived:
-            total = len(self._events)
-            good = sum(isinstance(event, GoodEvent) for event in self._events)
-        return {"total": total, "good": good, "bad": total - good}
+            good, bad = self._kept.good, self._kept.bad
+        return {"total": good + bad, "good": good, "bad": bad}
+
+    def entries(self) -> list[Entry]:
+        """Return what is kept, ordered as it arrived."""
+        with self._arrived:
+            return self._kept.entries()
+
+    def state(self) -> dict[str, int]:
+        """Return what changes with each event, and with each `reset`."""
+        with self._arrived:
+            kept = self._kept
+            return {
+                "last": kept.last,
+                "resets": kept.cleared,
+                "kept": len(kept),
+                "good": kept.good,
+                "bad": kept.bad,
+            }
 
     def reset(self) -> None:
         """Forget all events."""
         with self._arrived:
-            self._events.clear()
+            self._kept.clear()
 
     def wait_for(self, total: int, timeout: float = 10.0) -> bool:
         """Wait until so many events, good and bad together, have arrived.
@@ -212,18 +239,38 @@ class LocalCollector:
         Returns:
             True as soon as they are there, False when the time is up.
         """
+        kept = self._kept
         with self._arrived:
-            return self._arrived.wait_for(lambda: len(self._events) >= total, timeout)
+            return self._arrived.wait_for(lambda: kept.good + kept.bad >= total, timeout)
+
+    def listen(self, on_entry: Callable[[Entry], None]) -> None:
+        """Have a function called with each event that arrives, in the place of ``on_event``.
+
+        Args:
+            on_entry: Called on the thread that took the request, while the collector is locked.
+        """
+        self._on_entry = on_entry
 
     def take(self, payload: CollectorPayload) -> None:
         """Judge a request and keep what became of its events; the HTTP side calls this."""
         verdicts = judge(payload, self._registry)
         with self._arrived:
-            self._events.extend(verdicts)
+            added = self._kept.add(payload, verdicts)
             self._arrived.notify_all()
-            if self._on_event:
-                for verdict in verdicts:
-                    self._on_event(verdict.as_json())
+            if self._on_entry:
+                for entry in added:
+                    self._on_entry(entry)
+
+    def explain(self, number: int) -> dict[str, Any] | None:
+        """Return all there is to say of an event that is kept; None where it is not.
+
+        Args:
+            number: Its number, in the order of arrival.
+        """
+        for entry in self.entries():
+            if entry.number == number:
+                return explain(entry, self._registry, self.endpoint)
+        return None
 
     def find_schema(self, uri: str) -> dict[str, Any]:
         """Return a schema of the registry.

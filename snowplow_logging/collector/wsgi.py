@@ -1,23 +1,17 @@
-"""The HTTP side: the collector's answers, Micro's REST API, and a server for them."""
+"""The collector's answers: those of Snowplow's collector, Micro's REST API, and the page's."""
 
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
-import socket
 import time
 import uuid
-from contextlib import suppress
-from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 try:
     from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
     from werkzeug.routing import Map, Rule
-    from werkzeug.serving import DechunkedInput, ThreadedWSGIServer, WSGIRequestHandler
-    from werkzeug.test import run_wsgi_app
     from werkzeug.wrappers import Request, Response
 except ModuleNotFoundError as error:
     _message = (
@@ -25,9 +19,9 @@ except ModuleNotFoundError as error:
     )
     raise ModuleNotFoundError(_message, name=error.name) from error
 
+from . import events_api, page
 from .adapter import client_address
 from .enrich import CollectorPayload
-from .protocol import BODY_LIMIT, HEADERS_LIMIT, REQUEST_LINE_LIMIT
 from .urls import parse_query
 
 if TYPE_CHECKING:
@@ -35,20 +29,24 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from .kept import Entry
     from .server import LocalCollector
 
-__all__ = ["Application", "Server"]
+__all__ = ["Application"]
 
 _VENDOR: Final = "com.snowplowanalytics.snowplow"
 _COOKIE_SECONDS: Final = 365 * 24 * 3600
 _CORS_SECONDS: Final = 3600
 _ANONYMOUS_ID: Final = "00000000-0000-0000-0000-000000000000"
 _PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-_MICRO_PATHS: Final = "/micro/all, /micro/good, /micro/bad, /micro/reset, /micro/iglu"
-_BLOCK: Final = 65_536
-_CLOSE_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.05
-_SPLIT_BY_PYTHON: Final = re.compile(rb"[\s\x1c-\x1f\x85\xa0]")
+_MICRO_PATHS: Final = (
+    "/micro/all, /micro/good, /micro/bad, /micro/reset, /micro/iglu, /micro/events, "
+    "/micro/timeline, /micro/columns, /micro/columnStats, /micro/auth-config, /micro/ui"
+)
+_LOOPBACK_NAME: Final = re.compile(
+    r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])\.?", re.IGNORECASE
+)
+_PAGES: Final = ("/", "/micro/ui", "/micro/ui/")
 
 
 class Application:
@@ -70,20 +68,60 @@ class Application:
             ("/micro/good", ("GET", "POST"), self._good),
             ("/micro/bad", ("GET", "POST"), self._bad),
             ("/micro/iglu/<vendor>/<name>/jsonschema/<version>", ("GET",), self._iglu),
+            ("/micro/events", ("POST",), self._events),
+            ("/micro/timeline", ("POST",), self._timeline),
+            ("/micro/columns", ("GET",), self._columns),
+            ("/micro/columnStats", ("POST",), self._column_stats),
+            ("/micro/auth-config", ("GET",), self._auth_config),
+            ("/", ("GET",), self._page),
+            ("/micro/ui", ("GET",), self._page),
+            ("/micro/ui/", ("GET",), self._page),
+            ("/micro/ui/state", ("GET",), self._page_state),
+            ("/micro/ui/rows", ("GET",), self._page_rows),
+            ("/micro/ui/suggestions", ("GET",), self._page_suggestions),
+            ("/micro/ui/event/<int:number>", ("GET",), self._page_event),
+            ("/micro/ui/<name>", ("GET",), self._page_file),
         ]
         self._routes = Map(
             [Rule(path, methods=methods, endpoint=view) for path, methods, view in routes],
             merge_slashes=False,
+            strict_slashes=True,
         )
+        # So that a page that was left open knows of a collector that was started again.
+        self._run = uuid.uuid4().hex
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         request = Request(environ)
-        response = self._answer(request)
-        # As the collector does it, for trackers in browsers.
-        response.headers["Access-Control-Allow-Origin"] = request.headers.get("Origin", "*")
-        response.headers["Access-Control-Allow-Credentials"] = "true"
+        if request.path == "/" or request.path.startswith("/micro/"):
+            response = self._refusal(request) or self._answer(request)
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Cache-Control"] = "no-store"
+        else:
+            response = self._answer(request)
+            # As the collector does it, for trackers in browsers.
+            response.headers["Access-Control-Allow-Origin"] = request.headers.get("Origin", "*")
+            response.headers["Access-Control-Allow-Credentials"] = "true"
         return response(environ, start_response)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Refuse to tell the pages of other sites what was tracked, and to forget it for them.
+
+        A name that another site has pointed at this machine is refused as well: to a browser it
+        would be that site.
+        """
+        host = request.headers.get("Host", "")
+        name = re.sub(r":[0-9]*$", "", host)
+        if name and not _LOOPBACK_NAME.fullmatch(name):
+            text = f"Ask for this by the name localhost, not {name!r}"
+            return Response(text, 403, mimetype="text/plain")
+        origin = request.headers.get("Origin")
+        foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        # A link from elsewhere may lead to the page, which tells that other site nothing.
+        opened = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.path in _PAGES
+        if origin not in (None, f"http://{host}") or (foreign and not opened):
+            return Response("This is for no other site", 403, mimetype="text/plain")
+        return None
 
     def _answer(self, request: Request) -> Response:
         if request.method == "OPTIONS":
@@ -203,6 +241,60 @@ class Application:
         except LookupError as error:
             return _json({"error": "ResolutionError", "message": str(error)}, 404)
 
+    def _events(self, request: Request) -> Response:
+        return _asked(events_api.find_events, self._collector.entries(), request)
+
+    def _timeline(self, request: Request) -> Response:
+        return _asked(events_api.timeline, self._collector.entries(), request)
+
+    def _columns(self, _request: Request) -> Response:
+        return _json(events_api.column_names(self._collector.entries()))
+
+    def _column_stats(self, request: Request) -> Response:
+        return _asked(events_api.column_stats, self._collector.entries(), request)
+
+    def _auth_config(self, _request: Request) -> Response:
+        return _json({"enabled": False})
+
+    def _page(self, request: Request) -> Response:
+        return self._page_file(request, "page.html")
+
+    def _page_file(self, _request: Request, name: str) -> Response:
+        if name not in page.FILES:
+            raise NotFound
+        response = Response(page.read_file(name), mimetype=page.FILES[name])
+        response.headers["Content-Security-Policy"] = page.CONTENT_SECURITY_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    def _page_state(self, _request: Request) -> Response:
+        return _json({"run": self._run, **self._collector.state()})
+
+    def _page_rows(self, request: Request) -> Response:
+        try:
+            return _json(page.find_rows(self._collector.entries(), request.args))
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+
+    def _page_suggestions(self, _request: Request) -> Response:
+        return _json(page.suggestions(self._collector.entries()))
+
+    def _page_event(self, _request: Request, number: int) -> Response:
+        found = self._collector.explain(number)
+        if found is None:
+            return _json({"error": "This event is no longer kept"}, 404)
+        return _json(found)
+
+
+def _asked(
+    answer: Callable[[list[Entry], Any], object], entries: list[Entry], request: Request
+) -> Response:
+    """Answer a question that is asked in JSON; one that makes no sense is answered 400."""
+    try:
+        return _json(answer(entries, json.loads(request.get_data() or b"{}")))
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(str(error)) from None
+
 
 def _json(value: object, status: int = 200) -> Response:
     return Response(json.dumps(value, default=str), status, mimetype="application/json")
@@ -235,179 +327,3 @@ def _filters(request: Request, kinds: dict[str, type[object]]) -> dict[str, Any]
             wanted = {str: "a string", list: "a list of strings", int: "a whole number"}[kind]
             raise BadRequest(f"The filter {name} is not {wanted}")
     return filters
-
-
-class _Handler(WSGIRequestHandler):
-    """One connection. Unlike werkzeug's own, it keeps the connection open between requests."""
-
-    server: Server
-    raw_requestline: bytes
-    protocol_version = "HTTP/1.1"
-    # An answer is one write: with the headers sent first, the body would wait for the client's
-    # delayed acknowledgement, some 40 ms a request.
-    disable_nagle_algorithm = True
-    _refused = False
-
-    def parse_request(self) -> bool:
-        """Read the request line and the headers, within the collector's limits."""
-        method, _, rest = self.raw_requestline.rstrip(b"\r\n").partition(b" ")
-        target, _, version = rest.rpartition(b" ")
-        line = self.raw_requestline
-        raw = _SPLIT_BY_PYTHON.search(target) is not None
-        if raw:
-            # `http.server` takes every kind of space for the end of the target, and the second
-            # byte of a raw 'à' for one. What stands there raw is for Enrich to judge.
-            self.raw_requestline = b"%b / %b\r\n" % (method, version)
-        # The headers are read before the line is refused, so that the client sees the answer
-        # and no reset of a connection with unread data.
-        if not super().parse_request():
-            return False
-        if raw:
-            self.raw_requestline = line
-            self.path = target.decode("latin-1")
-        if len(self.raw_requestline.rstrip(b"\r\n")) > REQUEST_LINE_LIMIT:
-            self.send_error(414)
-        elif sum(len(k) + len(v) + 4 for k, v in self.headers.items()) > HEADERS_LIMIT:
-            self.send_error(431)
-        return not self._refused
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a request and end the connection."""
-        self._refused = True
-        self.close_connection = True
-        super().send_error(code, message, explain)
-
-    def run_wsgi(self) -> None:
-        """Answer one request."""
-        environ = self.make_environ()
-        # The bytes of the request line as WSGI has them; werkzeug encodes them once more.
-        environ["REQUEST_URI"] = self.path
-        try:
-            body = self._read_body(environ["wsgi.input"])
-        except ValueError:
-            self.send_error(400)
-            return
-        if body is None:
-            status, body_out = "413 Content Too Large", [b"Request body too large"]
-            headers = [("Content-Type", "text/plain; charset=utf-8")]
-            headers.append(("Content-Length", str(len(body_out[0]))))
-        else:
-            environ["wsgi.input"] = io.BytesIO(body)
-            environ["CONTENT_LENGTH"] = str(len(body))
-            environ.pop("HTTP_TRANSFER_ENCODING", None)
-            try:
-                chunks, status, fields = run_wsgi_app(self.server.app, environ, buffered=True)
-            except Exception:
-                self.send_error(500)
-                raise
-            body_out, headers = list(chunks), list(fields.items())
-        if self.server.closing:
-            self.close_connection = True
-        headers.append(("Date", self.date_time_string()))
-        headers.append(("Connection", "close" if self.close_connection else "keep-alive"))
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        self.wfile.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + b"".join(body_out))
-
-    def _read_body(self, stream: io.RawIOBase) -> bytes | None:
-        """Read the whole body, so that the next request begins where this one ends.
-
-        Returns:
-            The body, or None where it is larger than the collector takes.
-        """
-        left: float
-        if isinstance(stream, DechunkedInput):
-            left = float("inf")
-        else:
-            left = int(self.headers.get("Content-Length", "0"))
-            if left < 0:
-                raise ValueError
-        blocks: list[bytes] = []
-        size = 0
-        while left > 0:
-            block = stream.read(int(min(left, _BLOCK)))
-            if not block:
-                break
-            size += len(block)
-            left -= len(block)
-            if size <= BODY_LIMIT:
-                blocks.append(block)
-        if 0 < left < float("inf"):
-            message = "the client went away in the middle of a body"
-            raise ConnectionAbortedError(message)
-        return None if size > BODY_LIMIT else b"".join(blocks)
-
-    def finish(self) -> None:
-        """End the connection; where it was refused, only once the client has had its answer."""
-        if self._refused:
-            with suppress(OSError):
-                self.connection.shutdown(socket.SHUT_WR)
-                self.connection.settimeout(_CLOSE_SECONDS)
-                while self.connection.recv(_BLOCK):
-                    pass
-        super().finish()
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        """Log nothing: the program under test has its own handlers on the root logger."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log nothing."""
-
-
-class Server(ThreadedWSGIServer):
-    """The listening socket, with a daemon thread for each connection.
-
-    Args:
-        host: The address that the socket is bound to.
-        port: The port that it is bound to.
-        app: What answers.
-        fd: The file descriptor of a listening socket, which is duplicated.
-    """
-
-    def __init__(self, host: str, port: int, app: Application, *, fd: int) -> None:
-        self.closing = False
-        self._open: set[socket.socket] = set()
-        self._ended = Condition()
-        super().__init__(host, port, app, _Handler, fd=fd)
-        self._thread = Thread(
-            target=self.serve_forever,
-            args=(_POLL_SECONDS,),
-            name=f"LocalCollector:{port}",
-            daemon=True,
-        )
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember a connection, and serve it."""
-        with self._ended:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """End a connection, and forget it."""
-        super().shutdown_request(request)
-        with self._ended:
-            self._open.discard(request)
-            self._ended.notify_all()
-
-    def server_close(self) -> None:
-        """Free the port, even where a forked child holds a copy of the socket."""
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        super().server_close()
-
-    def start(self) -> None:
-        """Accept connections on a daemon thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop accepting and free the port, then end all connections, idle ones at once."""
-        self.closing = True
-        self.shutdown()
-        # The port is free only once the thread has ended: `shutdown` returns before that.
-        self._thread.join()
-        for how in socket.SHUT_RD, socket.SHUT_RDWR:
-            with self._ended:
-                for connection in self._open:
-                    with suppress(OSError):
-                        connection.shutdown(how)
-                if self._ended.wait_for(lambda: not self._open, _CLOSE_SECONDS):
-                    return

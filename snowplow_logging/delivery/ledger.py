@@ -45,7 +45,8 @@ class Stats:
         recovered: Events taken over from a process that left them in the store, less those that
             another has taken over from this one; they are counted in the six above as well.
         losses: The events failed, dropped and invalid by reason: `queue full`, `invalid event`,
-            `schema` (the data do not fit theirs), `before_send failed`, `refused by the collector`, `max_attempts`, `shutdown_timeout`,
+            `schema` (the data do not fit theirs), `before_send failed`,
+            `refused by the collector`, `max_attempts`, `shutdown_timeout`,
             `store set aside` (because it was corrupt),
             `store row broken` (because it had changed in the file), `out of memory`, `process
             ended` (a thread logged on when that had come to its end).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -20,8 +21,8 @@ EVENT = {"tv": "test-1.0", "p": "srv", "e": "pv", "url": "https://a/", "aid": "s
 
 
 @pytest.fixture
-def launch():
-    """Start the command, and return its process and its endpoint once it listens."""
+def launch_raw():
+    """Start the command, and return its process."""
     started = []
 
     def start(*arguments):
@@ -34,16 +35,27 @@ def launch():
             env={**os.environ, "PYTHONIOENCODING": "ascii"},
         )
         started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def launch(launch_raw):
+    """Start the command, and return its process and its endpoint once it listens."""
+
+    def start(*arguments):
+        process = launch_raw(*arguments)
         lines = [process.stdout.readline() for _ in range(3)]
         assert lines[0].startswith("Collector: http://127.0.0.1:"), lines
         endpoint = lines[0].split()[1]
         assert f"{endpoint}/micro/all" in lines[1]
         return process, endpoint
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -57,25 +69,118 @@ def test_a_signal_ends_it_with_status_0(launch, number):
     assert process.returncode == 0
 
 
+def ended(process):
+    """End the collector, and return what it printed since its greeting, as lines."""
+    process.send_signal(signal.SIGTERM)
+    output, problems = process.communicate(timeout=10)
+    return output.splitlines(), problems.splitlines()
+
+
 def test_it_prints_a_line_for_each_event(launch):
-    """Each event has its line, and a bad one its errors below."""
+    """Each event has a line: verdict, name, main values, user, application, and what is wrong."""
     process, endpoint = launch()
-    requests.get(f"{endpoint}/i", params={**EVENT, "aid": "shöp\x1b[2J"}, timeout=10)
+    requests.get(f"{endpoint}/i", params={**EVENT, "aid": "shöp\x1b[2J", "uid": "u-1"}, timeout=10)
     requests.get(f"{endpoint}/i", params={**EVENT, "vid": "x", "sid": "y"}, timeout=10)
     requests.post(f"{endpoint}/com.snowplowanalytics.snowplow/tp2", timeout=10)
-    process.send_signal(signal.SIGTERM)
 
-    output, problems = process.communicate(timeout=10)
+    (good, bad, request), problems = ended(process)
 
-    good, bad, *details, request, reason, hint = output.splitlines()
-    assert (good.split()[1:3], bad.split()[1:3]) == (["good", "page_view"], ["BAD", "pv"])
-    assert "sh\\xf6p" in good
-    assert "\x1b" not in output
-    assert [line[:9] for line in details] == ["    vid: ", "    sid: "]
-    assert "BAD  the whole request" in request
-    assert reason.startswith("    Content-Type: ")
-    assert hint.startswith("    body: ")
-    assert problems == ""
+    assert good.split()[1:5] == ["good", "page_view", "https://a/", "user=u-1"]
+    assert "app=sh\\xf6p" in good
+    assert "\x1b" not in good
+    assert bad.split()[1:3] == ["BAD", "page_view"]
+    assert "  vid: 'x' is not an int; give " in bad
+    assert " | sid: " in bad
+    assert "BAD   whole request  Content-Type: is missing; give " in request
+    assert " | body: " in request
+    assert problems == []
+
+
+def test_colour_is_for_terminals(launch):
+    """On a terminal verdicts have a colour, and where NO_COLOR is set they have none."""
+    pty = pytest.importorskip("pty", reason="this platform has no terminals")
+    for variables, coloured in (({"TERM": "xterm"}, True), ({"NO_COLOR": "1"}, False)):
+        terminal, other_end = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snowplow_logging", "collector", "--port", "0"],
+            stdout=other_end,
+            env={**os.environ, "NO_COLOR": "", **variables},
+        )
+        os.close(other_end)
+        with open(terminal, encoding="utf-8", newline="") as screen:  # noqa: PTH123 - a descriptor
+            address = screen.readline().replace("\x1b[1m", "").replace("\x1b[0m", "").split()[1]
+            requests.get(f"{address}/i", params={**EVENT, "vid": "x"}, timeout=10)
+            lines = [screen.readline() for _ in range(3)]
+            process.terminate()
+            process.wait(10)
+        assert ("\x1b[1;31mBAD" in lines[-1], "BAD" in lines[-1]) == (coloured, True)
+
+
+def test_log_json_is_for_programs(launch_raw):
+    """With --log-json each line is a JSON object: the address first, then each event."""
+    process = launch_raw("--log-json")
+    greeting = json.loads(process.stdout.readline())
+    requests.get(f"{greeting['collector']}/i", params={**EVENT, "uid": "u-1"}, timeout=10)
+    requests.get(f"{greeting['collector']}/i", params={**EVENT, "vid": "x"}, timeout=10)
+
+    lines, problems = ended(process)
+
+    good, bad = map(json.loads, lines)
+    assert greeting["page"] == f"{greeting['collector']}/micro/ui"
+    assert (good["good"], good["event"], good["user"], good["app"], good["errors"]) == (
+        True, "page_view", "u-1", "shop", [],
+    )  # fmt: skip
+    assert (bad["good"], [error[:5] for error in bad["errors"]]) == (False, ["vid: "])
+    assert problems == []
+
+
+@pytest.mark.parametrize("form", ["json", "tsv"])
+def test_good_events_are_put_out_enriched(launch_raw, form):
+    """With --output-json and --output-tsv standard output has the good events and no more."""
+    process = launch_raw(f"--output-{form}")
+    endpoint = process.stderr.readline().split()[1]
+    requests.get(f"{endpoint}/i", params={**EVENT, "page": "A\tB", "vp": "8x9"}, timeout=10)
+    requests.get(f"{endpoint}/i", params={**EVENT, "vid": "x"}, timeout=10)
+
+    [line], [*_, good, bad] = ended(process)
+
+    assert (good.split()[1], bad.split()[1]) == ("good", "BAD")
+    if form == "json":
+        event = json.loads(line)
+        assert (event["page_title"], event["br_viewwidth"]) == ("A    B", 8)
+    else:
+        columns = line.split("\t")
+        assert len(columns) == 131
+        assert columns[:2] == ["shop", "srv"]
+        assert (columns[5], columns[30]) == ("page_view", "A    B")
+
+
+def test_registries_are_also_named_by_micros_variables(launch, tmp_path, monkeypatch):
+    """MICRO_IGLU_REGISTRY_URL is asked after those of --iglu, and all of them are named."""
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.mkdir()
+    (second / "com.acme" / "plan" / "jsonschema").mkdir(parents=True)
+    (second / "com.acme" / "plan" / "jsonschema" / "1-0-0").write_text('{"type": "object"}')
+    monkeypatch.setenv("MICRO_IGLU_REGISTRY_URL", str(second))
+    _, endpoint = launch("--iglu", str(first))
+
+    found = requests.get(f"{endpoint}/micro/iglu/com.acme/plan/jsonschema/1-0-0", timeout=10)
+    missing = requests.get(f"{endpoint}/micro/iglu/com.acme/x/jsonschema/1-0-0", timeout=10)
+
+    assert found.json() == {"type": "object"}
+    assert f"the registries {first}, {second}" in missing.json()["message"]
+
+
+def test_what_is_kept_is_bounded(launch):
+    """With --keep the last events are kept, and all are counted."""
+    _, endpoint = launch("--keep", "3")
+    for number in range(5):
+        requests.get(f"{endpoint}/i", params={**EVENT, "page": str(number)}, timeout=10)
+
+    kept = requests.get(f"{endpoint}/micro/good", timeout=10).json()
+
+    assert [event["event"]["page_title"] for event in kept] == ["4", "3", "2"]
+    assert requests.get(f"{endpoint}/micro/all", timeout=10).json()["total"] == 5
 
 
 def test_quiet_prints_no_events(launch):

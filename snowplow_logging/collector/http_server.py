@@ -1,0 +1,201 @@
+"""The HTTP server below the answers: connections, the limits of a request, and their end."""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+from contextlib import suppress
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from werkzeug.serving import DechunkedInput, ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.test import run_wsgi_app
+
+from .protocol import BODY_LIMIT, HEADERS_LIMIT, REQUEST_LINE_LIMIT
+
+if TYPE_CHECKING:
+    from .wsgi import Application
+
+__all__ = ["Server"]
+
+_BLOCK: Final = 65_536
+_CLOSE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.05
+_SPLIT_BY_PYTHON: Final = re.compile(rb"[\s\x1c-\x1f\x85\xa0]")
+
+
+class _Handler(WSGIRequestHandler):
+    """One connection. Unlike werkzeug's own, it keeps the connection open between requests."""
+
+    server: Server
+    raw_requestline: bytes
+    protocol_version = "HTTP/1.1"
+    # An answer is one write: with the headers sent first, the body would wait for the client's
+    # delayed acknowledgement, some 40 ms a request.
+    disable_nagle_algorithm = True
+    _refused = False
+
+    def parse_request(self) -> bool:
+        """Read the request line and the headers, within the collector's limits."""
+        method, _, rest = self.raw_requestline.rstrip(b"\r\n").partition(b" ")
+        target, _, version = rest.rpartition(b" ")
+        line = self.raw_requestline
+        raw = _SPLIT_BY_PYTHON.search(target) is not None
+        if raw:
+            # `http.server` takes every kind of space for the end of the target, and the second
+            # byte of a raw 'à' for one. What stands there raw is for Enrich to judge.
+            self.raw_requestline = b"%b / %b\r\n" % (method, version)
+        # The headers are read before the line is refused, so that the client sees the answer
+        # and no reset of a connection with unread data.
+        if not super().parse_request():
+            return False
+        if raw:
+            self.raw_requestline = line
+            self.path = target.decode("latin-1")
+        if len(self.raw_requestline.rstrip(b"\r\n")) > REQUEST_LINE_LIMIT:
+            self.send_error(414)
+        elif sum(len(k) + len(v) + 4 for k, v in self.headers.items()) > HEADERS_LIMIT:
+            self.send_error(431)
+        return not self._refused
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a request and end the connection."""
+        self._refused = True
+        self.close_connection = True
+        super().send_error(code, message, explain)
+
+    def run_wsgi(self) -> None:
+        """Answer one request."""
+        environ = self.make_environ()
+        # The bytes of the request line as WSGI has them; werkzeug encodes them once more.
+        environ["REQUEST_URI"] = self.path
+        try:
+            body = self._read_body(environ["wsgi.input"])
+        except ValueError:
+            self.send_error(400)
+            return
+        if body is None:
+            status, body_out = "413 Content Too Large", [b"Request body too large"]
+            headers = [("Content-Type", "text/plain; charset=utf-8")]
+            headers.append(("Content-Length", str(len(body_out[0]))))
+        else:
+            environ["wsgi.input"] = io.BytesIO(body)
+            environ["CONTENT_LENGTH"] = str(len(body))
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+            try:
+                chunks, status, fields = run_wsgi_app(self.server.app, environ, buffered=True)
+            except Exception:
+                self.send_error(500)
+                raise
+            body_out, headers = list(chunks), list(fields.items())
+        if self.server.closing:
+            self.close_connection = True
+        headers.append(("Date", self.date_time_string()))
+        headers.append(("Connection", "close" if self.close_connection else "keep-alive"))
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        self.wfile.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + b"".join(body_out))
+
+    def _read_body(self, stream: io.RawIOBase) -> bytes | None:
+        """Read the whole body, so that the next request begins where this one ends.
+
+        Returns:
+            The body, or None where it is larger than the collector takes.
+        """
+        left: float
+        if isinstance(stream, DechunkedInput):
+            left = float("inf")
+        else:
+            left = int(self.headers.get("Content-Length", "0"))
+            if left < 0:
+                raise ValueError
+        blocks: list[bytes] = []
+        size = 0
+        while left > 0:
+            block = stream.read(int(min(left, _BLOCK)))
+            if not block:
+                break
+            size += len(block)
+            left -= len(block)
+            if size <= BODY_LIMIT:
+                blocks.append(block)
+        if 0 < left < float("inf"):
+            message = "the client went away in the middle of a body"
+            raise ConnectionAbortedError(message)
+        return None if size > BODY_LIMIT else b"".join(blocks)
+
+    def finish(self) -> None:
+        """End the connection; where it was refused, only once the client has had its answer."""
+        if self._refused:
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+                self.connection.settimeout(_CLOSE_SECONDS)
+                while self.connection.recv(_BLOCK):
+                    pass
+        super().finish()
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Log nothing: the program under test has its own handlers on the root logger."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log nothing."""
+
+
+class Server(ThreadedWSGIServer):
+    """The listening socket, with a daemon thread for each connection.
+
+    Args:
+        host: The address that the socket is bound to.
+        port: The port that it is bound to.
+        app: What answers.
+        fd: The file descriptor of a listening socket, which is duplicated.
+    """
+
+    def __init__(self, host: str, port: int, app: Application, *, fd: int) -> None:
+        self.closing = False
+        self._open: set[socket.socket] = set()
+        self._ended = Condition()
+        super().__init__(host, port, app, _Handler, fd=fd)
+        self._thread = Thread(
+            target=self.serve_forever,
+            args=(_POLL_SECONDS,),
+            name=f"LocalCollector:{port}",
+            daemon=True,
+        )
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember a connection, and serve it."""
+        with self._ended:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection, and forget it."""
+        super().shutdown_request(request)
+        with self._ended:
+            self._open.discard(request)
+            self._ended.notify_all()
+
+    def server_close(self) -> None:
+        """Free the port, even where a forked child holds a copy of the socket."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+    def start(self) -> None:
+        """Accept connections on a daemon thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop accepting and free the port, then end all connections, idle ones at once."""
+        self.closing = True
+        self.shutdown()
+        # The port is free only once the thread has ended: `shutdown` returns before that.
+        self._thread.join()
+        for how in socket.SHUT_RD, socket.SHUT_RDWR:
+            with self._ended:
+                for connection in self._open:
+                    with suppress(OSError):
+                        connection.shutdown(how)
+                if self._ended.wait_for(lambda: not self._open, _CLOSE_SECONDS):
+                    return

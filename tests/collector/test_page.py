@@ -1,0 +1,507 @@
+"""The collector's page, in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import urllib.parse
+from pathlib import Path
+
+import pytest
+import requests
+
+from snowplow_logging import (
+    AddToCart,
+    ApplicationError,
+    PageView,
+    ScreenView,
+    SiteSearch,
+    SnowplowAdapter,
+    StructuredEvent,
+)
+from snowplow_logging.collector import LocalCollector
+
+pytest.importorskip("werkzeug", reason="the local collector needs it")
+pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
+sync_api = pytest.importorskip("playwright.sync_api", reason="it drives the browser")
+expect = sync_api.expect
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+if CHROMIUM is None:
+    pytest.skip("there is no Chromium; Debian has it as chromium", allow_module_level=True)
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
+FORM = "iglu:com.snowplowanalytics.snowplow/submit_form/jsonschema/1-0-0"
+VIEW = {"tv": "t-1", "p": "srv", "e": "pv", "url": "https://shop.example.com/", "aid": "shop"}
+MARKUP = """<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start the browser. It ends with this module: others have event loops of their own."""
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def local():
+    """Start a collector without a registry."""
+    with LocalCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(browser, local):
+    """Give a function that opens the page; it must ask no other host and report no error."""
+    contexts, asked, complaints = [], [], []
+
+    def opener(address="/", **settings):
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(local.endpoint + address)
+        expect(page.get_by_role("status").first).to_have_text(local.endpoint)
+        return page
+
+    yield opener
+    for context in contexts:
+        context.close()
+    assert {"{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url)) for url in asked} == {
+        local.endpoint
+    }
+    assert complaints == []
+
+
+def send(collector, *events):
+    """POST events in one request."""
+    answer = requests.post(
+        f"{collector.endpoint}/com.snowplowanalytics.snowplow/tp2",
+        json={"schema": PAYLOAD_DATA, "data": events},
+        timeout=30,
+    )
+    assert answer.status_code == 200
+
+
+def described(schema, data, **others):
+    """Return a self-describing event."""
+    envelope = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"
+    text = json.dumps({"schema": envelope, "data": {"schema": schema, "data": data}})
+    return {"tv": "t-1", "p": "srv", "e": "ue", "aid": "shop", "ue_pr": text, **others}
+
+
+BAD_FORM = described(
+    FORM,
+    {
+        "formId": "checkout",
+        "elements": [{"name": "city", "value": "Köln", "nodeName": "DIV"}],
+        "colour": "red",
+    },
+    uid="u-44",
+)
+
+
+def cells(page):
+    """Return the table's rows, each as the texts of its cells without the time."""
+    rows = page.locator("#rows tr")
+    return [row.locator("td").all_inner_texts()[1:] for row in rows.all()]
+
+
+def row(page, text):
+    """Return the row of the event that holds a text."""
+    return page.get_by_role("table", name="Events").get_by_role("row").filter(has_text=text)
+
+
+def test_what_is_logged_shows_up_without_a_reload(opened, local, request):
+    """An event that is logged appears by itself, with its main values, its user and its counts."""
+    page = opened()
+    expect(page.get_by_role("heading", name="Waiting for the first event")).to_be_visible()
+    tracked = request.getfixturevalue("tracking_to")(local)
+
+    tracked.page_view(page_url="https://shop.example.com/basket", page_title="Basket")
+    send(local, BAD_FORM)
+
+    expect(row(page, "form_submit")).to_be_visible()
+    expect(row(page, "Basket")).to_be_visible()
+    good = ["page_view", "Basket · https://shop.example.com/basket", "u-42", "shop", "good"]
+    bad, shown = sorted(cells(page))
+    assert shown == good
+    assert bad[0] == "form_submit"
+    assert "$.elements[0].nodeName does not fit the schema" in bad[1]
+    assert bad[2:] == ["u-44", "shop", "bad"]
+    expect(page.get_by_role("button", name="All 2", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Bad 1", exact=True)).to_be_visible()
+    bars = page.get_by_role("group", name="Good and bad events over time").get_by_role("button")
+    assert bars.count() == 60
+    expect(bars.filter(has=page.locator(".bad.some"))).to_have_count(1)
+    expect(page.get_by_role("button", name=re.compile("1 good, 1 bad"))).to_have_count(1)
+
+
+@pytest.fixture
+def tracking_to():
+    """Give a function that makes an adapter whose handler sends to a collector at once."""
+    from helpers import tracking
+
+    running = []
+
+    def start(collector):
+        manager = tracking(collector, app_id="shop", flush_interval=0.05)
+        running.append(manager)
+        return SnowplowAdapter(manager.__enter__().logger, subject={"user_id": "u-42"})
+
+    yield start
+    for manager in running:
+        manager.__exit__(None, None, None)
+
+
+def test_filters_are_kept_in_the_address(opened, local):
+    """Each filter leaves the rows that fit, and the address of a filtered page opens it again."""
+    send(
+        local,
+        {**VIEW, "uid": "u-1", "page": "Basket"},
+        {**VIEW, "uid": "u-2", "page": "Home", "aid": "blog"},
+        {**VIEW, "uid": "u-2", "vid": "x", "page": "Vault"},
+        {**VIEW, "e": "se", "se_ca": "shop", "se_ac": "checkout", "uid": "u-3"},
+    )
+    page = opened("/micro/ui")
+    rows = page.locator("#rows tr")
+    expect(rows).to_have_count(4)
+    for label, typed, count in (
+        ("Event", "STRUCT", 1),
+        ("About", "basket", 1),
+        ("User", "u-2", 2),
+        ("Application", "blog", 1),
+        ("Search everything", "is not an int", 1),
+    ):
+        field = page.get_by_label(label, exact=True)
+        field.fill(typed)
+        expect(rows).to_have_count(count)
+        assert urllib.parse.quote_plus(typed) in page.url
+        field.fill("")
+        expect(rows).to_have_count(4)
+
+    page.get_by_label("User", exact=True).fill("u-2")
+    page.get_by_role("button", name=re.compile("^Bad")).click()
+    expect(rows).to_have_count(1)
+    expect(page.get_by_role("button", name=re.compile("^Bad"))).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    again = opened(page.url.removeprefix(local.endpoint))
+    expect(again.locator("#rows tr")).to_have_count(1)
+    assert cells(again)[0][0:1] == ["page_view"]
+    expect(again.get_by_label("User", exact=True)).to_have_value("u-2")
+
+    page.get_by_label("User", exact=True).fill("nobody")
+    expect(page.get_by_role("heading", name="No event matches the filters")).to_be_visible()
+    page.get_by_role("button", name="Clear filters").first.click()
+    expect(rows).to_have_count(4)
+    assert "?" not in page.url
+
+
+def test_a_bar_filters_by_its_time(opened, local):
+    """A bar that is chosen leaves the events of its span, and the address holds it."""
+    send(local, VIEW)
+    page = opened()
+    bars = page.get_by_role("group", name="Good and bad events over time").get_by_role("button")
+    filled = page.get_by_role("button", name=re.compile("1 good, 0 bad"))
+    filled.click()
+    expect(filled).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#rows tr")).to_have_count(1)
+    assert "from=" in page.url
+    bars.first.click()
+    expect(page.locator("#rows tr")).to_have_count(0)
+    page.get_by_role("button", name=re.compile("press to show all times")).click()
+    expect(page.locator("#rows tr")).to_have_count(1)
+
+
+def test_the_panel_says_what_to_mend_and_where(opened, local):
+    """A click shows the sentence that says what to mend, the data, and the rule that it breaks."""
+    send(local, BAD_FORM)
+    page = opened()
+    row(page, "form_submit").click()
+
+    panel = page.get_by_role("complementary")
+    expect(panel.get_by_role("heading", name="form_submit")).to_be_visible()
+    mend = panel.get_by_role("region", name="What to mend").get_by_role("listitem")
+    assert [sentence.partition(" does")[0] for sentence in mend.all_inner_texts()] == [
+        "ue_pr: $.elements[0].nodeName",
+        "ue_pr: $",
+    ]
+    assert "give one of INPUT, TEXTAREA, SELECT" in mend.first.inner_text()
+    assert [mark.inner_text() for mark in panel.locator("pre mark").all()] == ['"DIV"', '"red"']
+    broken = panel.locator("tr.broken")
+    assert [line.locator("th").inner_text().split()[0] for line in broken.all()] == [
+        "elements[].nodeName",
+        "colour",
+    ]
+    assert "one of" in broken.first.inner_text()
+    for heading in ("Event data", "Payload", "Enriched columns", "Request"):
+        expect(panel.get_by_role("heading", name=heading)).to_be_visible()
+    payload = panel.locator("details", has=page.get_by_role("heading", name="Payload"))
+    expect(payload.get_by_role("row", name="uid u-44")).to_be_visible()
+    expect(panel.get_by_role("row", name="event_name submit_form")).to_be_visible()
+    assert "show=1" in page.url
+    again = opened(page.url.removeprefix(local.endpoint))
+    expect(again.get_by_role("heading", name="form_submit")).to_be_visible()
+
+
+def test_an_unknown_schema_names_the_registries(opened, local):
+    """Where no registry has a schema, the panel says which were asked; the data shows in full."""
+    send(local, described("iglu:com.acme/save_game/jsonschema/1-0-2", {"score": 2**70, "x": [{}]}))
+    page = opened()
+    row(page, "save_game").click()
+    note = page.get_by_role("complementary").locator(".note")
+    expect(note).to_contain_text("was not checked")
+    expect(note).to_contain_text("the registry that comes with this package")
+    expect(page.get_by_role("complementary").locator("pre.json")).to_contain_text(str(2**70))
+
+
+def test_a_request_that_failed_as_a_whole_is_shown(opened, local):
+    """What could not be read at all shows with its body and what is wrong with it."""
+    requests.post(
+        f"{local.endpoint}/com.snowplowanalytics.snowplow/tp2", data="<b>nonsense", timeout=10
+    )
+    page = opened()
+    row(page, "whole request").click()
+    panel = page.get_by_role("complementary")
+    expect(panel.get_by_role("listitem").first).to_contain_text("Content-Type: ")
+    expect(panel.get_by_text("<b>nonsense")).to_be_visible()
+
+
+def test_copies(opened, local, tracking_to):
+    """The copied Python logs the same event, the JSON is Micro's, and curl sends it once more."""
+    subject = {"user_id": "u-9", "viewport": (80, 60)}
+    adapter = tracking_to(local).bind(subject=subject)
+    entity = {"schema": "iglu:com.acme/plan/jsonschema/1-0-0", "data": {"name": 'go"ld'}}
+    adapter.add_to_cart(sku="it's", quantity=2, unit_price=9.95, context=[entity])
+    assert local.wait_for(1)
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    row(page, "add_to_cart").click()
+
+    def copied(name):
+        page.get_by_role("button", name=name, exact=True).click()
+        expect(page.get_by_text(f"Copied as {name}")).to_be_visible()
+        return page.evaluate("navigator.clipboard.readText()")
+
+    [event] = local.good
+    assert json.loads(copied("JSON")) == event
+    exec(copied("Python"), {"logger": adapter.logger})  # noqa: S102 - as who pastes it would
+    assert local.wait_for(2)
+    subprocess.run(copied("curl"), shell=True, check=True, capture_output=True)  # noqa: S602
+    assert local.wait_for(3)
+    first, logged, sent = (good["rawEvent"]["parameters"] for good in local.good)
+    assert sent == first
+    own = ("eid", "dtm", "stm")
+    assert {k: v for k, v in logged.items() if k not in own} == {
+        k: v for k, v in first.items() if k not in own
+    }
+
+
+def test_it_is_used_by_keyboard_alone(opened, local):
+    """Keys search, move between rows, open, follow, close, and reach the bars."""
+    send(local, *({**VIEW, "page": f"Page {number}"} for number in range(200)))
+    page = opened()
+    expect(row(page, "Page 199")).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search everything")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(row(page, "Page 199")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    heading = page.get_by_role("complementary").get_by_role("heading", name="page_view")
+    expect(heading).to_be_focused()
+    expect(row(page, "Page 198")).to_have_attribute("aria-current", "true")
+    page.keyboard.press("Escape")
+    expect(heading).to_have_count(0)
+    expect(row(page, "Page 198")).to_be_focused()
+    page.keyboard.press("End")
+    expect(row(page, re.compile(r"Page 0\b"))).to_be_focused()
+    page.keyboard.press("Home")
+    expect(row(page, "Page 199")).to_be_focused()
+    bars = page.get_by_role("group", name="Good and bad events over time").get_by_role("button")
+    bars.last.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(bars.nth(58)).to_be_focused()
+
+
+def test_values_that_are_markup_stay_text(opened, local):
+    """HTML and script in an event are shown as they are, and run nowhere."""
+    data = {"formId": MARKUP, "elements": [{"name": MARKUP, "value": MARKUP, "nodeName": MARKUP}]}
+    send(
+        local,
+        {**VIEW, "page": MARKUP, "uid": MARKUP, "aid": MARKUP, "tna": MARKUP, "vid": MARKUP},
+        described(FORM, {**data, MARKUP: MARKUP}, uid=MARKUP),
+    )
+    page = opened()
+    for event in ("page_view", "form_submit"):
+        row(page, event).click()
+        expect(page.get_by_role("complementary").get_by_role("heading", name=event)).to_be_visible()
+        expect(page.locator("#panel td", has_text=MARKUP).first).to_be_visible()
+    page.get_by_label("Search everything").fill(MARKUP)
+    expect(page.locator("#rows tr")).to_have_count(2)
+    assert page.locator("main img, main script").count() == 0
+    assert "owned" not in page.title()
+
+
+def test_many_events_cost_only_the_rows_in_sight(opened, local):
+    """Of many events only those in sight are rows; the last one is reached, and is the oldest."""
+    for start in range(0, 20_000, 1_000):
+        send(local, *({**VIEW, "page": f"Page {start + number}"} for number in range(1_000)))
+    page = opened()
+    table = page.get_by_role("table", name="Events")
+    expect(table).to_have_attribute("aria-rowcount", "20001")
+    expect(row(page, "Page 19999")).to_be_visible()
+    for part in (0.3, 0.7, 1):
+        table.evaluate(f"table => {{ table.scrollTop = {part} * table.scrollHeight }}")
+    expect(row(page, re.compile(r"Page 0\b"))).to_be_visible()
+    assert page.locator("#rows tr").count() < 60
+
+    send(local, {**VIEW, "page": "The newest"})
+    page.get_by_role("button", name="1 new event").click()
+    expect(row(page, "The newest")).to_be_visible()
+
+
+def test_reset_and_a_collector_that_goes_away(browser):
+    """Forgetting empties the page; it says that the collector is gone, and finds it again."""
+    collector = LocalCollector()
+    collector.start()
+    port = collector.port
+    page = browser.new_context().new_page()
+    page.goto(collector.endpoint)
+    send(collector, VIEW)
+    expect(row(page, "page_view")).to_be_visible()
+    page.get_by_role("button", name="Forget all").click()
+    expect(page.get_by_role("heading", name="Waiting for the first event")).to_be_visible()
+    assert collector.counts["total"] == 0
+    collector.close()
+    expect(page.get_by_role("status").first).to_contain_text("does not answer")
+    with LocalCollector(port=port) as other:
+        send(other, {**VIEW, "page": "Once more"})
+        expect(row(page, "Once more")).to_be_visible()
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read(opened, local, scheme, width):
+    """On a phone and a screen, light and dark, nothing is cut off sideways, and text stands out."""
+    send(local, {**VIEW, "page": "Basket", "uid": "u-1"}, BAD_FORM)
+    page = opened(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    for look in ("table", "panel"):
+        if look == "panel":
+            row(page, "form_submit").click()
+            expect(page.get_by_role("heading", name="What to mend")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate(LEAST_CONTRAST) >= 4.5
+    if width == 390:
+        page.get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="Filters", exact=True).click()
+        page.get_by_label("User", exact=True).fill("u-1")
+        expect(page.locator("#rows tr")).to_have_count(1)
+
+
+# The least contrast between any text that is shown and what is behind it (WCAG 2: at least 4.5).
+LEAST_CONTRAST = """() => {
+  const channels = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, index) => sum + c * [0.2126, 0.7152, 0.0722][index], 0);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = channels(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  let least = 21;
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.checkVisibility()) continue;
+    const [one, other] = [light(channels(getComputedStyle(element).color)), light(behind(element))];
+    least = Math.min(least, (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05));
+  }
+  return least;
+}"""
+
+
+def test_a_screen_reader_finds_its_way(opened, local):
+    """Headings, table, columns, states and changes have the roles and names that are read out."""
+    send(local, VIEW)
+    page = opened()
+    expect(row(page, "page_view")).to_be_visible()
+    expect(page.get_by_role("main")).to_match_aria_snapshot("""
+- main:
+  - region "Arrivals":
+    - heading "Arrivals" [level=2]
+    - combobox "Span of time"
+    - group /Good and bad events/
+  - region "Events":
+    - heading "Events" [level=2]
+    - search "Filter the events"
+    - table "Events":
+      - rowgroup:
+        - row:
+          - columnheader "Time"
+          - columnheader "Event"
+          - columnheader "About"
+          - columnheader "User"
+          - columnheader "Application"
+          - columnheader "Verdict"
+      - rowgroup:
+        - row /page_view/
+""")
+    assert page.get_by_role("heading", level=1).inner_text() == "Snowplow collector"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_readmes_pictures_can_be_made(opened, local, tracking_to, scheme, tmp_path):
+    """The pictures in the README are of this page; with PICTURES=1 they are made anew."""
+    shop = tracking_to(local)
+    for event in (
+        PageView(page_url="https://shop.example.com/", page_title="Shop"),
+        SiteSearch(terms=["red", "shoes"], total_results=7),
+        PageView(page_url="https://shop.example.com/shoes/7", page_title="Red shoes"),
+        AddToCart(sku="s-1", quantity=2, unit_price=9.95, currency="EUR"),
+        ScreenView(name="basket", type="modal"),
+        StructuredEvent(category="shop", action="checkout", label="card", value=9.95),
+        ApplicationError(message="The card was declined.", is_fatal=False),
+    ):
+        shop.info(event)
+    assert local.wait_for(7)
+    send(local, {**VIEW, "uid": "u-43", "vid": "first"}, BAD_FORM)
+    page = opened(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": 1280, "height": 680})
+    row(page, "form_submit").click()
+    expect(page.get_by_role("heading", name="What to mend")).to_be_visible()
+    name = f"collector-{scheme}.png"
+    folder = DOCS if os.environ.get("PICTURES") else tmp_path
+    folder.mkdir(exist_ok=True)
+    page.screenshot(path=folder / name)
+
+    # A PNG's header has its width and height.
+    made, kept = ((at / name).read_bytes() for at in (folder, DOCS))
+    assert made[:8] == kept[:8] == b"\x89PNG\r\n\x1a\n"
+    assert made[16:24] == kept[16:24]
+
+
+def test_the_page_opens_at_once_with_its_policy(local):
+    """Every file of the page comes from the collector, and may load nothing from elsewhere."""
+    page = requests.get(local.endpoint, timeout=10)
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    linked = re.findall(r'(?:href|src)="(/[^"]+)"', page.text)
+    assert len(linked) == 3
+    for path in linked:
+        assert requests.get(local.endpoint + path, timeout=10).status_code == 200
+    assert not re.search(r"https?:", page.text)
