@@ -32,7 +32,15 @@ from snowplow_logging.json_data import (
 )
 from snowplow_logging.kept import Bound, bound_to, keep_ids
 from snowplow_logging.payload import TRACKER
-from snowplow_logging.protocol import Check, Refused, describe, is_given, milliseconds, text
+from snowplow_logging.protocol import (
+    Check,
+    Refused,
+    describe,
+    is_given,
+    milliseconds,
+    text,
+    without_controls,
+)
 from snowplow_logging.python_types import meaning
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.urls import page_uri, referrer_uri
@@ -189,8 +197,12 @@ def _fields(
             fields[name] = plain_json(value, free, f".{name}", as_number, json_default)
     subject = fields.get("subject")
     if around is not None and around.subject and isinstance(subject, (dict, type(None))):
-        # An empty text counts as absent, like None.
-        own = {field: value for field, value in (subject or {}).items() if value not in (None, "")}
+        # What is empty to Enrich counts as absent, and must not hide a field from around.
+        own = {
+            field: value
+            for field, value in (subject or {}).items()
+            if is_given(without_controls(value) if isinstance(value, str) else value)
+        }
         outer = plain_json(around.subject, path=".subject", as_number=as_number)
         fields["subject"] = {**(subject or {}), **outer, **own}
     return fields

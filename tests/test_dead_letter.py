@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_no_half_line(path):
         logger = logging.getLogger("shop")
         logger.addHandler(handler)
         for number in range(100):
-            event = {"event": "struct_event", "category": "c", "action": str(number), "value": ""}
+            event = {"event": "struct_event", "category": "c", "action": str(number), "value": "x"}
             logger.warning("", extra={"snowplow": {**event, "label": "x" * 500}})
         assert handler.flush(20)
         assert handler.stats.invalid == 100
