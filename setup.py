@@ -81,7 +81,14 @@ FEATURES = {
 EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uvicorn"]
 # What the handler has to get on with in one process.
 BESIDE = ["gevent", "sqlalchemy"]
-TEST = ["hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
+TEST = [
+    "freezegun>=1.5",
+    "hypothesis>=6.100",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "time-machine>=2.16",
+]
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.
 DEV = [
