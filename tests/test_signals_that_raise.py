@@ -48,7 +48,7 @@ ACTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a finaliser
 @pytest.mark.parametrize("act", ACTS)
 def test_a_signal_handler_may_raise_anywhere(act):
     """The others are delivered or counted, and the next event finds all in order."""
