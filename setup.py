@@ -88,12 +88,14 @@ BESIDE = ["gevent", "sqlalchemy"]
 # Whose objects are taken as data.
 OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
 TEST = [
+    "freezegun>=1.5",
     "hypothesis>=6.100",
     # Drives the Chromium that the machine has.
     "playwright>=1.45",
     "pytest>=8.2",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "time-machine>=2.16",
 ]
 # Linters have an upper bound, because a new release brings new rules: moving to one is a change
 # of its own, and never what breaks an unrelated one.

@@ -126,8 +126,12 @@ class _EventQueueHandler(QueueHandler):
 
     def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
         """Account for a bad event. Called while its error is being handled."""
+        if sys.is_finalizing():
+            # Even a good event may raise, because what is there to check it may be gone.
+            self._emitter.give_up_at_the_end()
+            return
         if isinstance(error, MemoryError):
-            self._emitter.give_up("out of memory")
+            self._emitter.give_up("out of memory", "there was no memory for an event")
             self.handleError(record)
             return
         if isinstance(error, InvalidEvent):

@@ -105,19 +105,22 @@ class Programs:
         self._processes.append(process)
         return process
 
-    def run(self, program: str, *collectors: Any, preamble: str = PREAMBLE, error: str = "") -> Run:
+    def run(
+        self, program: str, *collectors: Any, preamble: str = PREAMBLE, error: str | None = ""
+    ) -> Run:
         """Run a program to its end.
 
         Args:
             program: What comes after the preamble.
             *collectors: The collectors, or endpoints, that it is given.
             preamble: What it begins with.
-            error: What it is to say on standard error; nothing at all where this is empty.
+            error: What it is to say on standard error; nothing at all where this is empty, and
+                anything where it is None.
         """
         process = self.start(program, *collectors, preamble=preamble)
         out, err = process.communicate(timeout=60)
         ran = Run(process.returncode, out, err, time.monotonic())
-        assert error in err, err
-        if not error:
+        assert error is None or error in err, err
+        if error == "":
             assert err == "", err
         return ran

@@ -11,7 +11,9 @@ import pytest
 
 from faulty_collector import FaultyCollector
 from helpers import tracking
-from snowplow_logging import emitter as emitting
+from snowplow_logging.delivery.line import Line
+from snowplow_logging.delivery.store import StoreQueue
+from snowplow_logging.delivery.worker import Worker
 
 STANDSTILL = 0.03
 """The seconds that a thread stands still at most; `close` has less, so as to be done before."""
@@ -25,17 +27,22 @@ class _Points:
         self.reached, self.closed = threading.Event(), threading.Event()
 
     def __call__(self, frame, event, argument):
-        here = isinstance(frame.f_locals.get("self"), emitting.Emitter)
+        here = isinstance(frame.f_locals.get("self"), (Line, StoreQueue, Worker))
         return self.trace if here and threading.current_thread().name == self.name else None
 
     def trace(self, frame, event, argument):
         # With the lock it keeps the program waiting, so that nothing can come in between.
-        if event == "line" and self.left > 0 and not frame.f_locals["self"]._lock._is_owned():
+        if event == "line" and self.left > 0 and not lock_of(frame.f_locals["self"])._is_owned():
             self.left -= 1
             if self.left == 0:
                 self.reached.set()
                 self.closed.wait(STANDSTILL)
         return self.trace
+
+
+def lock_of(one):
+    """Return the lock of all that waits."""
+    return one._lock if isinstance(one, StoreQueue) else one._shared.lock
 
 
 @contextlib.contextmanager
@@ -75,12 +82,14 @@ def test_a_thread_may_stand_still_anywhere_while_the_program_closes(thread, answ
                 arrived = {sent["se_ac"] for sent in collector.events}
                 stats = tracked.handler.stats
                 with contextlib.closing(sqlite3.connect(path)) as connection:
-                    held = connection.execute("SELECT * FROM owners WHERE expires > 0").fetchall()
                     waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
-                assert not held
                 assert len(arrived) + waiting >= 3
                 assert (stats.sent + stats.queued, stats.failed) == (3, 0)
                 assert stats.sent <= len(arrived)
         if points.left > 0:
             break
-    assert number > 1
+    assert number > LEAST_POINTS
+
+
+LEAST_POINTS = 20
+"""How many lines a thread passes at least; with fewer the test would have turned hollow."""

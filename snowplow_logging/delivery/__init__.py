@@ -1,1 +1,1 @@
-"""How events leave: where they wait, batches under way, requests, and the account of all."""
+"""How events leave: where they wait, the batches under way, the requests, the account of all."""

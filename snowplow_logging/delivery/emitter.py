@@ -161,7 +161,7 @@ class Emitter:
             if away := self._put(payload):
                 self._make_room(away)
         except MemoryError:
-            self.give_up("out of memory")
+            self.give_up("out of memory", "there was no memory for an event")
 
     def _make_room(self, away: list[bytes]) -> None:
         """Do what `on_full` says with events for which there is no room."""
@@ -200,11 +200,7 @@ class Emitter:
         Only the thread on which it ends can do so. The others stand still soon, wherever they are.
         """
         if not lifecycle.ends_here():
-            reason = "logged by a thread that went on when the process had come to its end"
-            self._shared.ledger.give_up("process ended", reason)
-            if not self._said_at_exit:
-                self._said_at_exit = True
-                tell_at_exit(f"events for {self.url} are not sent: {reason}")
+            self.give_up_at_the_end()
             return
         if sys.is_finalizing() and not self._shared.lock.acquire(blocking=False):
             # A thread that stands still for ever has the lock.
@@ -214,7 +210,8 @@ class Emitter:
             self._shared.lock.release()
         for _ in self._put(payload):
             self._shared.ledger.drop(self._shared.queue.full)
-        self.close()
+        # What cannot be sent at once then never can: too much of Python is gone.
+        self.close(clock.now() + (_GRACE if sys.is_finalizing() else self.shutdown_timeout))
         self.leave()
 
     def refuse(
@@ -236,11 +233,19 @@ class Emitter:
         if shared.notices.refused(event, reason):
             self._worker.wake()
 
-    def give_up(self, loss: str, reason: str = "there was no memory for an event") -> None:
+    def give_up(self, loss: str, reason: str) -> None:
         """Account for an event that is not sent though it may have been a good one."""
         self._here()
         self._shared.ledger.give_up(loss, reason)
         self._shared.reports.add(loss, reason)
+
+    def give_up_at_the_end(self) -> None:
+        """Account for an event that comes too late to be sent, with one line for all of them."""
+        reason = "logged when the process had come to its end"
+        self._shared.ledger.give_up("process ended", reason)
+        if not self._said_at_exit:
+            self._said_at_exit = True
+            tell_at_exit(f"events for {self.url} are not sent: they were {reason}")
 
     def leave_out(self) -> None:
         """Count an event that `before_send` left out."""
@@ -328,6 +333,8 @@ class Emitter:
                 queue.collect()
                 in_time = worker.wait(partial(self._is_closed_up_to, last), deadline)
                 in_time = in_time and self._told(deadline)
+                if lifecycle.is_ending:
+                    self._pid = 0  # what other threads log from now on comes too late
                 if lifecycle.is_ending and shared.ledger.logged > last:
                     rounds, last = rounds + 1, shared.ledger.logged
                 elif not (in_time and clock.now() < deadline and queue.recover()):

@@ -355,11 +355,11 @@ class MemoryQueue:
             count = self._fitting()
             batch.first = self._ledger.passed
             self._had_no_room = False
-            self._move(count, batch.payloads)
+            self._move(count, self._size(self._first(count)), batch.payloads)
 
-    def _move(self, count: int, into: list[bytes]) -> None:
-        """Move the first events into a list. Needs the lock."""
-        before, size = len(into), self._size(self._first(count))
+    def _move(self, count: int, size: int, into: list[bytes]) -> None:
+        """Move the first events, which have so many bytes, into a list. Needs the lock."""
+        before = len(into)
         pops = starmap(self._events.popleft, repeat((), count))
         move = into.extend
         self._unseen_until = 0  # until what is left has been looked at
@@ -373,8 +373,9 @@ class MemoryQueue:
         except IndexError:  # a signal handler has sent some of them
             self._ledger.passed -= count - (len(into) - before)
             self._seen = 0  # so that they are counted anew
-        self._see()
-        self._look_again()
+        if self._seen >= 0:
+            self._see()
+            self._look_again()
 
     def _fitting(self) -> int:
         """Return how many of the events the next request takes."""
@@ -409,8 +410,8 @@ class MemoryQueue:
         """Move all events into a list."""
         with self._lock:
             while self._events:
-                self._see()
-                self._move(self._seen, into)
+                self._seen = self._seen_size = 0
+                self._move(len(self._events), 0, into)
             self.size = 0
 
     def drop_oldest(self, reason: str) -> bool:
@@ -442,7 +443,7 @@ class MemoryQueue:
     def let_go(self, count: int, into: list[bytes]) -> None:
         """Move the first events, which are in a file now, into a list. Needs the lock."""
         self._see()
-        self._move(count, into)
+        self._move(count, self._size(self._first(count)), into)
 
     # What only a file needs.
 

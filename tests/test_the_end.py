@@ -1,0 +1,225 @@
+"""The end of a process and of an interpreter: in time, with every event sent or counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+from faulty_collector import SILENCE, FaultyCollector, nowhere
+from programs import Programs
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends here is POSIX")
+
+SOON = 2.5  # seconds: half the default `shutdown_timeout`
+
+
+@pytest.fixture
+def collector():
+    """Start a collector that takes everything until it is told otherwise."""
+    with FaultyCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs a program to its end."""
+    with Programs(tmp_path) as programs:
+        yield programs.run
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts a program."""
+    with Programs(tmp_path) as programs:
+        yield programs.start
+
+
+def labels(collector):
+    """Return the labels of the events that were taken, in order, and see that none is double."""
+    assert len(set(collector.ids)) == len(collector.ids)
+    return sorted(event["se_la"] for event in collector.events)
+
+
+FINALISER = """
+    handler = configure(shutdown_timeout=1)
+    logging.getLogger("snowplow_logging").addHandler(logging.NullHandler())
+    class Late:
+        def __del__(self, log=log):
+            log("late")
+    late = Late()
+    {before}
+    say(time.monotonic())
+    """
+
+
+@pytest.mark.parametrize("before", ["", "log('before')", "log('before'); late.itself = late"])
+def test_a_finaliser_that_logs_while_the_interpreter_goes_down_ends(collector, run, before):
+    """Its event arrives, or one line says that it did not: how much of Python is left may differ."""
+    ran = run(FINALISER.format(before=before), collector, error=None)
+    lines = [line for line in ran.err.splitlines() if line.startswith("snowplow_logging: ")]
+    arrived = [event["se_la"] for event in collector.events]
+    assert len(lines) == len(ran.err.splitlines()) <= 1
+    assert lines or "late" in arrived
+    assert arrived.count("before") == bool(before)
+    assert ran.ended_after() < SOON
+
+
+def test_a_finaliser_that_logs_to_a_dead_collector_ends_in_time(run):
+    """Its event is counted, on one line of standard error."""
+    with nowhere() as endpoint:
+        before = "log('before'); handler.close()"
+        ran = run(FINALISER.format(before=before), endpoint, error="snowplow_logging: 1 events")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.ended_after() < SOON
+
+
+def test_a_daemon_thread_that_logs_on_is_left_behind(collector, run):
+    """The process ends in time, all that was sent is good, and one line says what was not."""
+    ran = run(
+        """
+        handler = configure()
+        def go_on():
+            number = 0
+            while True:
+                log(number)
+                number += 1
+                time.sleep(0.0005)
+        threading.Thread(target=go_on, daemon=True).start()
+        time.sleep(0.3)
+        import atexit
+        def last():
+            time.sleep(0.2)  # it logs on
+            stats = handler.stats
+            say(stats.invalid, stats.sent, stats.queued, stats.losses.get("process ended", 0))
+        import snowplow_logging.lifecycle as life
+        atexit.unregister(life.lifecycle._at_exit)
+        atexit.register(last)  # runs after that of the library
+        atexit.register(life.lifecycle._at_exit)
+        say(time.monotonic())
+        """,
+        collector,
+        error="snowplow_logging: ",
+    )
+    _, invalid, sent, queued, ended = ran.words
+    assert (int(invalid), int(queued)) == (0, 0)
+    assert int(ended) > 0
+    assert len(collector.events) == int(sent) > 100
+    assert len(ran.err.splitlines()) == 1
+    assert ran.ended_after(0) < SOON
+
+
+def test_an_emitter_that_raises_keeps_no_other_from_being_closed(collector, run):
+    """Whatever goes wrong with one at the end, the events of the others are delivered."""
+    ran = run(
+        """
+        import snowplow_logging
+        class Session(__import__("requests").Session):
+            def close(self):
+                raise RuntimeError("cannot be closed")
+        handlers = [snowplow_logging.SnowplowHandler(ENDPOINTS[0]) for _ in range(5)]
+        def raises(*_):
+            raise RuntimeError("cannot be closed")
+        handlers[2]._emitter.close = raises
+        handlers[2].close = handlers[2].flush = lambda: None
+        for number, handler in enumerate(handlers):
+            if number != 2:
+                handler.handle(logging.makeLogRecord({"snowplow": {
+                    "event": "struct_event", "category": "c", "action": "a", "label": str(number),
+                }}))
+        """,
+        collector,
+        error="snowplow_logging: an emitter could not be closed",
+    )
+    assert labels(collector) == ["0", "1", "3", "4"]
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("fault", [SILENCE, "dead"])
+def test_ctrl_c_during_the_wait_at_exit_ends_it_at_once(start, fault):
+    """Without a traceback, and with one line that says what was not delivered."""
+    with FaultyCollector(default=SILENCE) as collector:
+        if fault == "dead":
+            collector.stop()
+        process = start(
+            """
+            handler = configure(shutdown_timeout=30)
+            for number in range(3):
+                log(number)
+            import atexit
+            atexit.register(say, "ends")
+            """,
+            collector,
+        )
+        assert process.stdout.readline() == "ends\n"
+        if fault is SILENCE:
+            collector.wait_for_requests(1)
+        with pytest.raises(Exception, match="timed out"):
+            process.communicate(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("snowplow_logging: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("snowplow_logging: 3 events")
+
+
+INTERPRETER = """
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+    code = '''if True:
+        import sys, warnings
+        warnings.simplefilter("ignore")  # of libraries that do not know subinterpreters
+        sys.path[:] = %r
+        import logging, snowplow_logging
+        handler = snowplow_logging.SnowplowHandler(%r)
+        logger = logging.getLogger("shop")
+        logger.addHandler(handler)
+        for number in range(3):
+            logger.warning("", extra={"snowplow": {
+                "event": "struct_event", "category": "c", "action": "a", "label": str(number),
+            }})
+        %s
+    ''' % (sys.path, ENDPOINTS[0], sys.argv[2])
+    interpreter = interpreters.create() if hasattr(interpreters, "create") else None
+    if sys.version_info >= (3, 13):
+        error = interpreters.exec(interpreter, code)
+        assert error is None, error
+    else:
+        interpreters.run_string(interpreter, code)
+    interpreters.destroy(interpreter)
+    say(time.monotonic())
+    """
+
+
+@pytest.mark.parametrize("end", ["assert handler.flush()", "handler.close()", "pass"])
+def test_a_subinterpreter_sends_where_no_daemon_threads_are_allowed(collector, run, end):
+    """The thread that flushes, closes or ends it sends, and no log call says a word."""
+    ran = run(INTERPRETER, collector, end)
+    assert labels(collector) == ["0", "1", "2"]
+    assert ran.ended_after() < SOON
+
+
+def test_a_close_is_as_quick_with_many_events(collector, run):
+    """400,000 events that wait are counted within a moment of the time."""
+    collector.default = SILENCE
+    ran = run(
+        """
+        handler = configure(queue_size=10**6, queue_bytes=10**10, shutdown_timeout=0.1)
+        put = handler._emitter.put
+        payload = b'{"e":"pv","eid":"1","dtm":"1700000000000","url":"https://shop.example.com/"'
+        for _ in range(400_000):
+            put(payload)
+        start = time.monotonic()
+        handler.close()
+        say(time.monotonic() - start, handler.stats.failed)
+        """,
+        collector,
+    )
+    seconds, failed = ran.words
+    assert float(seconds) < 0.1 + 0.3
+    assert int(failed) == 400_000
