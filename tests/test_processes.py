@@ -344,7 +344,7 @@ def test_a_queue_with_nobody_listening_takes_no_more_memory(run):
 @pytest.mark.parametrize("fault", [200, 500, RESET])
 def test_what_the_http_library_logs_does_not_come_back(collector, run, tmp_path, level, fault):
     """On root at DEBUG: exactly the events that were logged, one report, and a quick end."""
-    collector.answers += [fault] * 5
+    collector.answers += [fault] * 4  # with one more the batch would be halved
     ran = run(
         f"""
         configure(level="{level}", max_retry_delay=0.05, capture_exceptions=True)
@@ -781,7 +781,7 @@ def test_grandchildren_send_as_well(collector, run):
 
 
 def test_a_process_that_is_frozen_between_invocations(collector, start):
-    """As on Lambda: a flush at the end of each delivers, and a stale connection costs a retry."""
+    """As on Lambda: a flush at the end of each delivers, and a stale connection costs nothing."""
     process = start(
         """
         handler = configure()
@@ -796,7 +796,7 @@ def test_a_process_that_is_frozen_between_invocations(collector, start):
             collector.answers.append(RESET)  # to the first request on the connection from before
         process.stdin.write("\n")
         process.stdin.flush()
-        assert process.stdout.readline().split() == ["True", "0" if number < 2 else "1"]
+        assert process.stdout.readline().split() == ["True", "0"]
         assert labels(collector) == [str(n) for n in range(number + 1)]
         os.kill(process.pid, signal.SIGSTOP)
         if number == 0:

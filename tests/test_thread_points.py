@@ -86,7 +86,13 @@ def test_a_thread_may_stand_still_anywhere_while_the_program_closes(thread, answ
                 with contextlib.closing(sqlite3.connect(path)) as connection:
                     waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
                 assert len(arrived) + waiting >= 3
-                assert (stats.sent + stats.queued, stats.failed) == (3, 0), (number, stats, arrived, waiting, points.where)
+                assert (stats.sent + stats.queued, stats.failed) == (3, 0), (
+                    number,
+                    stats,
+                    arrived,
+                    waiting,
+                    points.where,
+                )
                 assert stats.sent <= len(arrived)
         if points.left > 0:
             break
