@@ -25,10 +25,10 @@ def install(session: nox.Session, *requirements: str) -> None:
     session.install(*requirements)
 
 
-def pytest(session: nox.Session) -> None:
-    """Run the tests on two processes, or what follows `--` on the command line."""
+def pytest(session: nox.Session, *tests: str) -> None:
+    """Run the tests, or some files of them, on two processes; `--` may give more arguments."""
     # `pytest` and not `python -m pytest`, which would put the tree in front of what is installed.
-    session.run("pytest", "--numprocesses=2", "--dist=worksteal", *session.posargs)
+    session.run("pytest", "--numprocesses=2", "--dist=worksteal", *tests, *session.posargs)
 
 
 @nox.session
@@ -50,7 +50,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests with every extra installed, and with what each log call goes through compiled.
+    """Run the tests with every extra installed."""
+    install(session, ".[test]")
+    pytest(session)
+
+
+@nox.session
+def compiled(session: nox.Session) -> None:
+    """Run the tests of what each log call goes through, with that compiled.
 
     Without a compiler they run as Python. With one that is an error, where the variable CI is set.
     """
@@ -60,7 +67,8 @@ def tests(session: nox.Session) -> None:
         check = "import snowplow_logging.protocol as one; assert not one.__file__.endswith('.py')"
         # Isolated, which leaves the tree out of the path.
         session.run("python", "-I", "-c", check)
-    pytest(session)
+    names = "compiled events formatter python_types refused urls values verdicts".split()
+    pytest(session, *(f"tests/test_{name}.py" for name in names))
 
 
 @nox.session

@@ -37,7 +37,7 @@ SHOP = "https://shop.example.com"
 ECOMMERCE = "iglu:com.snowplowanalytics.snowplow.ecommerce"
 NAMES = {event.event_schema or event.event_type: event.event_name for event in EVENTS.values()}
 
-ID = slice(9, 23)  # of an event's id: enough to tell it, and to search for it on the page
+ID = slice(-14, None)  # of an event's id: enough to tell it, and to search for it on the page
 
 sent: list[dict[str, Any]] = []
 not_sent: list[tuple[dict[str, Any], str]] = []

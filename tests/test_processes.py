@@ -344,7 +344,7 @@ def test_a_queue_with_nobody_listening_takes_no_more_memory(run):
 @pytest.mark.parametrize("fault", [200, 500, RESET])
 def test_what_the_http_library_logs_does_not_come_back(collector, run, tmp_path, level, fault):
     """On root at DEBUG: exactly the events that were logged, one report, and a quick end."""
-    collector.answers += [fault] * 4
+    collector.answers += [fault] * 4  # with one more the batch would be halved
     ran = run(
         f"""
         configure(level="{level}", max_retry_delay=0.05, capture_exceptions=True)

@@ -103,6 +103,7 @@ class Emitter:
                 sync=settings.store_sync,
                 drops_oldest=settings.on_full == "drop_oldest",
                 called=wake,
+                work=work,
                 done=done,
             )
         shared = Shared(
@@ -349,7 +350,7 @@ class Emitter:
             queue.wait_until(math.inf)
             if lifecycle.is_ending:
                 self._exit_seconds += clock.now() - start
-        if not worker.is_at_rest:
+        if shared.notices.any_waits or not queue.is_at_rest:
             worker.wake()  # events have come in meanwhile
 
     def _is_closed_up_to(self, last: int) -> bool:

@@ -40,7 +40,8 @@ class StoreQueue:
         file: The file.
         sync: Whether `put` returns only once its event is in the file.
         drops_oldest: Whether the oldest events give way when the file is full.
-        called: Wakes who sends, if there is something new to do.
+        called: Wakes who sends, if an event gives him something to do.
+        work: Rung when there may be something to do for who sends, if anybody does.
         done: Rung when there may be room again.
     """
 
@@ -55,6 +56,7 @@ class StoreQueue:
         sync: bool,
         drops_oldest: bool,
         called: Callable[[], None],
+        work: Bell,
         done: Bell,
     ) -> None:
         self._lock = lock
@@ -65,6 +67,7 @@ class StoreQueue:
         self._sync = sync
         self._drops_oldest = drops_oldest
         self._wake = called
+        self._work = work
         self._done = done
         self._memory = MemoryQueue(lock, ledger, limits, self._called, keeps=False)
         self._writes = Bell(lock)  # rung when there is something for the file
@@ -98,6 +101,7 @@ class StoreQueue:
         away = self._memory.put(payload)
         if self._sync:
             self.collect()
+            self._wake()
         return away
 
     def fits(self, payload: bytes) -> bool:
@@ -322,7 +326,7 @@ class StoreQueue:
             self._ledger.recovered += more
         if more:
             self._stored_since = clock.now()
-            self._wake()
+            self._work.ring()
             self._done.ring()
 
     def _write(self) -> None:
@@ -349,7 +353,7 @@ class StoreQueue:
                 self._drop_oldest(count)
                 full = False
         self._full = full
-        self._wake()
+        self._work.ring()
         self._done.ring()
 
     def _drop_oldest(self, count: int) -> None:
@@ -420,7 +424,7 @@ class StoreQueue:
         self._open()
         self._end_fullness()
         if self._stored:
-            self._wake()  # they may have been out of reach
+            self._work.ring()  # they may have been out of reach
         if self._stored < self._limits.batch_events:
             self._recover()
         if not self._more_to_recover:
@@ -458,5 +462,5 @@ class StoreQueue:
         if kept is None:
             message = f"{message}; events are kept in memory"
         self._reports.add("store", message)
-        self._wake()
+        self._work.ring()
         self._done.ring()
