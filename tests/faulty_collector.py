@@ -232,10 +232,15 @@ class FaultyCollector:
     def _read(self, connection: socket.socket, line: bytes, stream: Any, number: int) -> Request:
         method, target, _ = line.decode("ascii").split()
         headers = {}
-        while (line := stream.readline()) not in (b"\r\n", b""):
+        while (line := stream.readline()) != b"\r\n":
+            if not line:
+                raise ConnectionError("the client has given the request up")
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        body = stream.read(int(headers.get("content-length", 0)))
+        length = int(headers.get("content-length", 0))
+        body = stream.read(length)
+        if len(body) < length:
+            raise ConnectionError("the client has given the request up")
         with self._changed:
             told = self.answers.popleft() if self.answers else self.default
             if callable(told):

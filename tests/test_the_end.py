@@ -56,7 +56,7 @@ FINALISER = """
 
 @pytest.mark.parametrize("before", ["", "log('before')", "log('before'); late.itself = late"])
 def test_a_finaliser_that_logs_while_the_interpreter_goes_down_ends(collector, run, before):
-    """Its event arrives, or one line says that it did not: how much of Python is left may vary."""
+    """Its event arrives, or one line says that it did not: how much of Python is left differs."""
     ran = run(FINALISER.format(before=before), collector, error=None)
     lines = [line for line in ran.err.splitlines() if line.startswith("snowplow_logging: ")]
     arrived = [event["se_la"] for event in collector.events]
