@@ -11,7 +11,6 @@ import traceback
 import weakref
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -311,10 +310,14 @@ def _schemas(settings: Settings, report: Callable[[str, str], None]) -> SchemaCh
     """Return what checks schemas; None where nothing does, for lack of the extra among others."""
     if settings.schema_check == "off":
         return None
-    if settings.iglu is None and find_spec("jsonschema_rs") is None:
+    try:
+        from snowplow_logging.iglu import Iglu
+        from snowplow_logging.schema_check import SchemaCheck
+    except ImportError:
+        # The extra is not there, or this is a subinterpreter, for which jsonschema-rs is not made.
+        if settings.iglu is not None:
+            raise
         return None
-    from snowplow_logging.iglu import Iglu
-    from snowplow_logging.schema_check import SchemaCheck
 
     # While events are captured in a test, nothing asks the network.
     registries = Iglu(

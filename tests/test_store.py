@@ -703,7 +703,7 @@ def test_a_full_store_drops_new_events(path, collector, reports):
         *kept, after = names(collector)
         assert after == "after"
         assert len(kept) == len(set(kept)) == 4_000 - stats.dropped
-        assert kept == sorted(kept, key=int)
+        # One that the file had no room for at first waits in memory, and may come later.
 
 
 def test_a_full_store_can_drop_its_oldest_events(path, collector):

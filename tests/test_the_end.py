@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -195,6 +197,28 @@ INTERPRETER = """
     """
 
 
+REQUESTS_ALONE = """
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+interpreter = interpreters.create()
+code = "import sys; sys.path[:] = %r; import requests" % sys.path
+getattr(interpreters, "exec", interpreters.run_string)(interpreter, code)
+interpreters.destroy(interpreter)
+"""
+
+
+@pytest.fixture(scope="module")
+def requests_in_a_subinterpreter():
+    """Skip where `requests`, by what it imports, ends a process that has a subinterpreter."""
+    command = [sys.executable, "-W", "ignore", "-c", REQUESTS_ALONE]
+    if subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0:
+        pytest.skip("importing requests alone in a subinterpreter ends the process here")
+
+
+@pytest.mark.usefixtures("requests_in_a_subinterpreter")
 @pytest.mark.parametrize("end", ["assert handler.flush()", "handler.close()", "pass"])
 def test_a_subinterpreter_sends_where_no_daemon_threads_are_allowed(collector, run, end):
     """The thread that flushes, closes or ends it sends, and no log call says a word."""
