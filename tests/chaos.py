@@ -33,7 +33,8 @@ from collections import Counter
 from pathlib import Path
 
 from faulty_collector import DROP, RESET, Answer, FaultyCollector
-from snowplow_logging import SnowplowHandler, StructuredEvent, emitter
+from snowplow_logging import SnowplowHandler, StructuredEvent
+from snowplow_logging.delivery import store
 
 TIMEOUT = 0.5  # seconds after which a process gives up a request
 ANSWERS = {
@@ -70,7 +71,7 @@ class ChaoticCollector(FaultyCollector):
 def log(arguments):
     """Log until killed, or, where told to drain, until the store is empty."""
     # So that processes which live for a second take over from each other.
-    emitter._RECOVER_INTERVAL = 0.1
+    store._RECOVER_INTERVAL = 0.1
     handler = SnowplowHandler(
         arguments.endpoint,
         store=arguments.store,
