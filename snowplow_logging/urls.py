@@ -78,10 +78,7 @@ _USUAL_URL: Final = re.compile(
     r"https?://[A-Za-z0-9][A-Za-z0-9.\-]{0,250}(?::[0-9]{0,9})?"
     rf"(?:/{_USUAL_PATH})?(?:\?{_USUAL_REST})?(?:\#{_USUAL_REST})?"
 )
-
-
-def _is_usual(url: str) -> bool:
-    return len(url) <= _MOST_USUAL and _USUAL_URL.fullmatch(url) is not None
+_is_usual: Final = _USUAL_URL.fullmatch
 
 
 # Comparisons of plain numbers one by one, because a set of them would be looked up as objects.
@@ -171,7 +168,8 @@ def page_uri(value: Any) -> str:
     """
     if type(value) is str:
         url: str = value
-        if _is_usual_compiled(url) if _COMPILED else _is_usual(url):
+        # Nothing is called but the match itself: this is the way of nearly every log call.
+        if _is_usual_compiled(url) if _COMPILED else len(url) <= _MOST_USUAL and _is_usual(url):
             return url
     return _mended(value, _MOST_IN_PAGE_PATH, _check_link_mark)
 
@@ -180,7 +178,8 @@ def referrer_uri(value: Any) -> str:
     """Check a referrer, and mend it, like `page_uri` but with the limits of a referrer."""
     if type(value) is str:
         url: str = value
-        if _is_usual_compiled(url) if _COMPILED else _is_usual(url):
+        # Nothing is called but the match itself: this is the way of nearly every log call.
+        if _is_usual_compiled(url) if _COMPILED else len(url) <= _MOST_USUAL and _is_usual(url):
             return url
     return _mended(value, _MOST_IN_REFERRER_PATH, None)
 
