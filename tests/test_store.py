@@ -602,12 +602,13 @@ def test_a_request_that_is_answered_after_the_close_changes_nothing(path, collec
     """The events wait in the file; they come again, as duplicates with the same ids."""
     gate = threading.Event()
     collector.answers.append(Answer(gate=gate))
+    others = set(threading.enumerate())
     with tracking(collector, store=path, shutdown_timeout=0.3, timeout=30) as tracked:
         for number in range(10):
             tracked.log(event(number))
         tracked.handler.flush(0)
         collector.wait_for_requests(1)
-        old = threading.enumerate()
+        old = set(threading.enumerate()) - others
         tracked.handler.close()
         assert tracked.handler.stats.queued == 10
         gate.set()
