@@ -588,7 +588,8 @@ def test_a_fresh_connection_that_is_closed_is_a_failure(collector, session, gone
         log(tracked, 1)
         assert not tracked.handler.flush(0.5)
         assert len(collector.requests) < 8
-        assert tracked.handler.stats.retried == len(collector.requests) - 1
+        # One request may be under way while the two are looked at.
+        assert abs(len(collector.requests) - 1 - tracked.handler.stats.retried) <= 1
 
 
 def test_part_of_an_answer_on_an_old_connection_is_a_failure(collector, session):
