@@ -271,9 +271,9 @@ class PayloadEncoder:
         described = own if definition.schema is None else {"schema": definition.schema, "data": own}
         try:
             written = self._data_json(UNSTRUCT_EVENT, described)
-        except Refused as error:
-            path = error.path.removeprefix(".data")
-            raise Refused(error.problem, error.expected, f"data{path}") from None
+        except Refused as refused:
+            path = refused.path.removeprefix(".data")
+            raise Refused(refused.problem, refused.expected, f"data{path}") from None
         except Exception as error:  # the caller's objects may raise anything
             raise _unreadable(error).within("data") from error
         # The keys of the other events were checked by their classes.
