@@ -103,7 +103,7 @@ class _Url:
         return 0
 
 
-def _fetched(url: str, key: dict[str, str | None]) -> bytes | None:
+def _fetched(url: str, key: dict[str, Any]) -> bytes | None:
     """Fetch a URL; return None for 404 and 410."""
     import requests
 
