@@ -179,8 +179,8 @@ def _converted(value: Any, path: str, json_default: JsonDefault | None) -> Any:
     """Return what a value means in JSON, or what the caller's function makes of it."""
     try:
         known = meaning(value)
-    except Refused as error:
-        raise error.within(path) from None
+    except Refused as refused:
+        raise refused.within(path) from None
     except Exception as error:  # the caller's objects may raise anything
         problem = f"raised {type(error).__name__} when it was read"
         raise Refused(problem, "an object that can be read", path) from error
