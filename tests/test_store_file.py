@@ -13,7 +13,7 @@ import zlib
 
 import pytest
 
-from snowplow_logging.delivery import store_connection
+from snowplow_logging.delivery import waiting
 from snowplow_logging.delivery.sqlite_file import SQLiteFile, StoreError
 from store_files import DESTINATION, fill_up, small_disk, snapshot, spawn, write_database
 
@@ -697,7 +697,7 @@ def test_a_clock_that_stands_still_holds_up_nothing(path, monkeypatch):
     with opened(path) as file:
         file.add(payloads(1))
         with locked(path), pytest.raises(StoreError, match="locked"):
-            file.add(payloads(2), store_connection._monotonic() + 0.1)
+            file.add(payloads(2), waiting.clock.now() + 0.1)
 
 
 # A disk that is full.

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
-import time
 import zlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final, NamedTuple
 
+from snowplow_logging.delivery.waiting import clock
+
 __all__ = ["Row", "is_whole", "readable_owners", "readable_payloads", "readable_rows"]
 
 _MOST_EVENTS: Final = 1_000_000  # that are looked for where only one end of their ids is known
-
-_monotonic: Final = time.monotonic  # a test may replace that of the module
 
 
 class Row(NamedTuple):
@@ -46,7 +45,7 @@ def readable_rows(connection: sqlite3.Connection, until: float = math.inf) -> It
     """
     bounds = _bounds(connection)
     ranges = [] if bounds is None else [bounds]
-    while ranges and _monotonic() < until:
+    while ranges and clock.now() < until:
         low, high = ranges.pop()
         after = low
         rows = _rows(connection, low, high)

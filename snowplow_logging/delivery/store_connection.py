@@ -30,12 +30,12 @@ from snowplow_logging.delivery.store_file import (
     pragma,
     transaction,
 )
+from snowplow_logging.delivery.waiting import clock
 
 __all__ = ["StoreConnection"]
 
 _Result = TypeVar("_Result")
 
-_monotonic: Final = time.monotonic  # a test may replace that of the module
 _PATIENCE: Final = 5.0  # seconds to wait for another process, where nothing else is said
 _POLL: Final = (0.0, 0.001, 0.002, 0.005, 0.01)  # seconds between two tries, the last for ever
 _FORK_TIMEOUT: Final = 0.5  # seconds that a fork waits for a use of the file to end
@@ -130,7 +130,7 @@ class StoreConnection:
             StoreError: It could not be done, and why.
         """
         if until is None:
-            until = _monotonic() + _PATIENCE
+            until = clock.now() + _PATIENCE
         tries = 0
         while True:
             try:
@@ -138,7 +138,7 @@ class StoreConnection:
             except _TryAgain as error:
                 pause = _POLL[min(tries, len(_POLL) - 1)]
                 tries += 1
-                if tries > 1 and _monotonic() + pause > min(until, self.latest):
+                if tries > 1 and clock.now() + pause > min(until, self.latest):
                     raise StoreError(f"the store {self.path} cannot be used: {error}") from None
                 time.sleep(pause)
 
@@ -324,7 +324,7 @@ class StoreConnection:
         mine, dead, others = set[object](self.held), set[int](), set[object]()
         try:
             with transaction(new, "IMMEDIATE"):
-                for row in readable_rows(old, _monotonic() + _SALVAGE_TIMEOUT):
+                for row in readable_rows(old, clock.now() + _SALVAGE_TIMEOUT):
                     owner = row.owner
                     if not is_whole(row.payload, row.checksum) or owner in others:
                         continue
@@ -379,7 +379,7 @@ class StoreConnection:
         Returns:
             Whether nobody uses it. One that is in use stays open.
         """
-        if not self._lock.acquire(timeout=max(0.0, until - _monotonic())):
+        if not self._lock.acquire(timeout=max(0.0, until - clock.now())):
             return False
         if self._using:  # by this thread, in a signal handler
             self._lock.release()
@@ -437,7 +437,7 @@ class _Forks:
         suspended: list[StoreConnection] = []
         in_use: list[StoreConnection] = []
         self._begun.append((suspended, in_use))
-        until = _monotonic() + _FORK_TIMEOUT
+        until = clock.now() + _FORK_TIMEOUT
         for connection in list(self.connections):
             if connection.is_own():
                 (suspended if connection.suspend(until) else in_use).append(connection)
