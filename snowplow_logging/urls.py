@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable
 from inspect import isfunction
 from ipaddress import AddressValueError, IPv6Address
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
 from snowplow_logging.protocol import (
+    Check,
     Refused,
     as_text,
     is_milliseconds,
@@ -79,6 +81,17 @@ _USUAL_URL: Final = re.compile(
     rf"(?:/{_USUAL_PATH})?(?:\?{_USUAL_REST})?(?:\#{_USUAL_REST})?"
 )
 _is_usual: Final = _USUAL_URL.fullmatch
+
+# Most URLs are shorter and plainer still, and for those a whole text can be looked at by one call
+# of C: `bytes.translate` returns the very object that it was given where it changes nothing. What
+# stands here is legal anywhere after `//` and in any number, so that nothing is to be mended
+# whatever the order. A host that is too long does not fit into so few characters.
+_LEAST_PLAIN: Final = len("https://h")
+_MOST_PLAIN: Final = 255
+_PLAIN: Final = frozenset(ascii_letters + digits + "-_.!~*'();:&=+$,@/?")
+_OTHERS_CHANGED: Final = bytes(
+    code if chr(code) in _PLAIN else (code + 1) % 256 for code in range(256)
+)
 
 
 # Comparisons of plain numbers one by one, because a set of them would be looked up as objects.
@@ -154,37 +167,30 @@ def _is_usual_escape(first: i64, second: i64) -> bool:
 _COMPILED: Final = not isfunction(_is_usual_compiled)
 
 
-def page_uri(value: Any) -> str:
-    """Check the URL of a page, and mend it.
-
-    Args:
-        value: A text, or an object that stands for one. A URL may be relative.
-
-    Returns:
-        What `java.net.URI` reads; it is empty where nothing but control characters was given.
-
-    Raises:
-        Refused: Enrich would fail it, and it cannot be mended.
-    """
-    if type(value) is str:
-        url: str = value
-        # Nothing is called but the match itself: this is the way of nearly every log call.
-        if _is_usual_compiled(url) if _COMPILED else len(url) <= _MOST_USUAL and _is_usual(url):
-            return url
-    return _mended(value, _MOST_IN_PAGE_PATH, _check_link_mark)
-
-
-def referrer_uri(value: Any) -> str:
-    """Check a referrer, and mend it, like `page_uri` but with the limits of a referrer."""
-    if type(value) is str:
-        url: str = value
-        # Nothing is called but the match itself: this is the way of nearly every log call.
-        if _is_usual_compiled(url) if _COMPILED else len(url) <= _MOST_USUAL and _is_usual(url):
-            return url
-    return _mended(value, _MOST_IN_REFERRER_PATH, None)
-
-
 _CheckQuery: TypeAlias = Callable[[str], None]
+
+
+def _uri(most_in_path: int, check_query: _CheckQuery | None) -> Check:
+    def check(value: Any) -> str:
+        # Nothing of ours is called for the usual URL: this is the way of nearly every log call.
+        if type(value) is str:
+            url: str = value
+            if _COMPILED:
+                if _is_usual_compiled(url):
+                    return url
+            elif _LEAST_PLAIN <= len(url) <= _MOST_PLAIN and url.isascii():
+                octets = url.encode()
+                if (
+                    octets.translate(_OTHERS_CHANGED) is octets
+                    and url.startswith(("https://", "http://"))
+                    and "_sp" not in url
+                ) or _is_usual(url):
+                    return url
+            elif len(url) <= _MOST_USUAL and _is_usual(url):
+                return url
+        return _mended(value, most_in_path, check_query)
+
+    return check
 
 
 def _mended(value: object, most_in_path: int, check_query: _CheckQuery | None) -> str:
@@ -323,3 +329,20 @@ def _decoded(part: str) -> str:
     # Enrich cuts what is beyond ASCII to its lowest byte here: U+015F reads as an underscore.
     octets = part.replace("+", " ").encode("utf-16-le")[::2]
     return unquote_to_bytes(octets).decode(errors="replace")
+
+
+page_uri: Final = _uri(_MOST_IN_PAGE_PATH, _check_link_mark)
+"""Check the URL of a page, and mend it.
+
+Args:
+    value: A text, or an object that stands for one. A URL may be relative.
+
+Returns:
+    What `java.net.URI` reads; it is empty where nothing but control characters was given.
+
+Raises:
+    Refused: Enrich would fail it, and it cannot be mended.
+"""
+
+referrer_uri: Final = _uri(_MOST_IN_REFERRER_PATH, None)
+"""Check a referrer, and mend it, like `page_uri` but with the limits of a referrer."""

@@ -124,6 +124,26 @@ class TestMended:
         if usual:
             assert urls._mended(url, 3_000, urls._check_link_mark) == url
 
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.sampled_from(["http://", "https://"]),
+        st.text("ab1-_.!~*'();:&=+$,@/?", min_size=1, max_size=260)
+        | st.lists(st.sampled_from(["_sp", "=", "?", "&", "a.b", "@", ":", "/"])).map("".join),
+        checks,
+    )
+    @example("https://", f"{'h' * 247}", referrer_uri)
+    @example("https://", f"{'h' * 256}", referrer_uri)
+    @example("https://", "", referrer_uri)
+    @example("http://", "", page_uri)
+    @example("http://", "?_sp=.", page_uri)
+    def test_a_plain_one_gets_the_same_verdict_as_any(self, start, rest, check):
+        """What is let through at a glance is what the whole grammar lets through."""
+        most_in_path, check_query = (
+            (3_000, urls._check_link_mark) if check is page_uri else (6_000, None)
+        )
+        whole = mended(lambda url: urls._mended(url, most_in_path, check_query), start + rest)
+        assert mended(check, start + rest) == whole
+
     @pytest.mark.parametrize(
         ("url", "sent"),
         [
