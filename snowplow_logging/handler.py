@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import math
 import os
@@ -343,6 +344,7 @@ def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:
 
 
 if SnowplowHandler.__doc__ is not None:  # as it is with `python -OO`
-    SnowplowHandler.__doc__ = SnowplowHandler.__doc__.replace(
-        "    Raises:", f"{described()}\n\n    Raises:"
+    # Without the indentation that Python 3.13 takes away by itself, and older ones leave there.
+    SnowplowHandler.__doc__ = inspect.cleandoc(SnowplowHandler.__doc__).replace(
+        "Raises:", f"{described()}\n\nRaises:"
     )
