@@ -181,8 +181,9 @@ def test_a_request_has_an_end(collector, session, reports, drip):
     with tracking(collector, session=session, timeout=(0.2, 0.4), max_retry_delay=0.05) as tracked:
         log(tracked, 1)
         assert tracked.handler.flush(SOON)
-        assert (tracked.handler.stats.sent, tracked.handler.stats.retried) == (1, 1)
-    first, second = collector.requests
+        assert tracked.handler.stats.sent == 1
+        assert tracked.handler.stats.retried >= 1  # a late machine may not answer in time either
+    first, second, *_ = collector.requests
     assert second.at - first.at < SOON
     assert any("did not answer within 0.6 s" in report for report in reports)
 
