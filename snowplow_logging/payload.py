@@ -18,6 +18,7 @@ from snowplow_logging.json_data import (
     plain_json,
 )
 from snowplow_logging.kept import Bound
+from snowplow_logging.number_types import milliseconds
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
@@ -29,7 +30,6 @@ from snowplow_logging.protocol import (
     describe,
     is_given,
     is_schema_uri,
-    milliseconds,
     nearest,
     one_of,
     schema_uri,

@@ -14,14 +14,8 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
-from snowplow_logging.protocol import (
-    Refused,
-    as_text,
-    is_milliseconds,
-    kept_text,
-    utf16_length,
-    without_controls,
-)
+from snowplow_logging.number_types import is_milliseconds
+from snowplow_logging.protocol import Refused, as_text, kept_text, utf16_length, without_controls
 
 if TYPE_CHECKING:
     # What mypyc makes a plain number of C; in Python nothing asks for it.
