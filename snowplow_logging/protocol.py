@@ -49,6 +49,7 @@ __all__ = [
     "schema_uri",
     "text",
     "unless_empty",
+    "unreadable",
     "utf16_length",
     "uuid",
     "without_controls",
@@ -114,6 +115,12 @@ def describe(value: object) -> str:
     if type(value) is int:
         return f"is {value}" if value.bit_length() < 200 else "is an int of over 60 digits"
     return f"is {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def unreadable(error: Exception) -> Refused:
+    """Return the refusal of a caller's object that has raised an error when it was read."""
+    problem = f"raised {type(error).__name__} when it was read"
+    return Refused(problem, "a plain value: dict, list, str, int, float, bool or None")
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
