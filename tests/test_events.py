@@ -740,15 +740,15 @@ class TestCommonKeys:
 
 
 LOG_ALL = """
-import importlib.util, json, logging, sys
+import importlib.util, json, logging, os, sys
 if "without orjson" in sys.argv:
     sys.modules["orjson"] = None
 class AsPython:
     def find_spec(name, path, target):
         package, _, module = name.partition(".")
-        compiled = ("json_data", "payload", "protocol", "record", "urls")
-        if package == "snowplow_logging" and module in compiled:
-            return importlib.util.spec_from_file_location(name, f"{path[0]}/{module}.py")
+        source = f"{path[0]}/{module}.py" if path else ""
+        if package == "snowplow_logging" and os.path.exists(source):
+            return importlib.util.spec_from_file_location(name, source)
 if "as Python" in sys.argv:
     sys.meta_path.insert(0, AsPython)
 import test_events
