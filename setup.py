@@ -39,7 +39,7 @@ def extensions() -> list[Extension]:
         return []
     # Neither the settings of the project's own type check nor its extras, which are not there.
     options = ["--config-file=", "--ignore-missing-imports"]
-    names = ("json_data", "payload", "protocol", "record", "urls")
+    names = ("definitions", "json_data", "number_types", "payload", "protocol", "record", "urls")
     modules = [f"snowplow_logging/{name}.py" for name in names]
     try:
         from mypyc.build import mypycify

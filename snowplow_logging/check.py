@@ -62,7 +62,7 @@ def check(source: str, tell: Tell, *, send: bool = True) -> int:
         return BAD_CONFIGURATION
     status = 0
     for found in configuration.found:
-        tell(f"handlers.{found.name}: {_transport(found).url}")
+        tell(f"handlers.{found.name}: {found.handler.settings.url}")
         status = max(status, _try(found, lambda line: tell(f"  {line}"), send=send))
         status = max(status, _look_up(found.settings, lambda line: tell(f"  {line}")))
         for line in _meaning(found.settings):
@@ -85,7 +85,7 @@ def _try(found: Found, tell: Tell, *, send: bool) -> int:
         if outcome is None:
             tell("warning: before_send leaves the test event out, so that none is sent")
         payload = outcome
-    transport = _transport(found)
+    transport = Transport.of(found.handler.settings)
     try:
         _connect(transport, tell)
         return _request(transport, payload, tell)
@@ -94,14 +94,6 @@ def _try(found: Found, tell: Tell, *, send: bool) -> int:
         return UNREACHABLE
     finally:
         transport.close()
-
-
-def _transport(found: Found) -> Transport:
-    return found.handler._emitter._transport  # noqa: SLF001
-
-
-def _session(transport: Transport) -> requests.Session:
-    return transport._current_session()  # noqa: SLF001
 
 
 def _test_event(found: Found) -> EventOutcome:
@@ -127,7 +119,7 @@ def _connect(transport: Transport, tell: Tell) -> None:
     Raises:
         OSError: It is not to be had; the message says what failed.
     """
-    session: Any = _session(transport)
+    session: Any = transport.session()
     if not isinstance(session, requests.Session):
         return  # which knows its own ways
     settings = session.merge_environment_settings(transport.url, {}, None, None, None)
@@ -209,19 +201,12 @@ def _request(transport: Transport, payload: bytes | None, tell: Tell) -> int:
 
 def _health(transport: Transport) -> Answer:
     """Ask the collector whether it is well; any answer shows that it is there."""
-    url = urlsplit(transport.url)._replace(path="/health", query="").geturl()
+    where = f"{transport.url} did not answer the request for /health"
     try:
-        with _session(transport).request(
-            "GET",
-            url,
-            headers={k: v for k, v in transport._headers.items() if k != "Content-Type"},  # noqa: SLF001
-            timeout=_LONGEST_WAIT,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            status = response.status_code
+        with transport.get("/health", _LONGEST_WAIT) as response:
+            status, url = response.status_code, response.url
     except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
-        return Answer(Outcome.RETRY, f"{url} did not answer: {error}")
+        return Answer(Outcome.RETRY, f"{where}: {error}")
     if status >= 500:
         return Answer(Outcome.RETRY, f"{url} answered {status}")
     return Answer(Outcome.TAKEN)
@@ -270,7 +255,7 @@ def _answers(transport: Transport) -> Iterator[list[requests.Response]]:
     def keep(response: requests.Response, *_: Any, **__: Any) -> None:
         answers.append(response)
 
-    session: Any = _session(transport)
+    session: Any = transport.session()
     hooks = getattr(session, "hooks", None)
     if not isinstance(hooks, dict):  # it is no `requests.Session`
         yield answers

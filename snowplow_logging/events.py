@@ -10,22 +10,24 @@ from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from snowplow_logging.kept import MessageText, identified, keep_in_records
+from snowplow_logging.number_types import (
+    Number,
+    decimal,
+    integer,
+    integer_text,
+    milliseconds,
+    number,
+)
 from snowplow_logging.protocol import (
     Check,
     Key,
-    Number,
     Refused,
     Text,
     annotated_keys,
     atomic_text,
-    decimal,
     derived_uuid,
     describe,
-    integer,
-    integer_text,
-    milliseconds,
     nearest,
-    number,
     one_of,
     schema_uri,
     text,

@@ -31,16 +31,9 @@ from snowplow_logging.json_data import (
     with_numbers,
 )
 from snowplow_logging.kept import Bound, bound_to, keep_ids
+from snowplow_logging.number_types import milliseconds
 from snowplow_logging.payload import TRACKER
-from snowplow_logging.protocol import (
-    Check,
-    Refused,
-    describe,
-    is_given,
-    milliseconds,
-    text,
-    without_controls,
-)
+from snowplow_logging.protocol import Check, Refused, describe, is_given, text, without_controls
 from snowplow_logging.python_types import meaning
 from snowplow_logging.record import carries_event, events_of, shown
 from snowplow_logging.urls import page_uri, referrer_uri

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import math
 import os
@@ -182,17 +183,7 @@ class SnowplowHandler(logging.Handler):
         self._event_key = settings.event_key
         self._enabled = settings.enabled
         self._capture_level = settings.capture_level
-        transport = Transport(
-            endpoint=settings.endpoint,
-            method=settings.method,
-            path=settings.path,
-            timeout=settings.timeout,
-            headers=settings.headers,
-            session=settings.session,
-            anonymous=settings.anonymous,
-            retry_codes=settings.retry_codes,
-            connections=settings.connections,
-        )
+        transport = Transport.of(settings)
         letters = None
         if settings.dead_letter is not None and settings.enabled:
             from snowplow_logging.dead_letter import DeadLetterFile
@@ -343,6 +334,7 @@ def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:
 
 
 if SnowplowHandler.__doc__ is not None:  # as it is with `python -OO`
-    SnowplowHandler.__doc__ = SnowplowHandler.__doc__.replace(
-        "    Raises:", f"{described()}\n\n    Raises:"
+    # Without the indentation that Python 3.13 takes away by itself, and older ones leave there.
+    SnowplowHandler.__doc__ = inspect.cleandoc(SnowplowHandler.__doc__).replace(
+        "Raises:", f"{described()}\n\nRaises:"
     )

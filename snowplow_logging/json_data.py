@@ -22,7 +22,8 @@ from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from snowplow_logging.protocol import Check, Refused, describe, number, text
+from snowplow_logging.number_types import number
+from snowplow_logging.protocol import Check, Refused, describe, text
 from snowplow_logging.python_types import UNKNOWN, instead_of, meaning
 
 try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from logging import LogRecord
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from snowplow_logging._version import __version__
-from snowplow_logging.events import COMMON_KEYS, EVENTS, InvalidEvent, SelfDescribingJson
+from snowplow_logging.definitions import Definition, definition_of, fill, put_values
+from snowplow_logging.events import InvalidEvent, SelfDescribingJson
 from snowplow_logging.json_data import (
     JsonDefault,
     base64_json,
@@ -18,22 +18,22 @@ from snowplow_logging.json_data import (
     plain_json,
 )
 from snowplow_logging.kept import Bound
+from snowplow_logging.number_types import milliseconds
 from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
     UNSTRUCT_EVENT,
     Check,
-    Key,
     Refused,
     atomic_text,
     describe,
     is_given,
     is_schema_uri,
-    milliseconds,
     nearest,
     one_of,
     schema_uri,
     unless_empty,
+    unreadable,
     uuid,
 )
 from snowplow_logging.python_types import is_single, members
@@ -52,7 +52,6 @@ So is an object with these two fields, of a dataclass, attrs, pydantic or msgspe
 
 _CONTEXTS_START: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
 _CONTEXTS_END: Final = b"]}"
-_COMMON_KEYS: Final = frozenset(COMMON_KEYS)
 _YEAR_5138: Final = 1e11  # seconds since 1970; up to there a time needs no check
 
 EVENT_ID: Final = slice(8, 44)
@@ -63,19 +62,6 @@ TRACKER: Final = f"snowplow-logging-{__version__}"
 
 _EVENT_ID: Final = unless_empty(uuid)
 _LONGEST_QUOTED: Final = 300  # characters of a key or a value in the message of an error
-
-
-@dataclass(frozen=True)
-class _Definition:
-    """An event type, laid out for the check."""
-
-    name: str
-    type: str
-    schema: str | None
-    is_atomic: bool  # whether its values are parameters of the protocol, and not JSON
-    keys: dict[str, Key]
-    required: list[tuple[str, str]]  # Snowplow's names, and the keys
-    defaults: list[tuple[str, Callable[[str], Any]]]
 
 
 class _Constant:
@@ -95,26 +81,6 @@ class _Constant:
 
     def __repr__(self) -> str:
         return self._name
-
-
-_definitions: Final[dict[str, _Definition]] = {}
-"""By the names of the events, laid out when the first event of the type is logged."""
-
-
-def _lay_out(name: str) -> _Definition:
-    cls = EVENTS[name]
-    keys = cls.keys()
-    definition = _Definition(
-        cls.event_name,
-        cls.event_type,
-        cls.event_schema,
-        cls.event_type != "ue",
-        keys,
-        [(key.name, name) for name, key in keys.items() if key.required],
-        [(key.name, key.default) for key in keys.values() if key.default is not None],
-    )
-    _definitions[name] = definition
-    return definition
 
 
 class PayloadEncoder:
@@ -221,17 +187,17 @@ class PayloadEncoder:
         """
         name = at = "event"
         try:
-            definition = _definition_of(event)
+            definition = definition_of(event)
             name, at = definition.name, "created"
             payload = {"eid": event_id, "dtm": _record_time(record), "e": definition.type}
             at = ""
             own: dict[str, Any] = payload if definition.is_atomic else {}
-            common = _put_values(definition, event, own)
+            common = put_values(definition, event, own)
             if "event_id" in common:
                 at = "event_id"
                 event_id = payload["eid"] = _EVENT_ID(common[at]) or event_id
             at = ""
-            _fill(definition, own, event_id)
+            fill(definition, own, event_id)
             encoded = b""
             if not definition.is_atomic:
                 written = self._unstruct_json(definition, own)
@@ -256,7 +222,7 @@ class PayloadEncoder:
         except Refused as refused:
             raise _invalid(name, refused.within(at)) from None
         except Exception as error:  # the caller's objects may raise anything
-            raise _invalid(name, _unreadable(error).within(at)) from error
+            raise _invalid(name, unreadable(error).within(at)) from error
 
     def _data_json(self, schema: str, data: Any) -> bytes:
         """Check and write the one self-describing JSON of an event, or the list of its entities.
@@ -266,7 +232,7 @@ class PayloadEncoder:
         """
         return data_json(schema, data, self._json_default, self._report)
 
-    def _unstruct_json(self, definition: _Definition, own: dict[str, Any]) -> bytes:
+    def _unstruct_json(self, definition: Definition, own: dict[str, Any]) -> bytes:
         """Write the values of an event that is described by a schema."""
         described = own if definition.schema is None else {"schema": definition.schema, "data": own}
         try:
@@ -275,7 +241,7 @@ class PayloadEncoder:
             path = refused.path.removeprefix(".data")
             raise Refused(refused.problem, refused.expected, f"data{path}") from None
         except Exception as error:  # the caller's objects may raise anything
-            raise _unreadable(error).within("data") from error
+            raise unreadable(error).within("data") from error
         # The keys of the other events were checked by their classes.
         if self._schemas is not None and definition.schema is None:
             self._schemas.check(own["schema"], own["data"], written)
@@ -333,7 +299,7 @@ class PayloadEncoder:
         """
         name = key = "event"
         try:
-            definition = _definition_of(event)
+            definition = definition_of(event)
             name = definition.name
             full = {
                 key: value
@@ -360,7 +326,7 @@ class PayloadEncoder:
             raise _invalid(name, refused.within(key)) from None
         except Exception as error:
             self.encode(event, event_id, record, bound)  # says it better, if it refuses it too
-            raise _invalid(name, _unreadable(error).within(key)) from error
+            raise _invalid(name, unreadable(error).within(key)) from error
 
     def _joined(
         self,
@@ -397,60 +363,11 @@ class PayloadEncoder:
         return None
 
 
-def _put_values(
-    definition: _Definition, event: Mapping[Any, Any], own: dict[str, Any]
-) -> dict[Any, Any]:
-    """Put in the values of an event's own keys, by Snowplow's names, and return the common ones."""
-    common: dict[Any, Any] = {}
-    keys, is_atomic = definition.keys, definition.is_atomic
-    all_known = True
-    key: Any = "event"
-    try:
-        plain: dict[Any, Any] = event if type(event) is dict else dict(event.items())
-        for key, value in plain.items():
-            known = keys.get(key)
-            if known is None:
-                if value is not None:
-                    common[key] = value
-                    all_known = all_known and key in _COMMON_KEYS
-            elif value is not None:
-                checked = known.check(value)
-                # An empty parameter of the protocol counts as absent, an empty property does not.
-                if checked or not is_atomic:
-                    own[known.name] = checked
-            elif known.nullable:
-                own[known.name] = None
-    except Refused as refused:
-        raise refused.within(key) from None
-    except Exception as error:
-        raise _unreadable(error).within(_as_path(key)) from error
-    if not all_known:
-        unknown = next(key for key in common if key not in _COMMON_KEYS)
-        expected = nearest(unknown, [*definition.keys, *COMMON_KEYS])
-        raise Refused(f"is not a key of {definition.name}", expected, _as_path(unknown))
-    return common
-
-
-def _fill(definition: _Definition, own: dict[str, Any], event_id: str) -> None:
-    """Add the values that absent keys have, and refuse where one is missing that has none."""
-    for parameter, default in definition.defaults:
-        if parameter not in own:
-            own[parameter] = default(event_id)
-    for parameter, key in definition.required:
-        if parameter not in own:
-            raise Refused("is missing or empty", f"it, for {definition.name} requires it", key)
-
-
 def _record_time(record: Any) -> str:
     created = record.created
     if type(created) is float and 0 <= created < _YEAR_5138:
         return str(int(created * 1000))
     return milliseconds(created * 1000)
-
-
-def _as_path(key: Any) -> str:
-    # A mapping's keys may be anything, whatever their type is said to be.
-    return key if type(key) is str else f"a key that {describe(key)}"
 
 
 def _invalid(name: str, error: Refused) -> InvalidEvent:
@@ -465,39 +382,13 @@ def _brief(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in brief)
 
 
-def _unreadable(error: Exception) -> Refused:
-    problem = f"raised {type(error).__name__} when it was read"
-    return Refused(problem, "a plain value: dict, list, str, int, float, bool or None")
-
-
 def _checked(key: str, check: Check, value: Any) -> Any:
     try:
         return check(value)
     except Refused as refused:
         raise refused.within(key) from None
     except Exception as error:  # the caller's objects may raise anything
-        raise _unreadable(error).within(key) from error
-
-
-def _definition_of(event: Any) -> _Definition:
-    if type(event) is dict:
-        plain: dict[Any, Any] = event
-        name = plain.get("event")
-    elif isinstance(event, Mapping):
-        name = event.get("event")
-    else:
-        expected = "a dict with the key 'event', a list of them, or an event object"
-        raise Refused(describe(event), expected)
-    if type(name) is not str:
-        if not isinstance(name, str):
-            raise Refused("is missing" if name is None else describe(name), nearest(name, EVENTS))
-        name = str.__str__(name)
-    known = _definitions.get(name)
-    if known is None:
-        if name not in EVENTS:
-            raise Refused(describe(name), nearest(name, EVENTS))
-        known = _lay_out(name)
-    return known
+        raise unreadable(error).within(key) from error
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -537,7 +428,7 @@ def _subject_payload(subject: Any) -> dict[str, str]:
     except Refused as refused:
         raise refused.within(f".{field}" if type(field) is str else "") from None
     except Exception as error:
-        raise _unreadable(error).within(f".{field}" if type(field) is str else "") from error
+        raise unreadable(error).within(f".{field}" if type(field) is str else "") from error
     return payload
 
 

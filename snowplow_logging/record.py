@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from snowplow_logging.events import Event
 from snowplow_logging.kept import IdentifiedEvent, give_ids, id_of, message_event, new_id
-from snowplow_logging.protocol import Refused, derived_uuid, is_given, number
+from snowplow_logging.number_types import number
+from snowplow_logging.protocol import Refused, derived_uuid, is_given
 from snowplow_logging.python_types import UNKNOWN, meaning, members
 
 __all__ = ["carries_event", "events_of", "shown"]

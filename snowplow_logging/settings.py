@@ -520,8 +520,8 @@ def _plain_type(annotation: Any) -> Any:
 
 def described() -> str:
     """Return what each setting is, as the part `Args` of a docstring."""
-    lines = ["    Args:"]
+    lines = ["Args:"]
     for name, setting in SETTINGS.items():
         words = f"{name}: {setting.words}. {setting.more}".strip()
-        lines += wrap(words, 100, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        lines += wrap(words, 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
     return "\n".join(lines)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 from uuid import UUID
 
 from snowplow_logging.kept import Bound, bound, keep_in_records
+from snowplow_logging.number_types import dimensions, integer_text
 from snowplow_logging.protocol import (
     PLATFORMS,
     Key,
     Text,
     annotated_keys,
     atomic_text,
-    dimensions,
     first_address,
-    integer_text,
     is_given,
     one_of,
     unless_empty,

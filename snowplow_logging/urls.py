@@ -15,11 +15,11 @@ from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
+from snowplow_logging.number_types import is_milliseconds
 from snowplow_logging.protocol import (
     Check,
     Refused,
     as_text,
-    is_milliseconds,
     kept_text,
     utf16_length,
     without_controls,

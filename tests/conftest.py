@@ -27,7 +27,7 @@ def registry(tmp_path_factory):
     """Return a registry of Iglu Central's schemas and one for any data; None where it is absent."""
     if not IGLU.is_dir():
         return None
-    pytest.importorskip("jsonschema")
+    pytest.importorskip("jsonschema_rs")
     schemas = tmp_path_factory.mktemp("iglu") / "schemas"
     schemas.mkdir()
     for vendor in (IGLU / "schemas").iterdir():

@@ -213,7 +213,7 @@ def test_one_event_leaves_after_the_flush_interval(collector):
         start = time.monotonic()
         log(tracked, 1)
         (request,) = collector.wait_for_requests(1)
-        assert 0.15 < request.at - start < OUR_ANSWER
+        assert 0.15 < request.at - start < OUR_ANSWER  # a late machine makes it only more
         log(tracked, 1)  # the next one waits for nothing else either
         collector.wait_for_requests(2)
 
@@ -229,7 +229,7 @@ def test_a_producer_that_never_pauses_does_not_put_off_the_first_request(collect
             count += 1
             assert not threading.Event().wait(0.001)  # fewer than a batch has bytes for
             assert time.monotonic() - start < OUR_ANSWER
-        assert 0.4 < collector.requests[0].at - start < 1.0
+        assert 0.4 < collector.requests[0].at - start < OUR_ANSWER
         assert tracked.handler.flush()
         assert tracked.handler.stats.sent == count
 
@@ -238,14 +238,14 @@ def test_what_a_long_request_held_up_waits_no_longer(collector):
     """An event's age counts from its log call, also where the batch before it took long."""
     gate = threading.Event()
     collector.answers.append(Answer(gate=gate))
-    with tracking(collector, batch_size=2, flush_interval=1.0) as tracked:
+    with tracking(collector, batch_size=2, flush_interval=3.0) as tracked:
         log(tracked, 2)
         collector.wait_for_requests(1)
         log(tracked, 3)
-        assert not threading.Event().wait(1.2)  # by then all three are due
+        assert not threading.Event().wait(3.1)  # by then all three are due
         gate.set()
         collector.wait_for_requests(3)
-    assert collector.requests[2].at - collector.requests[1].at < 0.9
+    assert collector.requests[2].at - collector.requests[1].at < 2.5
     assert sizes(collector) == [2, 2, 1]
 
 
@@ -627,15 +627,17 @@ def test_every_event_has_its_own_subject(collector):
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_the_least_wait(collector, form):
     """Seconds or a date: nothing is sent before, whatever the caller does."""
-    start = time.time()
-    value = "1" if form == "seconds" else formatdate(math.floor(start) + 3, usegmt=True)
+    start, begun = time.time(), time.monotonic()
+    date = math.floor(start) + 3
+    value = "1" if form == "seconds" else formatdate(date, usegmt=True)
     collector.answers.append(Answer(503, headers={"Retry-After": value}))
     with tracking(collector) as tracked:
         log(tracked, 1)
         while not tracked.handler.flush(0.01):
             assert time.time() - start < OUR_ANSWER
     first, second = collector.requests
-    assert 0.95 < second.at - first.at < 5
+    since, wait = (first.at, 1) if form == "seconds" else (begun, date - start)
+    assert wait - 0.05 < second.at - since < wait + OUR_ANSWER
 
 
 @pytest.mark.parametrize("value", ["3600", "9" * 400, formatdate(2**33, usegmt=True), "soon", "-1"])
@@ -882,7 +884,7 @@ def test_block_has_an_end(collector):
         log(tracked, 1)
         start = time.monotonic()
         log(tracked, 1)
-        assert 0.3 <= time.monotonic() - start < 0.6
+        assert 0.3 <= time.monotonic() - start < 2
         assert tracked.handler.stats.dropped == 1
 
 
@@ -979,7 +981,7 @@ def test_flush_keeps_its_time(collector, timeout):
         log(tracked, 1)
         start = time.monotonic()
         assert tracked.handler.flush(timeout) is False
-        assert timeout <= time.monotonic() - start < timeout + 0.2
+        assert timeout <= time.monotonic() - start < timeout + 1
 
 
 @pytest.mark.parametrize("fault", [SILENCE, RESET, 503])
@@ -997,14 +999,14 @@ def test_close_keeps_its_time_and_gives_up_the_rest(collector, fault):
         log(tracked, 5)
         start = time.monotonic()
         tracked.handler.close()
-        assert 0.4 < time.monotonic() - start < 0.9
+        assert 0.4 < time.monotonic() - start < 2
         stats = tracked.handler.stats
         assert (stats.failed, stats.queued, stats.losses) == (5, 0, {"shutdown_timeout": 5})
         assert sorted(label for which, _ in failures for label in which) == [0, 1, 2, 3, 4]
         assert "shutdown_timeout of 0.5 s" in failures[0][1]
         start = time.monotonic()
-        assert tracked.handler.flush(0.5)  # what was given up is not waited for
-        assert time.monotonic() - start < 0.4
+        assert tracked.handler.flush(OUR_ANSWER)  # what was given up is not waited for
+        assert time.monotonic() - start < 2
         collector.default = 200
         log(tracked, 1, 5)
         assert tracked.handler.flush(OUR_ANSWER)
@@ -1014,11 +1016,11 @@ def test_close_keeps_its_time_and_gives_up_the_rest(collector, fault):
 def test_flush_and_close_together_have_the_time_of_one(collector):
     """What `logging.shutdown` does takes no longer than `shutdown_timeout`."""
     collector.default = SILENCE
-    with tracking(collector, shutdown_timeout=0.6) as tracked:
+    with tracking(collector, shutdown_timeout=1.5) as tracked:
         log(tracked, 1)
         start = time.monotonic()
         logging.shutdown([weakref.ref(tracked.handler)])
-        assert time.monotonic() - start < 0.9
+        assert time.monotonic() - start < 2.7
         assert tracked.handler.stats.failed == 1
 
 

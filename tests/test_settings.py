@@ -29,7 +29,7 @@ def test_the_signature_is_the_definition():
     assert parameters["session"].annotation == "requests.Session | None"
     for name, setting in SETTINGS.items():
         assert setting.words
-        assert f"\n        {name}: " in (SnowplowHandler.__doc__ or "")
+        assert f"\n    {name}: " in (SnowplowHandler.__doc__ or "")
 
 
 @pytest.mark.parametrize("handler", [SnowplowHandler, RecordingHandler])

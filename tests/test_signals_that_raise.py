@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 
 import pytest
 
 from faulty_collector import FaultyCollector
 from helpers import tracking
-from test_signal_points import LEAST_POINTS, TRACES_IN_PART, Program, signal_at
+from test_signal_points import LEAST_POINTS, Program, signal_at
 
 
 class Interrupt(BaseException):
@@ -53,7 +52,7 @@ ACTS = {
 def test_a_signal_handler_may_raise_anywhere(act):
     """The others are delivered or counted, and the next event finds all in order."""
     settings, prepare, do = ACTS[act]
-    for number in itertools.chain([math.inf], itertools.count(1)):
+    for number in itertools.count(1):
         with FaultyCollector() as collector, tracking(collector, **settings) as tracked:
             program = Program(tracked, collector)
             prepare(program)
@@ -69,6 +68,6 @@ def test_a_signal_handler_may_raise_anywhere(act):
             gone = stats.sent + stats.dropped + stats.filtered
             assert logged <= gone <= logged + 1
             assert len({sent["eid"] for sent in collector.events}) >= stats.sent - 1
-        if 0 < points.left < math.inf:
+        if points.left > 0:
             break
-    assert number > LEAST_POINTS.get(act, 1) or TRACES_IN_PART
+    assert number > LEAST_POINTS.get(act, 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from snowplow_logging.events import EVENTS
-from snowplow_logging.protocol import decimal, integer_text
+from snowplow_logging.number_types import decimal, integer_text
 from snowplow_logging.subject import SUBJECT_KEYS
 
 from .circe_json import read_json

@@ -7,19 +7,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from snowplow_logging.delivery.ledger import Ledger, Stats
-from snowplow_logging.delivery.line import Shared
-from snowplow_logging.delivery.notices import Notices, Reports
-from snowplow_logging.delivery.queue import Limits, MemoryQueue, Queue
-from snowplow_logging.delivery.sqlite_file import SQLiteFile
-from snowplow_logging.delivery.store import StoreQueue
-from snowplow_logging.delivery.transport import STM_BYTES, Transport
-from snowplow_logging.delivery.waiting import Bell, clock
-from snowplow_logging.delivery.worker import Worker, holds_logging_lock, start_thread
+from snowplow_logging.delivery.assembly import assemble
+from snowplow_logging.delivery.closing import GRACE, Closing
+from snowplow_logging.delivery.ledger import Stats
+from snowplow_logging.delivery.transport import Transport
+from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.delivery.worker import Worker
 from snowplow_logging.lifecycle import lifecycle, tell_at_exit
 
 if TYPE_CHECKING:
@@ -27,9 +23,6 @@ if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
 
 __all__ = ["Emitter"]
-
-_GRACE: Final = 0.2  # seconds after the time of a close for telling what was given up
-_ROUNDS_AT_EXIT: Final = 3  # how often a close at exit goes on for what came in meanwhile
 
 
 class Emitter:
@@ -59,74 +52,13 @@ class Emitter:
         if self._shared.queue.was_used:
             self._worker.wake()  # an earlier process may have left events in the file
 
-    def _make(self) -> Worker:
-        """Make all that belongs to one process: locks, counts, an empty queue and no threads."""
-        settings, transport = self._settings, self._transport
-        # Re-entrant: a signal handler or a finaliser may log while its own thread holds it.
-        lock = threading.RLock()
-        work, done = Bell(lock), Bell(lock)
-        ledger = Ledger(lock)
-        limits = Limits(
-            events=settings.queue_size,
-            size=settings.queue_bytes,
-            batch_events=min(settings.batch_size, transport.batch_limit or settings.batch_size),
-            batch_size=settings.batch_bytes,
-            room=settings.batch_bytes - transport.overhead,
-            overhead=STM_BYTES,
-        )
-        reports = Reports(lock, done, start_thread)
-        notices = Notices(
-            lock,
-            done,
-            ledger,
-            reports,
-            on_success=settings.on_success,
-            on_failure=settings.on_failure,
-            dead_letters=self._dead_letters,
-            most=settings.queue_size,
-            most_size=settings.queue_bytes,
-        )
-        queue: Queue
-
-        def wake() -> None:
-            worker.wake()
-
-        if settings.store is None or not settings.enabled:
-            queue = MemoryQueue(lock, ledger, limits, wake)
-        else:
-            queue = StoreQueue(
-                lock,
-                ledger,
-                reports,
-                limits,
-                file=SQLiteFile(settings.store, settings.store_limit, transport.url),
-                sync=settings.store_sync,
-                drops_oldest=settings.on_full == "drop_oldest",
-                called=wake,
-                work=work,
-                done=done,
-            )
-        shared = Shared(
-            transport=transport,
-            lock=lock,
-            ledger=ledger,
-            queue=queue,
-            notices=notices,
-            reports=reports,
-            work=work,
-            done=done,
-            flush_interval=settings.flush_interval,
-            max_attempts=settings.max_attempts,
-            max_retry_delay=min(settings.max_retry_delay, threading.TIMEOUT_MAX),
-        )
-        worker = Worker(shared, settings.connections)
-        return worker
-
     def _adopt(self) -> None:
         """Go over to what is this process's own; not every server runs fork hooks."""
         pid = os.getpid()
         # Threads that come here at once go over to the same.
-        self._worker = self._workers.setdefault(pid, self._make())
+        self._worker = self._workers.setdefault(
+            pid, assemble(self._settings, self._transport, self._dead_letters)
+        )
         self._shared = self._worker.shared
         self._put = self._shared.queue.put
         self._pid = pid  # last, because who finds it right looks no further
@@ -212,7 +144,7 @@ class Emitter:
         for _ in self._put(payload):
             self._shared.ledger.drop(self._shared.queue.full)
         # What cannot be sent at once then never can: too much of Python is gone.
-        self.close(clock.now() + (_GRACE if sys.is_finalizing() else self.shutdown_timeout))
+        self.close(clock.now() + (GRACE if sys.is_finalizing() else self.shutdown_timeout))
         self.leave()
 
     def refuse(
@@ -245,8 +177,11 @@ class Emitter:
         reason = "logged when the process had come to its end"
         self._shared.ledger.give_up("process ended", reason)
         if not self._said_at_exit:
-            self._said_at_exit = True
-            tell_at_exit(f"events for {self.url} are not sent: they were {reason}")
+            self._say_at_exit(f"events for {self.url} are not sent: they were {reason}")
+
+    def _say_at_exit(self, line: str) -> None:
+        self._said_at_exit = True
+        tell_at_exit(line)
 
     def leave_out(self) -> None:
         """Count an event that `before_send` left out."""
@@ -286,17 +221,10 @@ class Emitter:
             return False
         self.hurry()
         last = self._shared.due
-        answered = worker.wait(lambda: worker.is_answered(last), deadline) and self._told(deadline)
+        answered = worker.wait(lambda: worker.is_answered(last), deadline)
+        answered = answered and worker.wait_told(deadline)
         self._last_flush = threading.get_ident(), start, clock.now()
         return answered
-
-    def _told(self, deadline: float) -> bool:
-        """Wait until all is told that is to be told by now, but not in a callback for itself."""
-        notices = self._shared.notices
-        if notices.is_telling():
-            return True
-        up_to = notices.added
-        return self._worker.wait(lambda: notices.is_told(up_to), deadline)
 
     def hurry(self) -> None:
         """Have what is queued leave at once."""
@@ -319,43 +247,20 @@ class Emitter:
             until: The time by which to be done, if that is sooner; by the clock of `waiting`.
         """
         self._here()
+        if self._worker.is_at_rest:
+            return
         start = clock.now()
         deadline = max(start, min(self._close_by(start), until))
-        shared, worker = self._shared, self._worker
-        queue = shared.queue
-        if worker.is_at_rest:
-            return
+        closing = Closing(self._worker, self._settings, start, deadline, self._say_at_exit)
         try:
-            shared.parked, shared.closing_since, shared.closing = False, start, deadline
-            queue.wait_until(deadline)
-            shared.work.ring()
-            rounds, last, in_time = 0, shared.ledger.logged, True
-            while in_time and rounds < _ROUNDS_AT_EXIT:
-                queue.collect()
-                in_time = worker.wait(partial(self._is_closed_up_to, last), deadline)
-                in_time = in_time and self._told(deadline)
-                if lifecycle.is_ending:
-                    self._pid = 0  # what other threads log from now on comes too late
-                if lifecycle.is_ending and shared.ledger.logged > last:
-                    rounds, last = rounds + 1, shared.ledger.logged
-                elif not (in_time and clock.now() < deadline and queue.recover()):
-                    break
-            queue.collect()
-            self._end(deadline, gives_up=not in_time or lifecycle.is_ending)
-        except BaseException:  # an interrupt, after which the program may go on
-            worker.forget_dead_threads()
-            raise
+            closing.run(self._shut)
         finally:
-            shared.closing, shared.parked = None, False
-            queue.wait_until(math.inf)
             if lifecycle.is_ending:
                 self._exit_seconds += clock.now() - start
-        if shared.notices.any_waits or not queue.is_at_rest:
-            worker.wake()  # events have come in meanwhile
 
-    def _is_closed_up_to(self, last: int) -> bool:
-        """Tell whether all up to a place in the order is answered for, but for what stays."""
-        return self._worker.is_answered(last - self._shared.queue.out_of_reach)
+    def _shut(self) -> None:
+        """Take no more from other threads, because the process ends."""
+        self._pid = 0
 
     def _close_by(self, start: float) -> float:
         """Return the time by which a close is to be done that starts now."""
@@ -369,62 +274,10 @@ class Emitter:
             seconds -= self._exit_seconds
         return start + seconds
 
-    def _end(self, deadline: float, *, gives_up: bool) -> None:
-        """Let the threads end, and count as failed what is given up."""
-        shared, worker = self._shared, self._worker
-        with shared.lock:
-            if gives_up:
-                worker.abandon()
-            worker.end()
-            given_up = [*shared.left] if shared.notices.tells_of_failures else []
-            count = len(shared.left)
-            error = shared.ledger.last_error
-            error = f"; the last error was: {error}" if error else ""
-            reason = f"not delivered within the shutdown_timeout of {self.shutdown_timeout:g} s"
-            line = f"{count:,} events for {self.url} were {reason}{error}"
-            if count:
-                shared.ledger.fail(shared.left, count, "shutdown_timeout", line)
-        shared.work.ring()
-        shared.done.ring()
-        if count:
-            if self._tell_given_up(given_up, reason):
-                line = f"{line}; they are in {shared.notices.path}"
-            if lifecycle.is_ending:
-                self._said_at_exit = True
-                tell_at_exit(line)
-            else:
-                shared.reports.add("shutdown_timeout", line)
-        if not shared.notices.is_telling():
-            shared.notices.tell(own_thread=False, until=deadline + _GRACE)
-        shared.reports.write()
-        if not holds_logging_lock():  # for which the thread that writes one may be waiting
-            until = max(deadline, clock.now()) + _GRACE
-            worker.wait(lambda: shared.reports.are_written, until)
-        self._transport.close()
-        if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
-            shared.queue.close()
-        if lifecycle.is_ending and shared.queue.waiting and self._settings.store is not None:
-            path = os.path.abspath(self._settings.store)  # noqa: PTH100 - `resolve` follows links
-            self._said_at_exit = True
-            tell_at_exit(f"{shared.queue.waiting:,} events for {self.url} wait in {path}{error}")
-
-    def _tell_given_up(self, payloads: list[bytes], reason: str) -> bool:
-        """Tell of events that were given up; return whether they are in the dead-letter file."""
-        notices, kept = self._shared.notices, bool(payloads) and self._dead_letters is not None
-        for some in _parts(payloads, self._settings.batch_size):
-            kept = notices.keep(some, reason) and kept
-            notices.given_up(some, reason)
-        return kept
-
     def leave(self) -> None:
         """Wait for threads that would keep the process from ending; what comes leaves at once."""
         self._worker.join()
         self._pid = 0
-
-
-def _parts(payloads: list[bytes], size: int) -> Iterator[list[bytes]]:
-    for start in range(0, len(payloads), size):
-        yield payloads[start : start + size]
 
 
 def _age(payload: bytes | None) -> float | None:

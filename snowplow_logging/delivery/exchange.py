@@ -16,17 +16,14 @@ import os
 import socket
 import ssl
 import threading
-import time
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final
 
 import requests
 
-__all__ = ["Exchange", "exchanges", "keep_time", "this_thread"]
+from snowplow_logging.delivery.waiting import clock
 
-# In a partial, because freezegun replaces what a module refers to directly, and what waits for a
-# server has to end in real time.
-monotonic: Final = partial(time.monotonic)
+__all__ = ["Exchange", "exchanges", "keep_time", "this_thread"]
 
 _RECORD: Final = 16_384  # bytes that TLS sends at a time
 _LINE: Final = 65_536  # bytes that `http.client` takes for a line
@@ -56,7 +53,7 @@ class Exchange:
     def __init__(self, url: str, seconds: float | None, read: float | None) -> None:
         self.seconds = seconds
         self.read = read
-        self._deadline = None if seconds is None else monotonic() + seconds
+        self._deadline = None if seconds is None else clock.now() + seconds
         self.status: tuple[int, str] | None = None
         self.is_stale = False
         self._url = url
@@ -65,11 +62,11 @@ class Exchange:
 
     def is_over(self) -> bool:
         """Tell whether the time is up."""
-        return self._deadline is not None and monotonic() >= self._deadline
+        return self._deadline is not None and clock.now() >= self._deadline
 
     def shorten(self, seconds: float) -> None:
         """Leave no more time than that from now on."""
-        until = monotonic() + seconds
+        until = clock.now() + seconds
         self._deadline = until if self._deadline is None else min(self._deadline, until)
 
     def begin(self, url: str) -> None:
@@ -89,7 +86,7 @@ class Exchange:
         """
         if self._deadline is None:
             return
-        left = self._deadline - monotonic()
+        left = self._deadline - clock.now()
         if left <= 0:
             raise TimeoutError("timed out")
         connection.settimeout(left if longest is None else min(left, longest))

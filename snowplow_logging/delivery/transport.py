@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import requests
@@ -27,6 +27,9 @@ from snowplow_logging.protocol import (
     MAX_REQUEST_LINE_BYTES,
     PAYLOAD_DATA,
 )
+
+if TYPE_CHECKING:
+    from snowplow_logging.settings import Settings
 
 __all__ = ["STM_BYTES", "Transport", "sends_here"]
 
@@ -129,6 +132,21 @@ class Transport:
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
+    @classmethod
+    def of(cls, settings: Settings) -> Transport:
+        """Make one of what the user has set."""
+        return cls(
+            endpoint=settings.endpoint,
+            method=settings.method,
+            path=settings.path,
+            timeout=settings.timeout,
+            headers=settings.headers,
+            session=settings.session,
+            anonymous=settings.anonymous,
+            retry_codes=settings.retry_codes,
+            connections=settings.connections,
+        )
+
     def excess(self, payload: bytes) -> str | None:
         """Say how far a payload alone would be over the collector's limit, if it is.
 
@@ -193,6 +211,22 @@ class Transport:
             else:
                 exchanges[thread] = outer
 
+    def get(self, path: str, seconds: float) -> requests.Response:
+        """Ask the collector for another of its paths, as the requests with events are made.
+
+        Args:
+            path: The path.
+            seconds: How long to wait at most to connect, and for each part of the answer.
+
+        Returns:
+            The answer, whose body is still to be read.
+        """
+        url = urlsplit(self.url)._replace(path=path, query="").geturl()
+        headers = {name: value for name, value in self._headers.items() if name != "Content-Type"}
+        return self.session().request(
+            "GET", url, headers=headers, timeout=seconds, allow_redirects=False, stream=True
+        )
+
     def _attempt(
         self,
         payloads: Sequence[bytes],
@@ -222,7 +256,7 @@ class Transport:
             return Answer(Outcome.RETRY, f"{reason}: {_describe(error)}")
 
     def _response(self, payloads: Sequence[bytes], stm: int, timeout: Any) -> requests.Response:
-        session = self._current_session()
+        session = self.session()
         hooks: Any = {"response": [_disarm, *_hooks_of(session)]}
         if self._post and session is not self._user_session:
             # All but the body is prepared once, and not each time, which would double the time.
@@ -253,7 +287,8 @@ class Transport:
                         pools[key].close()
             session.close()
 
-    def _current_session(self) -> requests.Session:
+    def session(self) -> requests.Session:
+        """Return the session of this process, the user's own where there is one."""
         if self._pid != os.getpid():
             # A forked child must not write into its parent's connections, nor wait for a lock
             # that the parent held on them.

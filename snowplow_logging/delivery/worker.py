@@ -15,7 +15,7 @@ from snowplow_logging.delivery.line import Line, Shared
 from snowplow_logging.delivery.waiting import alone, clock
 from snowplow_logging.lifecycle import lifecycle
 
-__all__ = ["Worker", "start_thread"]
+__all__ = ["Worker", "holds_logging_lock", "start_thread"]
 
 _LOGGERS: Final = ("requests", "snowplow_logging", "urllib3")
 """Whose loggers a sending thread may use."""
@@ -238,6 +238,14 @@ class Worker:
             left = min(left, _LOOK_INTERVAL if under_way else _TAKEOVER_DELAY)
             self._shared.done.wait(lambda left=left: 0.0 if ready() else left)  # type: ignore[misc]
         return True
+
+    def wait_told(self, deadline: float) -> bool:
+        """Wait until all is told that is to be told by now, but not in a callback for itself."""
+        notices = self._shared.notices
+        if notices.is_telling():
+            return True
+        up_to = notices.added
+        return self.wait(lambda: notices.is_told(up_to), deadline)
 
     def _has_notices(self) -> bool:
         notices = self._shared.notices

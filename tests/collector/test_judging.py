@@ -16,7 +16,7 @@ from snowplow_logging.collector import LocalCollector
 from snowplow_logging.collector.protocol import FIELDS
 
 pytest.importorskip("werkzeug", reason="the local collector needs it")
-pytest.importorskip("jsonschema", reason="the local collector needs it")
+pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
 
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 UNSTRUCT = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"

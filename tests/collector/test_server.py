@@ -19,7 +19,7 @@ import requests
 from snowplow_logging.collector import LocalCollector
 
 pytest.importorskip("werkzeug", reason="the local collector needs it")
-pytest.importorskip("jsonschema", reason="the local collector needs it")
+pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
 
 TP2 = "/com.snowplowanalytics.snowplow/tp2"
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"

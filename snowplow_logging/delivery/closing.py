@@ -1,0 +1,150 @@
+"""The close of an emitter: what it waits for, and what it gives up when its time is over."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.delivery.worker import Worker, holds_logging_lock
+from snowplow_logging.lifecycle import lifecycle
+
+if TYPE_CHECKING:
+    from snowplow_logging.settings import Settings
+
+__all__ = ["GRACE", "Closing"]
+
+GRACE: Final = 0.2
+"""Seconds after the time of a close for telling what was given up."""
+
+_ROUNDS_AT_EXIT: Final = 3  # how often a close at exit goes on for what came in meanwhile
+
+
+class Closing:
+    """Closes an emitter once.
+
+    Args:
+        worker: Its threads, with all that they share.
+        settings: What the user has set.
+        start: When it began; by the clock of `waiting`.
+        deadline: The time by which it is to be done.
+        say: Writes a line to standard error, as is done at the end of the process.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        settings: Settings,
+        start: float,
+        deadline: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._worker = worker
+        self._shared = worker.shared
+        self._settings = settings
+        self._start = start
+        self._deadline = deadline
+        self._say = say
+
+    def run(self, shut: Callable[[], None]) -> None:
+        """Wait until all is answered for and told, then end the threads and give up the rest.
+
+        Args:
+            shut: Called when, at the end of the process, what other threads log comes too late.
+        """
+        shared, worker = self._shared, self._worker
+        queue = shared.queue
+        try:
+            shared.parked, shared.closing_since = False, self._start
+            shared.closing = self._deadline
+            queue.wait_until(self._deadline)
+            shared.work.ring()
+            self._end(gives_up=not self._wait(shut) or lifecycle.is_ending)
+        except BaseException:  # an interrupt, after which the program may go on
+            worker.forget_dead_threads()
+            raise
+        finally:
+            shared.closing, shared.parked = None, False
+            queue.wait_until(math.inf)
+        if shared.notices.any_waits or not queue.is_at_rest:
+            worker.wake()  # events have come in meanwhile
+
+    def _wait(self, shut: Callable[[], None]) -> bool:
+        """Wait until all that was logged is answered for; return whether it was in time."""
+        shared, worker = self._shared, self._worker
+        rounds, last, in_time = 0, shared.ledger.logged, True
+        while in_time and rounds < _ROUNDS_AT_EXIT:
+            shared.queue.collect()
+            in_time = self._wait_for(last) and worker.wait_told(self._deadline)
+            if lifecycle.is_ending:
+                shut()
+            if lifecycle.is_ending and shared.ledger.logged > last:
+                rounds, last = rounds + 1, shared.ledger.logged
+            elif not (in_time and clock.now() < self._deadline and shared.queue.recover()):
+                break
+        shared.queue.collect()
+        return in_time
+
+    def _wait_for(self, last: int) -> bool:
+        """Wait until all up to a place in the order is answered for, but for what stays."""
+        worker, queue = self._worker, self._shared.queue
+        return worker.wait(lambda: worker.is_answered(last - queue.out_of_reach), self._deadline)
+
+    def _end(self, *, gives_up: bool) -> None:
+        """Let the threads end, and count as failed what is given up."""
+        shared, worker, settings = self._shared, self._worker, self._settings
+        with shared.lock:
+            if gives_up:
+                worker.abandon()
+            worker.end()
+            given_up = [*shared.left] if shared.notices.tells_of_failures else []
+            count = len(shared.left)
+            error = shared.ledger.last_error
+            error = f"; the last error was: {error}" if error else ""
+            reason = f"not delivered within the shutdown_timeout of {settings.shutdown_timeout:g} s"
+            line = f"{count:,} events for {shared.transport.url} were {reason}{error}"
+            if count:
+                shared.ledger.fail(shared.left, count, "shutdown_timeout", line)
+        shared.work.ring()
+        shared.done.ring()
+        if count:
+            if self._tell_given_up(given_up, reason):
+                line = f"{line}; they are in {shared.notices.path}"
+            if lifecycle.is_ending:
+                self._say(line)
+            else:
+                shared.reports.add("shutdown_timeout", line)
+        self._let_go()
+        waiting = shared.queue.waiting
+        if lifecycle.is_ending and waiting and settings.store is not None:
+            path = os.path.abspath(settings.store)  # noqa: PTH100 - `resolve` follows links
+            self._say(f"{waiting:,} events for {shared.transport.url} wait in {path}{error}")
+
+    def _tell_given_up(self, payloads: list[bytes], reason: str) -> bool:
+        """Tell of events that were given up; return whether they are in the dead-letter file."""
+        notices = self._shared.notices
+        kept = bool(payloads) and notices.path is not None
+        for some in _parts(payloads, self._settings.batch_size):
+            kept = notices.keep(some, reason) and kept
+            notices.given_up(some, reason)
+        return kept
+
+    def _let_go(self) -> None:
+        """Tell and report what is left to be told, and let go of connections and file."""
+        shared, worker = self._shared, self._worker
+        if not shared.notices.is_telling():
+            shared.notices.tell(own_thread=False, until=self._deadline + GRACE)
+        shared.reports.write()
+        if not holds_logging_lock():  # for which the thread that writes one may be waiting
+            until = max(self._deadline, clock.now()) + GRACE
+            worker.wait(lambda: shared.reports.are_written, until)
+        shared.transport.close()
+        if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
+            shared.queue.close()
+
+
+def _parts(payloads: list[bytes], size: int) -> Iterator[list[bytes]]:
+    for start in range(0, len(payloads), size):
+        yield payloads[start : start + size]
