@@ -188,8 +188,8 @@ def test_columns_are_described(collector):
     plain = {"sortable": True, "filterable": True}
     assert stats == {
         "user_id": {**plain, "values": ["u-1", "u-2", "U-3"]},
-        "domain_sessionidx": {**plain, "values": [2, 10]},
-        "page_title": {**plain, "values": None},
+        "domain_sessionidx": {**plain, "values": ["2", "10"]},
+        "page_title": {**plain, "values": sorted(f"Page {number}" for number in range(10, 30))},
         "contexts_com_acme_plan_1": {"sortable": False, "filterable": False, "values": None},
         "tr_total": {**plain, "values": []},
     }
