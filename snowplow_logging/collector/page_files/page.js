@@ -1,5 +1,6 @@
 // The page as a whole: the filters and the address, and the look at the collector now and then.
 
+import { Columns } from "/micro/ui/columns.js";
 import { ask, byId, clock, element } from "/micro/ui/dom.js";
 import { Panel } from "/micro/ui/panel.js";
 import { Rows } from "/micro/ui/rows.js";
@@ -19,6 +20,7 @@ let suggested = null;
 let typing = 0;
 
 const rows = new Rows((number, how) => show(number, how === "key"));
+const columns = new Columns(() => filter({}));
 const timeline = new Timeline((from, to) => filter({ from: from ?? "", to: to ?? "" }));
 const panel = new Panel((back) => {
   rows.mark(null);
@@ -26,17 +28,26 @@ const panel = new Panel((back) => {
   if (back) rows.focus();
 });
 
+// What the list in sight is asked for by; the columns come in their order, with a filter or without.
 function query() {
-  return new URLSearchParams(NAMES.filter((name) => filters[name] !== "").map((name) => [name, filters[name]])).toString();
+  return new URLSearchParams([
+    ...NAMES.filter((name) => filters[name] !== "").map((name) => [name, filters[name]]),
+    ...columns.extras.map((name) => [`column.${name}`, filters[`column.${name}`] ?? ""]),
+    ...(columns.sort === "" ? [] : [["sort", columns.sort]]),
+  ]).toString();
 }
+
+const isFiltered = () => [...NAMES, ...columns.extras.map((name) => `column.${name}`)].some((name) => (filters[name] ?? "") !== "");
 
 // The address holds filters and event, so that it can be kept or handed on.
 function readAddress() {
   const given = new URLSearchParams(location.search);
   for (const name of NAMES) filters[name] = given.get(name) ?? "";
   for (const name of ["from", "to"]) if (!/^\d{1,15}$/.test(filters[name])) filters[name] = "";
+  columns.read(given);
+  for (const name of columns.extras) filters[`column.${name}`] = given.get(`column.${name}`);
   if (!["good", "bad"].includes(filters.status)) filters.status = "";
-  if (["10", "60", "1440"].includes(given.get("span"))) byId("span").value = given.get("span");
+  if (["10", "60", "1440", "10080"].includes(given.get("span"))) byId("span").value = given.get("span");
   timeline.minutes = Number(byId("span").value);
   const number = given.get("show") ?? "";
   return /^\d{1,15}$/.test(number) ? Number(number) : null;
@@ -52,7 +63,7 @@ function writeAddress() {
 
 function showFilters() {
   for (const input of form.querySelectorAll("input")) {
-    if (input !== document.activeElement) input.value = filters[input.name];
+    if (input !== document.activeElement) input.value = filters[input.name] ?? "";
   }
   for (const button of document.querySelectorAll("[data-status]")) {
     button.setAttribute("aria-pressed", String(button.dataset.status === filters.status));
@@ -62,7 +73,7 @@ function showFilters() {
   byId("time-filter").hidden = !timed;
   byId("time-filter").textContent = `${ends.join(" – ")} ×`;
   byId("time-filter").setAttribute("aria-label", `From ${ends.join(" to ")}; press to show all times`);
-  byId("clear").hidden = query() === "";
+  byId("clear").hidden = !isFiltered();
   timeline.mark(filters.from === "" ? null : Number(filters.from));
 }
 
@@ -80,7 +91,7 @@ function filter(some) {
 
 function clearFilters() {
   for (const input of form.querySelectorAll("input")) input.value = "";
-  filter(Object.fromEntries(NAMES.map((name) => [name, ""])));
+  filter(Object.fromEntries(Object.keys(filters).map((name) => [name, ""])));
 }
 
 function show(number, focus) {
@@ -132,7 +143,7 @@ async function lookOnce() {
   if (other) rows.forget();
   if (changed || other || (arrived && rows.atTop)) {
     changed = false;
-    if (await rows.load(query(), now.last)) byId("new").hidden = true;
+    if (await rows.load(query(), now.last, [...columns.extras])) byId("new").hidden = true;
     showList();
   } else if (arrived) {
     const { total } = await ask(`/micro/ui/rows?limit=0&${query()}`);
@@ -154,7 +165,7 @@ function count() {
 function showList() {
   byId("empty").hidden = state.kept > 0;
   byId("none").hidden = state.kept === 0 || rows.total > 0;
-  const words = query() === "" ? "" : `${rows.total.toLocaleString("en")} events match the filters`;
+  const words = !isFiltered() ? "" : `${rows.total.toLocaleString("en")} events match the filters`;
   if (byId("matches").textContent !== words) byId("matches").textContent = words;
 }
 
