@@ -16,9 +16,11 @@ from .protocol import SCHEMA_URI, iso_timestamp
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["column_text", "column_value", "flat_columns", "flat_event", "tsv_line"]
+__all__ = ["FAILURE", "column_text", "column_value", "flat_columns", "flat_event", "tsv_line"]
 
-_FAILURE: Final = "contexts_com_snowplowanalytics_snowplow_failure_1"
+FAILURE: Final = "contexts_com_snowplowanalytics_snowplow_failure_1"
+"""The column of the entity that marks a failed event."""
+
 _COMPONENT: Final = "snowplow-logging-collector"
 _OBJECTS: Final = frozenset({"contexts", "unstruct_event", "derived_contexts"})
 _FLAT: Final = tuple(column for column in COLUMNS if column not in _OBJECTS)
@@ -44,7 +46,7 @@ def flat_event(verdict: GoodEvent | BadEvent) -> dict[str, Any]:
     flat.update(_described(columns))
     if isinstance(verdict, BadEvent):
         flat["collector_tstamp"] = iso_timestamp(verdict.payload.timestamp)
-        flat[_FAILURE] = [_failure(verdict)]
+        flat[FAILURE] = [_failure(verdict)]
     return flat
 
 
@@ -86,8 +88,8 @@ def column_value(verdict: GoodEvent | BadEvent, column: str) -> Any:
             return iso_timestamp(verdict.payload.timestamp)
         return None
     outer, _, name = column.partition(".")
-    if outer == _FAILURE:
-        value = flat_event(verdict).get(_FAILURE)
+    if outer == FAILURE:
+        value = flat_event(verdict).get(FAILURE)
     else:
         value = _described(verdict.columns).get(outer)
     if not name:

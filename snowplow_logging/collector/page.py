@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .enrich import BadEvent
 from .events_api import column_names, sort_by_column
-from .flat import column_text
+from .flat import FAILURE, column_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -157,10 +157,13 @@ def suggestions(entries: Sequence[Entry]) -> dict[str, list[str]]:
 def columns(entries: Sequence[Entry]) -> list[str]:
     """Return the names of the columns that the last events have, which the table can show.
 
+    What is wrong with a failed event stands in its row already, and in no column of this list.
+
     Args:
         entries: All that is kept.
     """
-    return column_names(entries[-_MOST_LOOKED_AT:])
+    names = column_names(entries[-_MOST_LOOKED_AT:])
+    return [name for name in names if name.partition(".")[0] != FAILURE]
 
 
 def _narrows(question: Mapping[str, str]) -> bool:

@@ -118,6 +118,7 @@ async function look() {
   }
   looking = true;
   clearTimeout(timer);
+  const start = performance.now();
   try {
     do {
       again = false;
@@ -129,7 +130,8 @@ async function look() {
     say("lost", "The collector does not answer; trying again");
   }
   looking = false;
-  timer = setTimeout(look, LOOK_EVERY);
+  // A list that takes long to find and sort is looked at more rarely.
+  timer = setTimeout(look, Math.max(LOOK_EVERY, 4 * (performance.now() - start)));
 }
 
 async function lookOnce() {

@@ -1,6 +1,6 @@
 // The table: only the rows in sight exist, and only their part of the list is fetched.
 
-import { ask, byId, clock, element } from "/micro/ui/dom.js";
+import { ask, byId, clock, element, visible } from "/micro/ui/dom.js";
 
 const CHUNK = 100;
 const MOST_CHUNKS = 200; // that are remembered
@@ -275,17 +275,17 @@ function fillRow(row, data) {
   row.classList.toggle("waiting", data.number === null);
   const [time, event, about, user, app, verdict, ...extras] = row.children;
   time.textContent = data.timestamp === null ? "" : clock(data.timestamp);
-  event.textContent = data.event;
-  about.firstChild.textContent = data.about;
-  about.lastChild.textContent = data.reason;
-  about.title = [data.about, data.reason].filter(Boolean).join("\n");
-  user.textContent = data.user;
-  app.textContent = data.app;
+  event.textContent = visible(data.event);
+  about.firstChild.textContent = visible(data.about);
+  about.lastChild.textContent = visible(data.reason);
+  about.title = visible([data.about, data.reason].filter(Boolean).join("\n"));
+  user.textContent = visible(data.user);
+  app.textContent = visible(data.app);
   const word = data.good ? "good" : "bad";
   verdict.firstChild.textContent = data.number === null ? "" : word;
   verdict.firstChild.className = data.number === null ? "" : `verdict ${word}`;
   extras.forEach((cell, index) => {
-    cell.textContent = data.values[index] ?? "";
+    cell.textContent = visible(data.values[index] ?? "");
     cell.title = cell.textContent;
   });
 }
