@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import requests
@@ -172,6 +174,34 @@ def test_registries_are_also_named_by_micros_variables(launch, tmp_path, monkeyp
 
     assert found.json() == {"type": "object"}
     assert f"the registries {first}, {second}" in missing.json()["message"]
+
+
+def test_the_registrys_key_is_also_named_by_micros_variable(launch, monkeypatch):
+    """MICRO_IGLU_API_KEY is sent to the registry that MICRO_IGLU_REGISTRY_URL names."""
+    keys = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            keys.append(self.headers.get("apikey"))
+            self.send_error(404)
+
+        def log_message(self, *arguments):
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MICRO_IGLU_REGISTRY_URL", url)
+        monkeypatch.setenv("MICRO_IGLU_API_KEY", "a-key")
+        _, endpoint = launch()
+        missing = requests.get(f"{endpoint}/micro/iglu/com.acme/x/jsonschema/1-0-0", timeout=60)
+        server.shutdown()
+        thread.join()
+
+    assert missing.status_code == 404
+    assert url in missing.json()["message"]
+    assert "a-key" in keys
 
 
 def test_what_is_kept_is_bounded(launch):
