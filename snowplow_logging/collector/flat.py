@@ -59,10 +59,12 @@ def flat_columns(verdict: GoodEvent | BadEvent) -> set[str]:
     Args:
         verdict: The event, good or bad.
     """
-    if isinstance(verdict, GoodEvent) and not _OBJECTS & verdict.columns.keys():
-        return set(verdict.columns)
-    names = set()
-    for column, value in flat_event(verdict).items():
+    names = {column for column in verdict.columns if column not in _OBJECTS}
+    described = _described(verdict.columns)
+    if isinstance(verdict, BadEvent):
+        names.add("collector_tstamp")
+        described[FAILURE] = [_failure(verdict)]
+    for column, value in described.items():
         if value is not None:
             names.add(column)
         for one in value if isinstance(value, list) else [value]:
@@ -88,8 +90,8 @@ def column_value(verdict: GoodEvent | BadEvent, column: str) -> Any:
             return iso_timestamp(verdict.payload.timestamp)
         return None
     outer, _, name = column.partition(".")
-    if outer == FAILURE:
-        value = flat_event(verdict).get(FAILURE)
+    if outer == FAILURE and isinstance(verdict, BadEvent):
+        value: Any = [_failure(verdict)]
     else:
         value = _described(verdict.columns).get(outer)
     if not name:
@@ -100,12 +102,15 @@ def column_value(verdict: GoodEvent | BadEvent, column: str) -> Any:
 
 
 def column_text(verdict: GoodEvent | BadEvent, column: str) -> str:
-    """Return what an event has in one column as a reader sees it; empty where it has nothing.
+    """Return what an event has in one column as text; empty where it has nothing.
 
     Args:
         verdict: The event, good or bad.
-        column: The column's name, as for `column_value`.
+        column: The column's name, as for `column_value`. One of Enrich's own has the text that
+            Enrich writes.
     """
+    if column in verdict.columns and column not in _OBJECTS:
+        return verdict.columns[column]
     value = column_value(verdict, column)
     if value is None:
         return ""

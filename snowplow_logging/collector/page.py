@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .enrich import BadEvent
 from .events_api import column_names, sort_by_column
 from .flat import FAILURE, column_text
+from .kept import SEARCHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -199,6 +200,9 @@ def _matching(entries: Sequence[Entry], question: Mapping[str, str]) -> Iterator
 
 def _has(entry: Entry, wanted: Sequence[tuple[str, str]]) -> bool:
     """Tell whether an event has in each column a text that holds the part."""
+    # Unpacked is only what can fit: a search has to look at the texts of Enrich's columns anyway.
+    if any(column in SEARCHED and part not in entry.text for column, part in wanted):
+        return False
     verdict = entry.verdict()
     return all(part in column_text(verdict, column).lower() for column, part in wanted)
 

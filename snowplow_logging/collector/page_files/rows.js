@@ -50,7 +50,10 @@ export class Rows {
   async load(query, until, extras) {
     const mine = ++this.loading;
     const first = Math.floor(this.firstInSight() / CHUNK);
-    const answer = await this.fetch(query, until, first, 1);
+    this.table.setAttribute("aria-busy", "true");
+    const answer = await this.fetch(query, until, first, 1).finally(() => {
+      if (mine === this.loading) this.table.removeAttribute("aria-busy");
+    });
     if (mine !== this.loading) return false;
     if (extras.join("\n") !== this.extras.join("\n")) this.removeRows();
     this.extras = extras;
