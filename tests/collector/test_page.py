@@ -363,6 +363,16 @@ def test_an_unknown_schema_names_the_registries(opened, local):
     expect(page.get_by_role("complementary").locator("pre.json")).to_contain_text(str(2**70))
 
 
+def test_large_data_is_shown_in_part(opened, local):
+    """Of more lines than a browser shows at once the first are shown, and how many there are."""
+    schema = "iglu:com.acme/large/jsonschema/1-0-0"
+    send(local, described(schema, {"list": list(range(100_000)), "text": "x" * 300_000}))
+    page = opened()
+    row(page, "large").click()
+    data = page.get_by_role("complementary").locator("pre.json")
+    expect(data).to_contain_text("… 97,001 more, which the copy as JSON has")
+
+
 def test_a_request_that_failed_as_a_whole_is_shown(opened, local):
     """What could not be read at all shows with its body and what is wrong with it."""
     requests.post(

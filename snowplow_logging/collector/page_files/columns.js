@@ -39,7 +39,7 @@ export class Columns {
     this.extras = [...new Set([...address.keys()].filter((name) => /^column\../.test(name)).map((name) => name.slice(7)))];
     this.sort = address.get("sort") ?? "";
     const name = this.sort.replace(/^-/, "");
-    if (!(name in USUAL) && !this.extras.includes(name.slice(7))) this.sort = "";
+    if (!Object.hasOwn(USUAL, name) && !this.extras.some((extra) => name === `column.${extra}`)) this.sort = "";
     this.draw();
   }
 
@@ -83,7 +83,7 @@ export class Columns {
     this.extras = this.extras.filter((other) => other !== name);
     if (place !== null) this.extras.splice(place, 0, name);
     else if (!shown) this.extras.push(name);
-    else if (this.sort.endsWith(`column.${name}`)) this.sort = "";
+    else if (this.sort.replace(/^-/, "") === `column.${name}`) this.sort = "";
     this.draw();
     this.list();
     this.changed();
@@ -91,8 +91,7 @@ export class Columns {
 
   // Sort by a column; where that is so already the other way round, and then no more.
   sortBy(name) {
-    const first = name === "time" ? "time" : name;
-    this.sort = { [first]: `-${first}`, [`-${first}`]: "" }[this.sort] ?? first;
+    this.sort = { [name]: `-${name}`, [`-${name}`]: "" }[this.sort] ?? name;
     this.draw();
     this.changed();
   }
@@ -104,7 +103,7 @@ export class Columns {
     byId("heads").replaceChildren(...heads.map(([name, words]) => element(
       "th",
       {
-        role: "columnheader", scope: "col", class: name in USUAL ? name : "extra",
+        role: "columnheader", scope: "col", class: Object.hasOwn(USUAL, name) ? name : "extra",
         "aria-sort": { [name]: "ascending", [`-${name}`]: "descending" }[this.sort] ?? "none",
       },
       element("button", { type: "button", "data-sort": name, title: `Sort by ${words}`, onclick: () => this.sortBy(name) }, words),

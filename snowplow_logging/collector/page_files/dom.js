@@ -31,6 +31,13 @@ export function clock(milliseconds, parts = 4) {
   return parts > 3 ? `${text}.${String(time.getMilliseconds()).padStart(3, "0")}` : text;
 }
 
+// A time of another day says which: "11-28 14:05".
+export function moment(milliseconds, parts = 4) {
+  const time = new Date(milliseconds);
+  if (time.toDateString() === new Date().toDateString()) return clock(milliseconds, parts);
+  return `${two(time.getMonth() + 1)}-${two(time.getDate())} ${clock(milliseconds, 2)}`;
+}
+
 export async function ask(path, body) {
   const options = body === undefined ? {} : {
     method: "POST",

@@ -1,7 +1,7 @@
 // The page as a whole: the filters and the address, and the look at the collector now and then.
 
 import { Columns } from "/micro/ui/columns.js";
-import { ask, byId, clock, element } from "/micro/ui/dom.js";
+import { ask, byId, element, moment } from "/micro/ui/dom.js";
 import { Panel } from "/micro/ui/panel.js";
 import { Rows } from "/micro/ui/rows.js";
 import { Timeline } from "/micro/ui/timeline.js";
@@ -69,7 +69,7 @@ function showFilters() {
     button.setAttribute("aria-pressed", String(button.dataset.status === filters.status));
   }
   const timed = filters.from !== "" || filters.to !== "";
-  const ends = [filters.from, filters.to].map((end) => (end === "" ? "…" : clock(Number(end), 3)));
+  const ends = [filters.from, filters.to].map((end) => (end === "" ? "…" : moment(Number(end), 3)));
   byId("time-filter").hidden = !timed;
   byId("time-filter").textContent = `${ends.join(" – ")} ×`;
   byId("time-filter").setAttribute("aria-label", `From ${ends.join(" to ")}; press to show all times`);

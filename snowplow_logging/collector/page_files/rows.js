@@ -1,6 +1,6 @@
 // The table: only the rows in sight exist, and only their part of the list is fetched.
 
-import { ask, byId, clock, element, visible } from "/micro/ui/dom.js";
+import { ask, byId, element, moment, visible } from "/micro/ui/dom.js";
 
 const CHUNK = 100;
 const MOST_CHUNKS = 200; // that are remembered
@@ -277,7 +277,7 @@ function fillRow(row, data) {
   row.number = data.number;
   row.classList.toggle("waiting", data.number === null);
   const [time, event, about, user, app, verdict, ...extras] = row.children;
-  time.textContent = data.timestamp === null ? "" : clock(data.timestamp);
+  time.textContent = data.timestamp === null ? "" : moment(data.timestamp);
   event.textContent = visible(data.event);
   about.firstChild.textContent = visible(data.about);
   about.lastChild.textContent = visible(data.reason);
