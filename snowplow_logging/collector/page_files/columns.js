@@ -15,7 +15,7 @@ export class Columns {
     this.changed = changed;
     this.extras = []; // names of columns of the events, in their order
     this.sort = "";
-    this.known = [];
+    this.known = null; // the names that there are, once they were asked for
     this.button = byId("choose");
     this.place = byId("chooser");
     this.find = byId("find-column");
@@ -70,11 +70,13 @@ export class Columns {
         ) : null,
       );
     };
-    const others = this.known.filter((name) => !this.extras.includes(name));
+    const others = (this.known ?? []).filter((name) => !this.extras.includes(name));
     const fit = [...this.extras, ...others].filter((name) => name.toLowerCase().includes(part));
     byId("column-names").replaceChildren(...fit.map(line));
-    byId("no-column").hidden = fit.length > 0;
-    for (const one of this.place.querySelectorAll("[data-name]")) if (one.dataset.name === focused) one.focus();
+    byId("no-column").hidden = fit.length > 0 || this.known === null;
+    if (!focused) return;
+    const same = [...this.place.querySelectorAll("[data-name]")].find((one) => one.dataset.name === focused);
+    (same ?? this.find).focus();
   }
 
   // Show a column, or, where it is shown, take it away; or have it at a place.

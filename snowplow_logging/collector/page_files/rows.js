@@ -4,6 +4,7 @@ import { ask, byId, element, moment, visible } from "/micro/ui/dom.js";
 
 const CHUNK = 100;
 const MOST_CHUNKS = 200; // that are remembered
+const AGAIN = 1_000; // milliseconds until rows are asked for again that could not be had
 const BEYOND = 8; // rows above and below those in sight
 
 export class Rows {
@@ -118,7 +119,8 @@ export class Rows {
         this.draw();
       }
     } catch {
-      // The page says by its own looks that the collector does not answer, and loads anew.
+      // The page's own looks say where the collector does not answer at all.
+      setTimeout(() => this.draw(), AGAIN);
     } finally {
       if (mine === this.loading) this.fetching = false;
     }
