@@ -88,6 +88,8 @@ BESIDE = ["gevent", "sqlalchemy"]
 # Whose objects are taken as data.
 OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
 TEST = [
+    # The rules of accessibility that the collector's page is held to, to be run in the browser.
+    "axe-playwright-python>=0.1.4",
     "freezegun>=1.5",
     "hypothesis>=6.100",
     # Drives the Chromium that the machine has.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .flat import column_value, flat_columns, flat_event
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from .kept import Entry
 
-__all__ = ["column_names", "column_stats", "find_events", "timeline"]
+__all__ = ["column_names", "column_stats", "find_events", "sort_by_column", "timeline"]
 
+_Wanted: TypeAlias = "frozenset[str] | str"
 _PAGE_SIZE: Final = 50
 _MOST_VALUES: Final = 20  # of a column, that `column_stats` returns
 
@@ -47,17 +48,17 @@ def find_events(entries: Sequence[Entry], question: Any) -> dict[str, Any]:
     found = [
         entry
         for entry in reversed(entries)
-        if valid in {None, entry.good} and start <= entry.timestamp <= end
+        if valid in {None, entry.good} and start <= entry.timestamp < end
     ]
     if filters:
         found = [entry for entry in found if _fits(entry, filters)]
     if sorting is not None:
         column, descending = sorting
-        found = _sorted(found, column, descending=descending)
+        found = sort_by_column(found, column, descending=descending)
     first = (page - 1) * size
     return {
         "events": [flat_event(entry.verdict()) for entry in found[first : first + size]],
-        "totalPages": math.ceil(len(found) / size),
+        "totalPages": max(1, math.ceil(len(found) / size)),  # as Micro counts
         "totalItems": len(found),
     }
 
@@ -74,7 +75,7 @@ def column_names(entries: Iterable[Entry]) -> list[str]:
     return sorted(names)
 
 
-def column_stats(entries: Iterable[Entry], question: Any) -> dict[str, Any]:
+def column_stats(entries: Sequence[Entry], question: Any) -> dict[str, Any]:
     """Answer ``POST /micro/columnStats``.
 
     Args:
@@ -82,8 +83,8 @@ def column_stats(entries: Iterable[Entry], question: Any) -> dict[str, Any]:
         question: The body of the request, with the names of ``columns``.
 
     Returns:
-        For each column whether it can be sorted and filtered by, and its values, up to 20; None
-        where there are more, or where they are objects.
+        For each column whether it can be sorted and filtered by, and its values as texts, the
+        last 20 at most; None where they are objects.
 
     Raises:
         ValueError: The question makes no sense.
@@ -93,26 +94,39 @@ def column_stats(entries: Iterable[Entry], question: Any) -> dict[str, Any]:
         raise ValueError("columns is not a list of names")
     values: dict[str, dict[str, Any]] = {column: {} for column in columns}
     objects: set[str] = set()
-    for entry in entries:
+    for entry in reversed(entries):
         verdict = entry.verdict()
         for column, seen in values.items():
             value = column_value(verdict, column)
             if isinstance(value, (dict, list)):
                 objects.add(column)
-            elif value is not None and len(seen) <= _MOST_VALUES:
+            elif value is not None and len(seen) < _MOST_VALUES:
                 seen.setdefault(_text(value), value)
     return {
         column: {
             "sortable": column not in objects,
             "filterable": column not in objects,
-            "values": (
-                None
-                if column in objects or len(seen) > _MOST_VALUES
-                else sorted(seen.values(), key=_order)
-            ),
+            "values": None if column in objects else _in_order(seen),
         }
         for column, seen in values.items()
     }
+
+
+def sort_by_column(entries: list[Entry], column: str, *, descending: bool) -> list[Entry]:
+    """Return events sorted by a column, those without a value last.
+
+    Args:
+        entries: The events, which stay in their order where their values are equal, and where any
+            value is an object.
+        column: The column's name.
+        descending: Whether the greatest value comes first.
+    """
+    values = [(column_value(entry.verdict(), column), entry) for entry in entries]
+    if any(isinstance(value, (dict, list)) for value, _ in values):
+        return entries
+    there = [(_order(value), entry) for value, entry in values if value is not None]
+    there.sort(key=lambda pair: pair[0], reverse=descending)
+    return [entry for _, entry in there] + [entry for value, entry in values if value is None]
 
 
 def timeline(entries: Iterable[Entry], question: Any) -> dict[str, Any]:
@@ -192,25 +206,32 @@ def _milliseconds(value: Any, where: str, missing: float) -> float:
         raise ValueError(f"{where} is {value!r}, which is no ISO time") from None
 
 
-def _filters(asked: dict[str, Any]) -> Iterator[tuple[str, frozenset[str]]]:
+def _filters(asked: dict[str, Any]) -> Iterator[tuple[str, _Wanted]]:
     for number, given in enumerate(_get(asked, "filters", list, []), 1):
         one = _object(given, f"Filter {number}")
-        column, values = one.get("column"), one.get("values")
-        if not isinstance(column, str) or not isinstance(values, list):
+        column, values, part = one.get("column"), one.get("values"), one.get("value")
+        if isinstance(column, str) and isinstance(values, list):
+            yield column, frozenset(_text(value).lower() for value in values)
+        elif isinstance(column, str) and isinstance(part, str):
+            # As it was before Micro 4.4: a part of the value.
+            yield column, part.lower()
+        else:
             raise ValueError(  # noqa: TRY004 - what the client sent
                 f"Filter {number} has no column, or no list of values"
             )
-        yield column, frozenset(_text(value).lower() for value in values)
 
 
-def _fits(entry: Entry, filters: Sequence[tuple[str, frozenset[str]]]) -> bool:
+def _fits(entry: Entry, filters: Sequence[tuple[str, _Wanted]]) -> bool:
     verdict = entry.verdict()
     for column, wanted in filters:
         value = column_value(verdict, column)
         # By what is an object Micro does not filter.
         if isinstance(value, (dict, list)):
             continue
-        if value is None or _text(value).lower() not in wanted:
+        # In a set it is one of the values, in a text it is found within the value.
+        text = "" if value is None else _text(value).lower()
+        fits = wanted in text if isinstance(wanted, str) else value is not None and text in wanted
+        if not fits:
             return False
     return True
 
@@ -227,14 +248,9 @@ def _sorting(asked: dict[str, Any]) -> tuple[str, bool] | None:
     return column, descending
 
 
-def _sorted(entries: list[Entry], column: str, *, descending: bool) -> list[Entry]:
-    """Sort events by a column, those without a value last."""
-    values = [(column_value(entry.verdict(), column), entry) for entry in entries]
-    if any(isinstance(value, (dict, list)) for value, _ in values):
-        return entries
-    there = [(_order(value), entry) for value, entry in values if value is not None]
-    there.sort(key=lambda pair: pair[0], reverse=descending)
-    return [entry for _, entry in there] + [entry for value, entry in values if value is None]
+def _in_order(values: dict[str, Any]) -> list[str]:
+    """Return values as texts, in the order of what they are."""
+    return [text for text, _ in sorted(values.items(), key=lambda item: _order(item[1]))]
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,11 +14,13 @@ from .outline import self_describing
 from .protocol import SCHEMA_URI, iso_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["column_value", "flat_columns", "flat_event", "tsv_line"]
+__all__ = ["FAILURE", "column_text", "column_value", "flat_columns", "flat_event", "tsv_line"]
 
-_FAILURE: Final = "contexts_com_snowplowanalytics_snowplow_failure_1"
+FAILURE: Final = "contexts_com_snowplowanalytics_snowplow_failure_1"
+"""The column of the entity that marks a failed event."""
+
 _COMPONENT: Final = "snowplow-logging-collector"
 _OBJECTS: Final = frozenset({"contexts", "unstruct_event", "derived_contexts"})
 _FLAT: Final = tuple(column for column in COLUMNS if column not in _OBJECTS)
@@ -40,45 +43,78 @@ def flat_event(verdict: GoodEvent | BadEvent) -> dict[str, Any]:
         column: json_value(column, columns[column]) if column in columns else None
         for column in _FLAT
     }
-    schema, data = self_describing(columns.get("unstruct_event"))
-    name = _column("unstruct_event", schema)
-    if name:
-        flat[name] = data
-    for schema, data in _entities(columns.get("contexts")):
-        name = _column("contexts", schema)
-        if name:
-            flat.setdefault(name, []).append(data)
+    flat.update(_described(columns))
     if isinstance(verdict, BadEvent):
         flat["collector_tstamp"] = iso_timestamp(verdict.payload.timestamp)
-        flat[_FAILURE] = [_failure(verdict)]
+        flat[FAILURE] = [_failure(verdict)]
     return flat
 
 
 def flat_columns(verdict: GoodEvent | BadEvent) -> set[str]:
-    """Return the names of the columns that an event has a value in, as `flat_event` has them.
+    """Return the names of the columns that an event has a value in.
+
+    They are those of `flat_event`, and for each that holds objects also those of the objects'
+    names, as in ``contexts_VENDOR_NAME_MODEL.name``.
 
     Args:
         verdict: The event, good or bad.
     """
-    if isinstance(verdict, GoodEvent) and not _OBJECTS & verdict.columns.keys():
-        return set(verdict.columns)
-    return {name for name, value in flat_event(verdict).items() if value is not None}
+    names = {column for column in verdict.columns if column not in _OBJECTS}
+    described = _described(verdict.columns)
+    if isinstance(verdict, BadEvent):
+        names.add("collector_tstamp")
+        described[FAILURE] = [_failure(verdict)]
+    for column, value in described.items():
+        if value is not None:
+            names.add(column)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                names |= {f"{column}.{name}" for name in one}
+    return names
 
 
 def column_value(verdict: GoodEvent | BadEvent, column: str) -> Any:
-    """Return what `flat_event` has in one column; None where it has no such column.
+    """Return what an event has in one column, as `flat_event` has it; None where it has nothing.
 
     Args:
         verdict: The event, good or bad.
-        column: The column's name.
+        column: The column's name, one of those of `flat_columns`. Of several entities of a kind
+            the values of one name are a list.
     """
     text = verdict.columns.get(column)
     if text is not None and column not in _OBJECTS:
         return json_value(column, text)
     # Most events have no value in a column of their own, and need not be taken apart for that.
-    if column in COLUMNS and column != "collector_tstamp":
+    if column in COLUMNS:
+        if column == "collector_tstamp" and isinstance(verdict, BadEvent):
+            return iso_timestamp(verdict.payload.timestamp)
         return None
-    return flat_event(verdict).get(column)
+    outer, _, name = column.partition(".")
+    if outer == FAILURE and isinstance(verdict, BadEvent):
+        value: Any = [_failure(verdict)]
+    else:
+        value = _described(verdict.columns).get(outer)
+    if not name:
+        return value
+    objects = value if isinstance(value, list) else [value]
+    values = [one[name] for one in objects if isinstance(one, dict) and name in one]
+    return values if len(values) > 1 else next(iter(values), None)
+
+
+def column_text(verdict: GoodEvent | BadEvent, column: str) -> str:
+    """Return what an event has in one column as text; empty where it has nothing.
+
+    Args:
+        verdict: The event, good or bad.
+        column: The column's name, as for `column_value`. One of Enrich's own has the text that
+            Enrich writes.
+    """
+    if column in verdict.columns and column not in _OBJECTS:
+        return verdict.columns[column]
+    value = column_value(verdict, column)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def tsv_line(event: GoodEvent) -> str:
@@ -89,6 +125,21 @@ def tsv_line(event: GoodEvent) -> str:
     """
     texts = (event.columns.get(column, "") for column in COLUMNS)
     return "\t".join(_WHITE.sub(" ", text) for text in texts)
+
+
+def _described(columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return the columns of an event's self-describing data and of its entities."""
+    found: dict[str, Any] = {}
+    if "unstruct_event" in columns:
+        schema, data = self_describing(columns["unstruct_event"])
+        name = _column("unstruct_event", schema)
+        if name:
+            found[name] = data
+    for schema, data in _entities(columns.get("contexts")):
+        name = _column("contexts", schema)
+        if name:
+            found.setdefault(name, []).append(data)
+    return found
 
 
 def _entities(text: str | None) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
+from .columns import COLUMNS
 from .enrich import BadEvent, GoodEvent
 from .outline import outline
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .enrich import CollectorPayload
     from .outline import Outline
 
-__all__ = ["KEEP", "KEEP_BYTES", "Entry", "Kept"]
+__all__ = ["KEEP", "KEEP_BYTES", "SEARCHED", "Entry", "Kept"]
 
 KEEP: Final = 100_000
 """How many events are kept by default."""
@@ -28,13 +29,14 @@ KEEP_BYTES: Final = 512 * 1024 * 1024
 _OVERHEAD: Final = 1_000
 """Bytes of an entry's Python objects, besides its text, and of its share of the request."""
 
-# What everybody finds in every event, and nobody looks for.
-_NOT_SEARCHED: Final = frozenset(
+# Without what everybody finds in every event, and nobody looks for; objects are searched as text.
+SEARCHED: Final = frozenset(COLUMNS) - frozenset(
     """
     collector_tstamp contexts derived_tstamp dvce_created_tstamp dvce_sent_tstamp etl_tstamp
     event_format unstruct_event v_collector v_etl
     """.split()
 )
+"""The columns whose texts a search looks at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -152,7 +154,7 @@ def _entry(
     else:
         errors = list(verdict.errors)
     shown = outline(verdict)
-    searched = [value for name, value in columns.items() if name not in _NOT_SEARCHED]
+    searched = [value for name, value in columns.items() if name in SEARCHED]
     for column in ("unstruct_event", "contexts"):
         # As a reader sees it: of a text with a quotation mark, the mark without its escape.
         searched += [columns[column].replace("\\", "")] if column in columns else []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from snowplow_logging.events import Event
     from snowplow_logging.protocol import Key
 
-    from .enrich import BadEvent, CollectorPayload, GoodEvent
+    from .enrich import BadEvent, GoodEvent
 
 __all__ = ["as_curl", "as_python"]
 
@@ -77,6 +77,9 @@ def as_python(verdict: GoodEvent | BadEvent) -> str | None:
     strange = [one for one in parameters if one not in known and one not in _NO_NAMES]
     if strange:
         comments.append(f"no key of a log call gives {', '.join(strange)}")
+    if "eid" in parameters:
+        # Not a part of the call: in a program it would give all its events the same id.
+        comments.append(f"for the same id as well: 'event_id': '{parameters['eid']}'")
     lines = "".join(f"# {_one_line(comment)}\n" for comment in comments)
     body = _source({"event": name, **event}, "")
     return f'{lines}logger.info("{_one_line(name)}", extra={{"snowplow": {body}}})\n'
@@ -90,26 +93,35 @@ def as_curl(verdict: GoodEvent | BadEvent, endpoint: str) -> str:
         endpoint: The collector's URL.
     """
     payload = verdict.payload
-    query = quote(payload.querystring, safe="%=&+:/?#[]@!$'()*,;~-._")
     if payload.version == "tp1":
-        return shlex.join(["curl", f"{endpoint}/i?{query}"]) + "\n"
+        return _curl(f"{endpoint}/i", payload.querystring)
     url = f"{endpoint}/{payload.vendor}/{payload.version}"
-    return shlex.join(["curl", url, *_body(verdict.parameters, payload, query)]) + "\n"
+    if verdict.parameters is not None:
+        text = json.dumps({"schema": _PAYLOAD_DATA, "data": [dict(verdict.parameters)]})
+        return _curl(url, "", "--header", "Content-Type: application/json", "--data-raw", text)
+    header = f"Content-Type: {_printable(payload.content_type or '')}".rstrip()
+    body = payload.body or b""
+    text = body.decode("utf-8", "replace")
+    if text.encode() == body and _printable(text.replace("\n", "")) == text.replace("\n", ""):
+        return _curl(url, payload.querystring, "--header", header, "--data-raw", text)
+    # By a pipe comes what no argument can hold, and what a terminal would obey as it is pasted.
+    octal = "".join(
+        chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\{byte:03o}" for byte in body
+    )
+    command = _curl(url, payload.querystring, "--header", header, "--data-binary", "@-")
+    return f"printf {shlex.quote(octal)} | {command}"
 
 
-def _body(
-    parameters: Mapping[str, str] | None, payload: CollectorPayload, query: str
-) -> Iterator[str]:
-    content_type = payload.content_type
-    if parameters is None:
-        text = (payload.body or b"").decode("utf-8", "replace")
-        if query:
-            yield from ("--url-query", query)
-    else:
-        text = json.dumps({"schema": _PAYLOAD_DATA, "data": [dict(parameters)]})
-        content_type = "application/json"
-    yield from ("--header", f"Content-Type: {content_type}" if content_type else "Content-Type:")
-    yield from ("--data-raw", text)
+def _curl(url: str, query: str, *arguments: str) -> str:
+    """Return a command that asks for a URL, with a query as it came.
+
+    An event's values never are an option of curl's, nor a file that it reads, nor one of its
+    patterns: those would be the sender's command on the machine of who copies it.
+    """
+    # curl refuses spaces in a URL, and leaves out what comes after a `#`.
+    raw = "".join(quote(char) if char in "# " or not char.isprintable() else char for char in query)
+    asked = f"{url}?{raw}" if query else url
+    return shlex.join(["curl", "--globoff", asked, *arguments]) + "\n"
 
 
 def _own_keys(
@@ -188,4 +200,8 @@ def _string(text: str) -> str:
 
 def _one_line(text: str) -> str:
     """Return a text that a comment or a string between quotation marks can hold."""
-    return "".join(c if c.isprintable() and c not in '"\\' else "?" for c in text)
+    return "".join(c if c not in '"\\' else "?" for c in _printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

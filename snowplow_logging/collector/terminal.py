@@ -31,7 +31,7 @@ _BOLD, _DIM, _RED, _GREEN = "1", "2", "1;31", "32"
 class Terminal:
     """Prints each event as it arrives.
 
-    Nothing that came over the wire steers the terminal: what cannot be printed is replaced.
+    Nothing that came over the wire steers the terminal: what cannot be printed is escaped.
 
     Args:
         form: One of `FORMATS`.
@@ -119,7 +119,10 @@ def _takes_colour(stream: TextIO) -> bool:
 
 
 def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    r"""Return a text in which what would steer the terminal is escaped, as in ``\\x1b``."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _write(stream: TextIO, line: str) -> None:

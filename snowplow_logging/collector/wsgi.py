@@ -79,6 +79,7 @@ class Application:
             ("/micro/ui/state", ("GET",), self._page_state),
             ("/micro/ui/rows", ("GET",), self._page_rows),
             ("/micro/ui/suggestions", ("GET",), self._page_suggestions),
+            ("/micro/ui/columns", ("GET",), self._page_columns),
             ("/micro/ui/event/<int:number>", ("GET",), self._page_event),
             ("/micro/ui/<name>", ("GET",), self._page_file),
         ]
@@ -89,6 +90,7 @@ class Application:
         )
         # So that a page that was left open knows of a collector that was started again.
         self._run = uuid.uuid4().hex
+        self._table = page.Table()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
@@ -272,12 +274,15 @@ class Application:
 
     def _page_rows(self, request: Request) -> Response:
         try:
-            return _json(page.find_rows(self._collector.entries(), request.args))
+            return _json(self._table.rows(self._collector.entries(), request.args))
         except ValueError as error:
             raise BadRequest(str(error)) from None
 
     def _page_suggestions(self, _request: Request) -> Response:
         return _json(page.suggestions(self._collector.entries()))
+
+    def _page_columns(self, _request: Request) -> Response:
+        return _json(page.columns(self._collector.entries()))
 
     def _page_event(self, _request: Request, number: int) -> Response:
         found = self._collector.explain(number)

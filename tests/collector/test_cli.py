@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import requests
@@ -65,27 +67,30 @@ def test_a_signal_ends_it_with_status_0(launch, number):
 
     process.send_signal(number)
 
-    assert process.communicate(timeout=10) == ("", "")
+    assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0
 
 
 def ended(process):
     """End the collector, and return what it printed since its greeting, as lines."""
     process.send_signal(signal.SIGTERM)
-    output, problems = process.communicate(timeout=10)
+    output, problems = process.communicate(timeout=60)
     return output.splitlines(), problems.splitlines()
 
 
 def test_it_prints_a_line_for_each_event(launch):
     """Each event has a line: verdict, name, main values, user, application, and what is wrong."""
     process, endpoint = launch()
-    requests.get(f"{endpoint}/i", params={**EVENT, "aid": "shöp\x1b[2J", "uid": "u-1"}, timeout=10)
-    requests.get(f"{endpoint}/i", params={**EVENT, "vid": "x", "sid": "y"}, timeout=10)
-    requests.post(f"{endpoint}/com.snowplowanalytics.snowplow/tp2", timeout=10)
+    hostile = "u-1\u202e\u2028\x9b2J"
+    requests.get(
+        f"{endpoint}/i", params={**EVENT, "aid": "shöp\x1b[2J", "uid": hostile}, timeout=60
+    )
+    requests.get(f"{endpoint}/i", params={**EVENT, "vid": "x", "sid": "y"}, timeout=60)
+    requests.post(f"{endpoint}/com.snowplowanalytics.snowplow/tp2", timeout=60)
 
     (good, bad, request), problems = ended(process)
 
-    assert good.split()[1:5] == ["good", "page_view", "https://a/", "user=u-1"]
+    assert good.split()[1:5] == ["good", "page_view", "https://a/", R"user=u-1\u202e\u2028\x9b2J"]
     assert "app=sh\\xf6p" in good
     assert "\x1b" not in good
     assert bad.split()[1:3] == ["BAD", "page_view"]
@@ -109,10 +114,10 @@ def test_colour_is_for_terminals(launch):
         os.close(other_end)
         with open(terminal, encoding="utf-8", newline="") as screen:  # noqa: PTH123 - a descriptor
             address = screen.readline().replace("\x1b[1m", "").replace("\x1b[0m", "").split()[1]
-            requests.get(f"{address}/i", params={**EVENT, "vid": "x"}, timeout=10)
+            requests.get(f"{address}/i", params={**EVENT, "vid": "x"}, timeout=60)
             lines = [screen.readline() for _ in range(3)]
             process.terminate()
-            process.wait(10)
+            process.wait(60)
         assert ("\x1b[1;31mBAD" in lines[-1], "BAD" in lines[-1]) == (coloured, True)
 
 
@@ -120,8 +125,8 @@ def test_log_json_is_for_programs(launch_raw):
     """With --log-json each line is a JSON object: the address first, then each event."""
     process = launch_raw("--log-json")
     greeting = json.loads(process.stdout.readline())
-    requests.get(f"{greeting['collector']}/i", params={**EVENT, "uid": "u-1"}, timeout=10)
-    requests.get(f"{greeting['collector']}/i", params={**EVENT, "vid": "x"}, timeout=10)
+    requests.get(f"{greeting['collector']}/i", params={**EVENT, "uid": "u-1"}, timeout=60)
+    requests.get(f"{greeting['collector']}/i", params={**EVENT, "vid": "x"}, timeout=60)
 
     lines, problems = ended(process)
 
@@ -139,8 +144,8 @@ def test_good_events_are_put_out_enriched(launch_raw, form):
     """With --output-json and --output-tsv standard output has the good events and no more."""
     process = launch_raw(f"--output-{form}")
     endpoint = process.stderr.readline().split()[1]
-    requests.get(f"{endpoint}/i", params={**EVENT, "page": "A\tB", "vp": "8x9"}, timeout=10)
-    requests.get(f"{endpoint}/i", params={**EVENT, "vid": "x"}, timeout=10)
+    requests.get(f"{endpoint}/i", params={**EVENT, "page": "A\tB", "vp": "8x9"}, timeout=60)
+    requests.get(f"{endpoint}/i", params={**EVENT, "vid": "x"}, timeout=60)
 
     [line], [*_, good, bad] = ended(process)
 
@@ -164,33 +169,61 @@ def test_registries_are_also_named_by_micros_variables(launch, tmp_path, monkeyp
     monkeypatch.setenv("MICRO_IGLU_REGISTRY_URL", str(second))
     _, endpoint = launch("--iglu", str(first))
 
-    found = requests.get(f"{endpoint}/micro/iglu/com.acme/plan/jsonschema/1-0-0", timeout=10)
-    missing = requests.get(f"{endpoint}/micro/iglu/com.acme/x/jsonschema/1-0-0", timeout=10)
+    found = requests.get(f"{endpoint}/micro/iglu/com.acme/plan/jsonschema/1-0-0", timeout=60)
+    missing = requests.get(f"{endpoint}/micro/iglu/com.acme/x/jsonschema/1-0-0", timeout=60)
 
     assert found.json() == {"type": "object"}
     assert f"the registries {first}, {second}" in missing.json()["message"]
+
+
+def test_the_registrys_key_is_also_named_by_micros_variable(launch, monkeypatch):
+    """MICRO_IGLU_API_KEY is sent to the registry that MICRO_IGLU_REGISTRY_URL names."""
+    keys = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            keys.append(self.headers.get("apikey"))
+            self.send_error(404)
+
+        def log_message(self, *arguments):
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MICRO_IGLU_REGISTRY_URL", url)
+        monkeypatch.setenv("MICRO_IGLU_API_KEY", "a-key")
+        _, endpoint = launch()
+        missing = requests.get(f"{endpoint}/micro/iglu/com.acme/x/jsonschema/1-0-0", timeout=60)
+        server.shutdown()
+        thread.join()
+
+    assert missing.status_code == 404
+    assert url in missing.json()["message"]
+    assert "a-key" in keys
 
 
 def test_what_is_kept_is_bounded(launch):
     """With --keep the last events are kept, and all are counted."""
     _, endpoint = launch("--keep", "3")
     for number in range(5):
-        requests.get(f"{endpoint}/i", params={**EVENT, "page": str(number)}, timeout=10)
+        requests.get(f"{endpoint}/i", params={**EVENT, "page": str(number)}, timeout=60)
 
-    kept = requests.get(f"{endpoint}/micro/good", timeout=10).json()
+    kept = requests.get(f"{endpoint}/micro/good", timeout=60).json()
 
     assert [event["event"]["page_title"] for event in kept] == ["4", "3", "2"]
-    assert requests.get(f"{endpoint}/micro/all", timeout=10).json()["total"] == 5
+    assert requests.get(f"{endpoint}/micro/all", timeout=60).json()["total"] == 5
 
 
 def test_quiet_prints_no_events(launch):
     """With --quiet there is the endpoint and nothing else, and Micro's API still answers."""
     process, endpoint = launch("--quiet")
-    requests.get(f"{endpoint}/i", params=EVENT, timeout=10)
-    counts = requests.get(f"{endpoint}/micro/all", timeout=10).json()
+    requests.get(f"{endpoint}/i", params=EVENT, timeout=60)
+    counts = requests.get(f"{endpoint}/micro/all", timeout=60).json()
     process.send_signal(signal.SIGTERM)
 
-    assert process.communicate(timeout=10) == ("", "")
+    assert process.communicate(timeout=60) == ("", "")
     assert counts == {"total": 1, "good": 1, "bad": 0}
 
 
@@ -200,7 +233,7 @@ def test_it_takes_a_registry(launch, tmp_path):
     (tmp_path / "com.acme" / "plan" / "jsonschema" / "1-0-0").write_text('{"type": "object"}')
     _, endpoint = launch("--iglu", str(tmp_path))
 
-    answer = requests.get(f"{endpoint}/micro/iglu/com.acme/plan/jsonschema/1-0-0", timeout=10)
+    answer = requests.get(f"{endpoint}/micro/iglu/com.acme/plan/jsonschema/1-0-0", timeout=60)
 
     assert answer.json() == {"type": "object"}
 

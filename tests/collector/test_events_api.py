@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import time
+import shutil
+import subprocess
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -19,6 +22,7 @@ pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
 
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 VIEW = {"tv": "t-1", "p": "srv", "e": "pv", "url": "https://shop.example.com/", "aid": "shop"}
+SAVED = "unstruct_event_com_acme_games_save_game_2"
 FAILURE = "contexts_com_snowplowanalytics_snowplow_failure_1"
 
 
@@ -104,6 +108,10 @@ HOME, VAULT, PLAY, BASKET = ("u-1", "Home"), ("u-2", "Vault"), ("U-3", None), ("
             [HOME, BASKET],
         ),
         ({"filters": [{"column": "no_such_column", "values": ["1"]}]}, []),
+        ({"filters": [{"column": "page_title", "value": "A"}]}, [VAULT, BASKET]),
+        ({"filters": [{"column": "user_id", "value": "u-3"}], "validEvents": True}, [PLAY]),
+        ({"filters": [{"column": f"{SAVED}.level", "values": ["1"]}]}, [PLAY]),
+        ({"filters": [{"column": f"{SAVED}.level", "value": "2"}]}, []),
         ({"sorting": {"column": "page_title", "desc": False}}, [BASKET, HOME, VAULT, PLAY]),
         ({"sorting": {"column": "domain_sessionidx", "desc": True}}, [HOME, BASKET, VAULT, PLAY]),
         ({"page": 2, "pageSize": 3}, [BASKET]),
@@ -123,6 +131,19 @@ def test_how_much_was_found_is_told(collector):
     answer = ask(collector, "events", {"validEvents": True, "pageSize": 2})
 
     assert (answer["totalPages"], answer["totalItems"], len(answer["events"])) == (2, 3, 2)
+
+
+def test_a_time_range_ends_before_its_end(collector):
+    """An event that arrived at the very end of a range is in the next one; nothing is one page."""
+    newest = collector.entries()[-1].timestamp
+    end = datetime.fromtimestamp(newest / 1000, timezone.utc)
+    after = {"start": end.isoformat()}
+
+    found = ask(collector, "events", {"timeRange": {"end": end.isoformat()}})["totalItems"]
+    assert found + ask(collector, "events", {"timeRange": after})["totalItems"] == 4
+    assert found < 4
+    nothing = ask(collector, "events", {"timeRange": {"end": "2000-01-01T00:00:00Z"}})
+    assert nothing == {"events": [], "totalPages": 1, "totalItems": 0}
 
 
 def test_events_are_flat(collector):
@@ -174,7 +195,8 @@ def test_columns_are_those_that_were_seen(collector):
     columns = requests.get(f"{collector.endpoint}/micro/columns", timeout=10).json()
 
     assert columns == sorted(columns)
-    assert {"user_id", "page_title", "contexts_com_acme_plan_1", FAILURE} <= set(columns)
+    plan = "contexts_com_acme_plan_1"
+    assert {"user_id", "page_title", plan, f"{plan}.name", SAVED, FAILURE} <= set(columns)
     assert not {"tr_total", "contexts", "unstruct_event"} & set(columns)
 
 
@@ -188,8 +210,8 @@ def test_columns_are_described(collector):
     plain = {"sortable": True, "filterable": True}
     assert stats == {
         "user_id": {**plain, "values": ["u-1", "u-2", "U-3"]},
-        "domain_sessionidx": {**plain, "values": [2, 10]},
-        "page_title": {**plain, "values": None},
+        "domain_sessionidx": {**plain, "values": ["2", "10"]},
+        "page_title": {**plain, "values": sorted(f"Page {number}" for number in range(10, 30))},
         "contexts_com_acme_plan_1": {"sortable": False, "filterable": False, "values": None},
         "tr_total": {**plain, "values": []},
     }
@@ -295,44 +317,118 @@ def test_a_link_from_elsewhere_opens_the_page(collector):
     assert reset.status_code == 403
 
 
-def test_copied_python_gives_each_type_of_event():
-    """The log call that the page shows for an event of any type logs that event once more."""
+HOSTILE = "a\"b'c\\d\n\t\r{x}%s ü😀\u2028\u202e\x1b</script>$(x)`y`"
+ENTITIES = [
+    {
+        "schema": "iglu:com.acme/plan/jsonschema/1-0-0",
+        "data": {HOSTILE: HOSTILE, "big": 2**70, "l": [1, [2.5, {"a": None}], 1e300, True]},
+    },
+    {"schema": "iglu:com.acme/plan/jsonschema/1-0-0", "data": {}},
+]
+EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+NUMBER = Decimal("12345678901234567890.123456789")
+ELEMENTS = [
+    {"name": HOSTILE, "value": HOSTILE, "node_name": "INPUT", "type": "email"},
+    {"name": "x", "value": None, "nodeName": "SELECT"},
+]
+CALLS = {
+    "page_view": {"page_url": "https://a/?q='", "page_title": HOSTILE, "referrer": "https://b/"},
+    "page_ping": {"page_url": "https://a/", "min_x": -3, "max_y": 2**31 - 1},
+    "struct_event": {"category": HOSTILE, "action": "007", "label": "1.50", "value": NUMBER},
+    "ecommerce_transaction": {
+        "order_id": HOSTILE,
+        "total_value": Decimal("9.90"),
+        "shipping": 1e22,
+        "items": [{"sku": HOSTILE, "price": 9.95, "quantity": 2}],
+    },
+    "ecommerce_transaction_item": {"order_id": "1", "sku": "2", "price": 10**25, "quantity": 1},
+    "link_click": {"target_url": HOSTILE, "element_classes": [HOSTILE, "b"]},
+    "add_to_cart": {"sku": HOSTILE, "quantity": 2.5, "unit_price": 9.95, "currency": "EUR"},
+    "remove_from_cart": {"sku": "1", "quantity": 10**20},
+    "form_change": {"form_id": "f", "element_id": "e", "node_name": "INPUT", "value": None},
+    "form_submit": {"form_id": HOSTILE, "form_classes": [HOSTILE], "elements": ELEMENTS},
+    "site_search": {"terms": [HOSTILE, ""], "filters": {HOSTILE: True, "a": "b"}},
+    "screen_view": {"name": HOSTILE, "id": EVENT_ID, "previous_id": EVENT_ID},
+    "application_error": {"message": HOSTILE, "is_fatal": True, "stack_trace": HOSTILE},
+    "self_describing_event": {
+        "schema": "iglu:com.acme/x/jsonschema/1-0-0",
+        "data": {HOSTILE: [1, None, True, 2**70, 1.5, {"b": {"c": []}}], "": {}},
+    },
+}
+SUBJECT = {
+    "user_id": HOSTILE,
+    "platform": "web",
+    "viewport": (8, 9),
+    "domain_session_index": 3,
+    "color_depth": 24,
+    "language": "de",
+}
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+
+
+@needs_curl
+@pytest.mark.parametrize("kind", CALLS)
+def test_a_copy_gives_the_event_once_more(kind):
+    """The log call and the command that the page shows for an event send that event once more."""
     from snowplow_logging import SnowplowAdapter
 
-    own = ("eid", "dtm", "stm")
     with LocalCollector() as collector, tracking(collector, app_id="shop") as tracked:
-        shop = SnowplowAdapter(tracked.logger, subject={"user_id": "u'\"\\\n", "language": "de"})
-        element = {"name": "a", "value": None, "node_name": "INPUT", "type": "text"}
-        long = "word " * 60
-        shop.page_view(page_url="https://a/?q='", page_title=long, referrer="https://b/")
-        shop.page_ping(page_url="https://a/", min_x=0, max_y=7)
-        shop.struct_event(category="c", action="a", label="{l}\t", value=1.5)
-        shop.ecommerce_transaction(
-            order_id="o", total_value=3, items=[{"sku": "s", "price": 3, "quantity": 1}]
-        )
-        shop.link_click(target_url="https://a/", element_classes=["a", "b"])
-        shop.remove_from_cart(sku="s", quantity=1)
-        shop.form_change(form_id="f", element_id="e", node_name="INPUT", value=None)
-        shop.form_submit(form_id="f", elements=[element])
-        shop.site_search(terms=["ä", "b"], filters={"x": True})
-        shop.screen_view(name="s", id="0f8fad5b-d9cb-469f-a165-70867728950e")
-        shop.application_error(message="m", is_fatal=True)
-        shop.self_describing_event(
-            schema="iglu:com.acme/x/jsonschema/1-0-0",
-            data={"a": [1, None, True, {"b": 1.5}], "c": long},
-            true_timestamp=time.time() * 1000,
-        )
+        method = getattr(SnowplowAdapter(tracked.logger, subject=SUBJECT), kind)
+        method(**CALLS[kind], context=ENTITIES, true_timestamp=1700000000123, event_id=EVENT_ID)
         tracked.arrived()
-        entries = collector.entries()
-        assert len(entries) == 13
-        for entry in entries:
-            program = collector.explain(entry.number)["python"]
-            exec(program, {"logger": tracked.logger})  # noqa: S102 - as who pastes it would
-        arrived = tracked.arrived()
-    pairs = zip(arrived[:13], arrived[13:], strict=True)
-    for first, second in pairs:
-        one, other = (
-            {k: v for k, v in event["rawEvent"]["parameters"].items() if k not in own}
-            for event in (first, second)
-        )
-        assert other == one
+        for entry in collector.entries():
+            first = dict(entry.verdict().parameters)
+            copies = collector.explain(entry.number)
+            subprocess.run(copies["curl"], shell=True, check=True, capture_output=True)  # noqa: S602
+            assert collector.entries()[-1].verdict().parameters == first
+            assert first["eid"] in copies["python"].splitlines()[0]
+            exec(copies["python"], {"logger": tracked.logger})  # noqa: S102 - as who pastes it would
+            tracked.arrived()
+            again = dict(collector.entries()[-1].verdict().parameters)
+            for own in ("eid", "dtm", "stm"):
+                del first[own], again[own]
+            assert again == first
+        assert collector.counts["bad"] == 0
+
+
+@needs_curl
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?aid=[1-3]",
+        "?aid={a,b}&page=a+b%20c",
+        "?@/etc/passwd",
+        "?+x=1",
+        "?-o=x&url=a'$(id)`id`",
+    ],
+    ids=["none", "range", "set", "file", "plus", "shell"],
+)
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"@/etc/passwd", b"{'\"$x`$(id)\n", b"\xff\x00\\n%s", "ü\x1b[201~\r".encode(), None],
+    ids=["empty", "file", "shell", "bytes", "terminal", "pixel"],
+)
+def test_a_copy_as_curl_obeys_no_value(query, body):
+    """Nothing in a request makes curl or the shell do anything but send that request once more."""
+    with LocalCollector() as collector:
+        connection = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=60)
+        if body is None:
+            connection.request("GET", f"/i{query}")
+        else:
+            path = f"/com.snowplowanalytics.snowplow/tp2{query}"
+            connection.request("POST", path, body, {"Content-Type": "text/plain"})
+        assert connection.getresponse().read()
+        connection.close()
+        [entry] = collector.entries()
+
+        command = collector.explain(entry.number)["curl"]
+        subprocess.run(command, shell=True, check=True, capture_output=True)  # noqa: S602
+
+        assert command.replace("\n", "").isprintable()
+        first, again = (entry.as_json() for entry in collector.entries())
+        assert again["errors"] == first["errors"]
+        for part in ("querystring", "body"):
+            assert again["collectorPayload"][part] == first["collectorPayload"][part]

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import urllib.parse
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ pytest.importorskip("werkzeug", reason="the local collector needs it")
 pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
 sync_api = pytest.importorskip("playwright.sync_api", reason="it drives the browser")
 expect = sync_api.expect
+# Milliseconds. A browser beside other tests on a machine of two cores may take its time.
+PATIENCE = 45_000
+expect.set_options(timeout=PATIENCE)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 if CHROMIUM is None:
@@ -44,7 +48,7 @@ MARKUP = """<img src=x onerror="document.title='owned'"><script>document.title='
 def browser():
     """Start the browser. It ends with this module: others have event loops of their own."""
     with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM)
+        running = playwright.chromium.launch(executable_path=CHROMIUM, timeout=PATIENCE)
         yield running
         running.close()
 
@@ -61,10 +65,13 @@ def opened(browser, local):
     """Give a function that opens the page; it must ask no other host and report no error."""
     contexts, asked, complaints = [], [], []
 
-    def opener(address="/", **settings):
+    def opener(address="/", clock=None, **settings):
         context = browser.new_context(viewport={"width": 1280, "height": 800}, **settings)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
+        if clock is not None:
+            page.clock.set_fixed_time(clock)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -86,7 +93,7 @@ def send(collector, *events):
     answer = requests.post(
         f"{collector.endpoint}/com.snowplowanalytics.snowplow/tp2",
         json={"schema": PAYLOAD_DATA, "data": events},
-        timeout=30,
+        timeout=60,
     )
     assert answer.status_code == 200
 
@@ -120,6 +127,21 @@ def row(page, text):
     return page.get_by_role("table", name="Events").get_by_role("row").filter(has_text=text)
 
 
+def bars(page):
+    """Return the bars of the timeline."""
+    return page.get_by_role("group", name="Good and bad events over time").get_by_role("button")
+
+
+# Whether the bars together count so many good and bad events.
+ARRIVALS = """([good, bad]) => {
+  const labels = [...document.querySelectorAll("#bars button")].map((bar) => bar.ariaLabel ?? "");
+  const sum = (word) => labels.reduce(
+    (all, label) => all + Number(label.match(`([0-9]+) ${word}`)?.[1] ?? 0), 0,
+  );
+  return sum("good") === good && sum("bad") === bad;
+}"""
+
+
 def test_what_is_logged_shows_up_without_a_reload(opened, local, request):
     """An event that is logged appears by itself, with its main values, its user and its counts."""
     page = opened()
@@ -139,10 +161,10 @@ def test_what_is_logged_shows_up_without_a_reload(opened, local, request):
     assert bad[2:] == ["u-44", "shop", "bad"]
     expect(page.get_by_role("button", name="All 2", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Bad 1", exact=True)).to_be_visible()
-    bars = page.get_by_role("group", name="Good and bad events over time").get_by_role("button")
-    assert bars.count() == 60
-    expect(bars.filter(has=page.locator(".bad.some"))).to_have_count(1)
-    expect(page.get_by_role("button", name=re.compile("1 good, 1 bad"))).to_have_count(1)
+    assert bars(page).count() == 60
+    # Each is in the bar of the ten seconds in which it arrived, which need not be the same ten.
+    expect(bars(page).filter(has=page.locator(".bad.some"))).to_have_count(1)
+    page.wait_for_function(ARRIVALS, arg=[1, 1])
 
 
 @pytest.fixture
@@ -206,20 +228,97 @@ def test_filters_are_kept_in_the_address(opened, local):
     assert "?" not in page.url
 
 
-def test_a_bar_filters_by_its_time(opened, local):
+@pytest.mark.parametrize("span", ["last 10 minutes", "last 7 days"])
+def test_a_bar_filters_by_its_time(opened, local, span):
     """A bar that is chosen leaves the events of its span, and the address holds it."""
     send(local, VIEW)
-    page = opened()
-    bars = page.get_by_role("group", name="Good and bad events over time").get_by_role("button")
+    # The page's clock stands still: otherwise the bars may move on between a look and a click.
+    page = opened(clock=datetime.now(timezone.utc))
+    page.get_by_label("Span of time").select_option(span)
     filled = page.get_by_role("button", name=re.compile("1 good, 0 bad"))
     filled.click()
     expect(filled).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#rows tr")).to_have_count(1)
     assert "from=" in page.url
-    bars.first.click()
+    bars(page).first.click()
     expect(page.locator("#rows tr")).to_have_count(0)
     page.get_by_role("button", name=re.compile("press to show all times")).click()
     expect(page.locator("#rows tr")).to_have_count(1)
+    again = opened(page.url.removeprefix(local.endpoint))
+    expect(again.get_by_label("Span of time")).to_have_value(
+        {"last 10 minutes": "10", "last 7 days": "10080"}[span]
+    )
+
+
+def abouts(page):
+    """Return what is told of the page views in the table, in its order."""
+    return [cell.partition(" ")[0] for cell in page.locator("#rows td.about").all_inner_texts()]
+
+
+def test_a_head_sorts(opened, local):
+    """A click on a head sorts by its column, another the other way round, and a third no more."""
+    for user, title in (("b", "Two"), ("", "None"), ("C", "Three"), ("a", "One")):
+        send(local, {**VIEW, "page": title, "uid": user})
+    page = opened()
+    expect(page.locator("#rows tr")).to_have_count(4)
+    newest_first = ["One", "Three", "None", "Two"]
+    assert abouts(page) == newest_first
+    head = page.get_by_role("columnheader", name="User")
+    for state, order in (
+        ("ascending", ["One", "Two", "Three", "None"]),
+        ("descending", ["Three", "Two", "One", "None"]),
+        ("none", newest_first),
+    ):
+        head.get_by_role("button").press("Enter")
+        expect(head).to_have_attribute("aria-sort", state)
+        expect(head.get_by_role("button")).to_be_focused()
+        expect(page.locator("#rows td.about")).to_have_text([re.compile(word) for word in order])
+    page.get_by_role("columnheader", name="Time").get_by_role("button").click()
+    expect(page.locator("#rows td.about").first).to_contain_text("Two")
+    again = opened(page.url.removeprefix(local.endpoint))
+    expect(again.get_by_role("columnheader", name="Time")).to_have_attribute(
+        "aria-sort", "ascending"
+    )
+    expect(again.locator("#rows td.about").last).to_contain_text("One")
+
+
+def test_columns_are_chosen_filtered_and_moved(opened, local):
+    """Any column of the events, also of their data, can be shown, filtered, sorted and moved."""
+    game = "iglu:com.acme/save_game/jsonschema/1-0-0"
+    level = "unstruct_event_com_acme_save_game_1.level"
+    send(local, *(described(game, {"level": number}, uid="u-1") for number in (9, 10)))
+    send(local, {**VIEW, "url": "https://shop.example.com/a/b"})
+    page = opened()
+    opener = page.get_by_role("button", name="Columns", exact=True)
+    opener.press("Enter")
+    find = page.get_by_label("Find a column")
+    expect(find).to_be_focused()
+    for name in ("page_urlpath", level):
+        find.fill(name)
+        page.get_by_role("checkbox", name=name).press("Space")
+        expect(page.get_by_role("columnheader", name=name)).to_be_visible()
+    find.fill("")
+    page.keyboard.press("Escape")
+    expect(find).to_be_hidden()
+    expect(opener).to_be_focused()
+
+    extras = page.locator("#rows td.extra")
+    expect(extras).to_have_text(["/a/b", "", "", "10", "", "9"])
+    page.get_by_role("columnheader", name=level).get_by_role("button").click()
+    expect(extras).to_have_text(["", "9", "", "10", "/a/b", ""])
+    page.get_by_role("searchbox", name=level).fill("10")
+    expect(extras).to_have_text(["", "10"])
+
+    opener.click()
+    page.get_by_role("button", name=f"Move {level} to the left").click()
+    expect(extras).to_have_text(["10", ""])
+    again = opened(page.url.removeprefix(local.endpoint))
+    expect(again.locator("#rows td.extra")).to_have_text(["10", ""])
+    page.get_by_role("checkbox", name=level).uncheck()
+    expect(page.locator("#rows tr")).to_have_count(3)
+    expect(page.get_by_role("searchbox", name=level)).to_have_count(0)
+    page.get_by_role("heading", name="Snowplow collector").click()
+    expect(find).to_be_hidden()
 
 
 def test_the_panel_says_what_to_mend_and_where(opened, local):
@@ -264,6 +363,16 @@ def test_an_unknown_schema_names_the_registries(opened, local):
     expect(page.get_by_role("complementary").locator("pre.json")).to_contain_text(str(2**70))
 
 
+def test_large_data_is_shown_in_part(opened, local):
+    """Of more lines than a browser shows at once the first are shown, and how many there are."""
+    schema = "iglu:com.acme/large/jsonschema/1-0-0"
+    send(local, described(schema, {"list": list(range(100_000)), "text": "x" * 300_000}))
+    page = opened()
+    row(page, "large").click()
+    data = page.get_by_role("complementary").locator("pre.json")
+    expect(data).to_contain_text("… 97,001 more, which the copy as JSON has")
+
+
 def test_a_request_that_failed_as_a_whole_is_shown(opened, local):
     """What could not be read at all shows with its body and what is wrong with it."""
     requests.post(
@@ -282,7 +391,7 @@ def test_copies(opened, local, tracking_to):
     adapter = tracking_to(local).bind(subject=subject)
     entity = {"schema": "iglu:com.acme/plan/jsonschema/1-0-0", "data": {"name": 'go"ld'}}
     adapter.add_to_cart(sku="it's", quantity=2, unit_price=9.95, context=[entity])
-    assert local.wait_for(1)
+    assert local.wait_for(1, timeout=60)
     page = opened(permissions=["clipboard-read", "clipboard-write"])
     row(page, "add_to_cart").click()
 
@@ -294,9 +403,9 @@ def test_copies(opened, local, tracking_to):
     [event] = local.good
     assert json.loads(copied("JSON")) == event
     exec(copied("Python"), {"logger": adapter.logger})  # noqa: S102 - as who pastes it would
-    assert local.wait_for(2)
+    assert local.wait_for(2, timeout=60)
     subprocess.run(copied("curl"), shell=True, check=True, capture_output=True)  # noqa: S602
-    assert local.wait_for(3)
+    assert local.wait_for(3, timeout=60)
     first, logged, sent = (good["rawEvent"]["parameters"] for good in local.good)
     assert sent == first
     own = ("eid", "dtm", "stm")
@@ -326,10 +435,9 @@ def test_it_is_used_by_keyboard_alone(opened, local):
     expect(row(page, re.compile(r"Page 0\b"))).to_be_focused()
     page.keyboard.press("Home")
     expect(row(page, "Page 199")).to_be_focused()
-    bars = page.get_by_role("group", name="Good and bad events over time").get_by_role("button")
-    bars.last.focus()
+    bars(page).last.focus()
     page.keyboard.press("ArrowLeft")
-    expect(bars.nth(58)).to_be_focused()
+    expect(bars(page).nth(58)).to_be_focused()
 
 
 def test_values_that_are_markup_stay_text(opened, local):
@@ -351,6 +459,28 @@ def test_values_that_are_markup_stay_text(opened, local):
     assert "owned" not in page.title()
 
 
+def test_what_cannot_be_seen_is_shown(opened, local):
+    """Control characters, and those that turn a text around, are shown by their names."""
+    hostile = "a\u202eb\u2066c\u200fd\ufeffe"
+    shown = "a[U+202E]b[U+2066]c[U+200F]d[U+FEFF]e"
+    data = {"formId": f"{hostile}\x1b", "elements": [], hostile: 1}
+    send(
+        local,
+        {**VIEW, "page": hostile, "uid": hostile, "aid": hostile, "vid": hostile},
+        described(FORM, data, uid=hostile),
+    )
+    page = opened("/?column.page_title=")
+    for event in ("page_view", "form_submit"):
+        row(page, event).click()
+        panel = page.get_by_role("complementary")
+        expect(panel.get_by_role("heading", name=event)).to_be_visible()
+        expect(panel.get_by_role("cell", name=shown).first).to_be_visible()
+    expect(row(page, "form_submit")).to_contain_text(f"formId={shown}␛")
+    body = page.locator("body").inner_text()
+    assert shown in body
+    assert not re.search("[\u202e\u2066\u200f\ufeff\x1b]", body)
+
+
 def test_many_events_cost_only_the_rows_in_sight(opened, local):
     """Of many events only those in sight are rows; the last one is reached, and is the oldest."""
     for start in range(0, 20_000, 1_000):
@@ -359,14 +489,44 @@ def test_many_events_cost_only_the_rows_in_sight(opened, local):
     table = page.get_by_role("table", name="Events")
     expect(table).to_have_attribute("aria-rowcount", "20001")
     expect(row(page, "Page 19999")).to_be_visible()
-    for part in (0.3, 0.7, 1):
+    page.evaluate(COUNT_REQUESTS)
+    for part in (0.3, 0.7):
         table.evaluate(f"table => {{ table.scrollTop = {part} * table.scrollHeight }}")
+    table.evaluate(DRAG)
     expect(row(page, re.compile(r"Page 0\b"))).to_be_visible()
     assert page.locator("#rows tr").count() < 60
+    assert page.evaluate("[mostAtOnce, rowsAsked > 1]") == [1, True]
+    # What made it stall: Chromium works longer on every style of its own that a row has had.
+    assert page.locator("#rows tr[style], #rows td[style]").count() == 0
 
     send(local, {**VIEW, "page": "The newest"})
     page.get_by_role("button", name="1 new event").click()
     expect(row(page, "The newest")).to_be_visible()
+
+
+# Counts the requests for rows, and how many of them are under way at once.
+COUNT_REQUESTS = """() => {
+  const plain = window.fetch;
+  let underWay = 0;
+  window.mostAtOnce = window.rowsAsked = 0;
+  window.fetch = (path, options) => {
+    if (!path.includes("/rows?")) return plain(path, options);
+    window.rowsAsked += 1;
+    window.mostAtOnce = Math.max(window.mostAtOnce, ++underWay);
+    return plain(path, options).finally(() => { underWay -= 1; });
+  };
+}"""
+
+# Drags the scrollbar from top to bottom, a step a frame.
+DRAG = """(table) => new Promise((done) => {
+  const steps = 60;
+  const step = (count) => {
+    table.scrollTop = (table.scrollHeight * count) / steps;
+    if (count < steps) requestAnimationFrame(() => step(count + 1));
+    else done();
+  };
+  step(0);
+})"""
 
 
 def test_reset_and_a_collector_that_goes_away(browser):
@@ -374,7 +534,9 @@ def test_reset_and_a_collector_that_goes_away(browser):
     collector = LocalCollector()
     collector.start()
     port = collector.port
-    page = browser.new_context().new_page()
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
     page.goto(collector.endpoint)
     send(collector, VIEW)
     expect(row(page, "page_view")).to_be_visible()
@@ -386,7 +548,7 @@ def test_reset_and_a_collector_that_goes_away(browser):
     with LocalCollector(port=port) as other:
         send(other, {**VIEW, "page": "Once more"})
         expect(row(page, "Once more")).to_be_visible()
-    page.context.close()
+    context.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -462,6 +624,31 @@ def test_a_screen_reader_finds_its_way(opened, local):
     assert page.get_by_role("heading", level=1).inner_text() == "Snowplow collector"
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(opened, local, scheme, width):
+    """The rules of axe-core hold with no event, in the table, beside a panel, and for columns."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+
+    def faults():
+        found = axe.run(page).response["violations"]
+        return [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in found]
+
+    assert faults() == []
+    send(local, {**VIEW, "page": "Basket", "uid": "u-1"}, BAD_FORM)
+    expect(row(page, "form_submit")).to_be_visible()
+    assert faults() == []
+    page.get_by_role("button", name="Columns", exact=True).click()
+    expect(page.get_by_role("checkbox").first).to_be_visible()
+    assert faults() == []
+    page.keyboard.press("Escape")
+    row(page, "form_submit").click()
+    expect(page.get_by_role("heading", name="What to mend")).to_be_visible()
+    assert faults() == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_readmes_pictures_can_be_made(opened, local, tracking_to, scheme, tmp_path):
     """The pictures in the README are of this page; with PICTURES=1 they are made anew."""
@@ -476,7 +663,7 @@ def test_the_readmes_pictures_can_be_made(opened, local, tracking_to, scheme, tm
         ApplicationError(message="The card was declined.", is_fatal=False),
     ):
         shop.info(event)
-    assert local.wait_for(7)
+    assert local.wait_for(7, timeout=60)
     send(local, {**VIEW, "uid": "u-43", "vid": "first"}, BAD_FORM)
     page = opened(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": 1280, "height": 680})
@@ -495,7 +682,7 @@ def test_the_readmes_pictures_can_be_made(opened, local, tracking_to, scheme, tm
 
 def test_the_page_opens_at_once_with_its_policy(local):
     """Every file of the page comes from the collector, and may load nothing from elsewhere."""
-    page = requests.get(local.endpoint, timeout=10)
+    page = requests.get(local.endpoint, timeout=60)
     policy = page.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
@@ -503,5 +690,5 @@ def test_the_page_opens_at_once_with_its_policy(local):
     linked = re.findall(r'(?:href|src)="(/[^"]+)"', page.text)
     assert len(linked) == 3
     for path in linked:
-        assert requests.get(local.endpoint + path, timeout=10).status_code == 200
+        assert requests.get(local.endpoint + path, timeout=60).status_code == 200
     assert not re.search(r"https?:", page.text)

@@ -1,6 +1,7 @@
 // The page as a whole: the filters and the address, and the look at the collector now and then.
 
-import { ask, byId, clock, element } from "/micro/ui/dom.js";
+import { Columns } from "/micro/ui/columns.js";
+import { ask, byId, element, moment } from "/micro/ui/dom.js";
 import { Panel } from "/micro/ui/panel.js";
 import { Rows } from "/micro/ui/rows.js";
 import { Timeline } from "/micro/ui/timeline.js";
@@ -19,6 +20,7 @@ let suggested = null;
 let typing = 0;
 
 const rows = new Rows((number, how) => show(number, how === "key"));
+const columns = new Columns(() => filter({}));
 const timeline = new Timeline((from, to) => filter({ from: from ?? "", to: to ?? "" }));
 const panel = new Panel((back) => {
   rows.mark(null);
@@ -26,17 +28,26 @@ const panel = new Panel((back) => {
   if (back) rows.focus();
 });
 
+// What the list in sight is asked for by; the columns come in their order, with a filter or without.
 function query() {
-  return new URLSearchParams(NAMES.filter((name) => filters[name] !== "").map((name) => [name, filters[name]])).toString();
+  return new URLSearchParams([
+    ...NAMES.filter((name) => filters[name] !== "").map((name) => [name, filters[name]]),
+    ...columns.extras.map((name) => [`column.${name}`, filters[`column.${name}`] ?? ""]),
+    ...(columns.sort === "" ? [] : [["sort", columns.sort]]),
+  ]).toString();
 }
+
+const isFiltered = () => [...NAMES, ...columns.extras.map((name) => `column.${name}`)].some((name) => (filters[name] ?? "") !== "");
 
 // The address holds filters and event, so that it can be kept or handed on.
 function readAddress() {
   const given = new URLSearchParams(location.search);
   for (const name of NAMES) filters[name] = given.get(name) ?? "";
   for (const name of ["from", "to"]) if (!/^\d{1,15}$/.test(filters[name])) filters[name] = "";
+  columns.read(given);
+  for (const name of columns.extras) filters[`column.${name}`] = given.get(`column.${name}`);
   if (!["good", "bad"].includes(filters.status)) filters.status = "";
-  if (["10", "60", "1440"].includes(given.get("span"))) byId("span").value = given.get("span");
+  if (["10", "60", "1440", "10080"].includes(given.get("span"))) byId("span").value = given.get("span");
   timeline.minutes = Number(byId("span").value);
   const number = given.get("show") ?? "";
   return /^\d{1,15}$/.test(number) ? Number(number) : null;
@@ -52,17 +63,17 @@ function writeAddress() {
 
 function showFilters() {
   for (const input of form.querySelectorAll("input")) {
-    if (input !== document.activeElement) input.value = filters[input.name];
+    if (input !== document.activeElement) input.value = filters[input.name] ?? "";
   }
   for (const button of document.querySelectorAll("[data-status]")) {
     button.setAttribute("aria-pressed", String(button.dataset.status === filters.status));
   }
   const timed = filters.from !== "" || filters.to !== "";
-  const ends = [filters.from, filters.to].map((end) => (end === "" ? "…" : clock(Number(end), 3)));
+  const ends = [filters.from, filters.to].map((end) => (end === "" ? "…" : moment(Number(end), 3)));
   byId("time-filter").hidden = !timed;
   byId("time-filter").textContent = `${ends.join(" – ")} ×`;
   byId("time-filter").setAttribute("aria-label", `From ${ends.join(" to ")}; press to show all times`);
-  byId("clear").hidden = query() === "";
+  byId("clear").hidden = !isFiltered();
   timeline.mark(filters.from === "" ? null : Number(filters.from));
 }
 
@@ -80,7 +91,7 @@ function filter(some) {
 
 function clearFilters() {
   for (const input of form.querySelectorAll("input")) input.value = "";
-  filter(Object.fromEntries(NAMES.map((name) => [name, ""])));
+  filter(Object.fromEntries(Object.keys(filters).map((name) => [name, ""])));
 }
 
 function show(number, focus) {
@@ -107,6 +118,7 @@ async function look() {
   }
   looking = true;
   clearTimeout(timer);
+  const start = performance.now();
   try {
     do {
       again = false;
@@ -118,7 +130,8 @@ async function look() {
     say("lost", "The collector does not answer; trying again");
   }
   looking = false;
-  timer = setTimeout(look, LOOK_EVERY);
+  // A list that takes long to find and sort is looked at more rarely.
+  timer = setTimeout(look, Math.max(LOOK_EVERY, 4 * (performance.now() - start)));
 }
 
 async function lookOnce() {
@@ -132,7 +145,7 @@ async function lookOnce() {
   if (other) rows.forget();
   if (changed || other || (arrived && rows.atTop)) {
     changed = false;
-    if (await rows.load(query(), now.last)) byId("new").hidden = true;
+    if (await rows.load(query(), now.last, [...columns.extras])) byId("new").hidden = true;
     showList();
   } else if (arrived) {
     const { total } = await ask(`/micro/ui/rows?limit=0&${query()}`);
@@ -154,7 +167,7 @@ function count() {
 function showList() {
   byId("empty").hidden = state.kept > 0;
   byId("none").hidden = state.kept === 0 || rows.total > 0;
-  const words = query() === "" ? "" : `${rows.total.toLocaleString("en")} events match the filters`;
+  const words = !isFiltered() ? "" : `${rows.total.toLocaleString("en")} events match the filters`;
   if (byId("matches").textContent !== words) byId("matches").textContent = words;
 }
 

@@ -2,6 +2,13 @@
 
 import { ask, byId, clock, element } from "/micro/ui/dom.js";
 
+const MOST_LINES = 3_000;
+const MOST_TEXT = 20_000; // characters of one value
+
+const start = (text) => (
+  text.length <= MOST_TEXT ? text : `${text.slice(0, MOST_TEXT)}… (${(text.length - MOST_TEXT).toLocaleString("en")} more characters)`
+);
+
 export class Panel {
   // `closed(back)` is told when it is closed; `back`: whether the table is to have the focus.
   constructor(closed) {
@@ -136,7 +143,7 @@ function described(title, data) {
   return section(
     title, name, true,
     element("p", { class: "schema mono" }, data.schema ?? "no schema"),
-    element("pre", { class: "json" }, ...json(parse(data.data), "", "", faults)),
+    element("pre", { class: "json" }, ...json(parse(data.data), "", "", faults, { lines: MOST_LINES })),
     data.note && element("p", { class: "note" }, data.note),
     data.rules.length ? rules(data.rules) : null,
   );
@@ -167,7 +174,7 @@ function pairs(heading, values) {
     "table", { class: "tables" },
     element("thead", { class: "hidden" }, element("tr", {}, element("th", { scope: "col" }, heading), element("th", { scope: "col" }, "Value"))),
     element("tbody", {}, ...Object.entries(values).map(([name, value]) => element(
-      "tr", {}, element("th", { scope: "row", class: "name" }, name), element("td", { class: "value" }, value),
+      "tr", {}, element("th", { scope: "row", class: "name" }, name), element("td", { class: "value" }, start(value)),
     ))),
   );
 }
@@ -179,7 +186,7 @@ function request(sent) {
   });
   return section(
     "Request", sent.contentType ?? "", sent.body !== null,
-    sent.body === null ? null : element("pre", {}, sent.body || "(an empty body)"),
+    sent.body === null ? null : element("pre", {}, start(sent.body) || "(an empty body)"),
     pairs("Header", { "(from)": sent.ipAddress, ...Object.fromEntries(headers) }),
   );
 }
@@ -196,27 +203,35 @@ function parse(text) {
 }
 
 // JSON with line breaks; what breaks a rule is marked, and says so to who cannot see the mark.
-function json(value, path, indent, faults) {
-  const parts = plain(value, path, indent, faults);
+// `room.lines` is how many lines it may still have: a browser takes seconds for 100,000 of them.
+function json(value, path, indent, faults, room) {
+  const parts = plain(value, path, indent, faults, room);
   const fault = faults.get(path);
   if (!fault) return parts;
   const words = element("span", { class: "hidden" }, ` (breaks a rule: ${fault.problem})`);
   return [element("mark", { class: "broken", title: fault.problem }, ...parts), words];
 }
 
-function plain(value, path, indent, faults) {
+function plain(value, path, indent, faults, room) {
   if (value instanceof Literal) return [element("span", { class: "literal" }, value.text)];
-  if (typeof value === "string") return [element("span", { class: "text" }, JSON.stringify(value))];
+  if (typeof value === "string") return [element("span", { class: "text" }, start(JSON.stringify(value)))];
   if (value === null || typeof value !== "object") return [element("span", { class: "literal" }, String(value))];
   const list = Array.isArray(value);
   const entries = list ? value.map((item, index) => [`[${index}]`, item]) : Object.entries(value);
   const [open, close] = list ? "[]" : "{}";
   if (!entries.length) return [open + close];
   const deeper = `${indent}  `;
-  const lines = entries.flatMap(([key, item], index) => [
-    index ? `,\n${deeper}` : `\n${deeper}`,
-    ...(list ? [] : [element("span", { class: "key" }, JSON.stringify(key)), ": "]),
-    ...json(item, list ? path + key : `${path}.${key}`, deeper, faults),
-  ]);
-  return [open, ...lines, `\n${indent}${close}`];
+  const lines = [open];
+  for (const [index, [key, item]] of entries.entries()) {
+    if (room.lines <= 0) {
+      lines.push(`\n${deeper}… ${(entries.length - index).toLocaleString("en")} more, which the copy as JSON has`);
+      break;
+    }
+    room.lines -= 1;
+    lines.push(index ? `,\n${deeper}` : `\n${deeper}`);
+    if (!list) lines.push(element("span", { class: "key" }, JSON.stringify(key)), ": ");
+    lines.push(...json(item, list ? path + key : `${path}.${key}`, deeper, faults, room));
+  }
+  lines.push(`\n${indent}${close}`);
+  return lines;
 }

@@ -1,10 +1,11 @@
 // The table: only the rows in sight exist, and only their part of the list is fetched.
 
-import { ask, byId, clock, element } from "/micro/ui/dom.js";
+import { ask, byId, element, moment, visible } from "/micro/ui/dom.js";
 
 const CHUNK = 100;
+const MOST_CHUNKS = 200; // that are remembered
+const AGAIN = 1_000; // milliseconds until rows are asked for again that could not be had
 const BEYOND = 8; // rows above and below those in sight
-const PAUSE = 50; // milliseconds
 
 export class Rows {
   // `open(number, how)` is told which row was chosen, and how: "key", "click" or "move".
@@ -13,6 +14,7 @@ export class Rows {
     this.table = byId("events");
     this.body = byId("rows");
     this.head = this.table.tHead;
+    this.extras = []; // the names of the columns that were chosen besides the usual ones
     this.query = "";
     this.until = 0;
     this.total = 0;
@@ -22,8 +24,12 @@ export class Rows {
     this.wanted = null; // the index that the keys went to before its event was there
     this.opened = null; // the number of the event in the panel
     this.loading = 0;
+    this.fetching = false;
     this.table.addEventListener("scroll", () => this.draw(), { passive: true });
-    this.table.addEventListener("keydown", (event) => this.press(event));
+    this.body.addEventListener("keydown", (event) => this.press(event));
+    this.table.addEventListener("keydown", (event) => {
+      if (event.target === this.table) this.press(event);
+    });
     this.body.addEventListener("click", (event) => this.click(event));
     this.measure();
     new ResizeObserver(() => {
@@ -42,21 +48,27 @@ export class Rows {
   }
 
   // Show another list; the rows of the old one stay in sight until the new ones are there.
-  async load(query, until) {
+  async load(query, until, extras) {
     const mine = ++this.loading;
     const first = Math.floor(this.firstInSight() / CHUNK);
-    const answer = await this.fetch(query, until, first);
+    this.table.setAttribute("aria-busy", "true");
+    const answer = await this.fetch(query, until, first, 1).finally(() => {
+      if (mine === this.loading) this.table.removeAttribute("aria-busy");
+    });
     if (mine !== this.loading) return false;
+    if (extras.join("\n") !== this.extras.join("\n")) this.removeRows();
+    this.extras = extras;
     this.query = query;
     this.until = until;
     this.total = answer.total;
     this.chunks = new Map([[first, answer.rows]]);
+    this.fetching = false;
     this.draw();
     return true;
   }
 
-  fetch(query, until, chunk) {
-    const range = `offset=${chunk * CHUNK}&limit=${CHUNK}&until=${until}`;
+  fetch(query, until, chunk, count) {
+    const range = `offset=${chunk * CHUNK}&limit=${count * CHUNK}&until=${until}`;
     return ask(`/micro/ui/rows?${range}&${query}`);
   }
 
@@ -69,64 +81,96 @@ export class Rows {
   }
 
   at(index) {
-    const chunk = Math.floor(index / CHUNK);
-    const rows = this.chunks.get(chunk);
-    if (Array.isArray(rows)) return rows[index % CHUNK];
-    if (rows === undefined) this.waiting ||= setTimeout(() => this.wantInSight(), PAUSE);
-    return undefined;
+    return this.chunks.get(Math.floor(index / CHUNK))?.[index % CHUNK];
   }
 
-  // Fetch what is in sight once it stays there: who scrolls past many rows waits for none of them.
-  wantInSight() {
-    this.waiting = 0;
-    const last = Math.min(this.total - 1, this.firstInSight() + this.rowsInSight() + BEYOND);
-    if (last < 0) return;
-    for (const index of [this.firstInSight(), last]) this.want(Math.floor(index / CHUNK));
-  }
-
-  async want(chunk) {
-    if (this.chunks.has(chunk)) return;
-    const mine = this.loading;
-    this.chunks.set(chunk, "on its way");
-    try {
-      const answer = await this.fetch(this.query, this.until, chunk);
-      if (mine !== this.loading) return;
-      this.chunks.set(chunk, answer.rows);
-    } catch {
-      if (mine === this.loading) this.chunks.delete(chunk);
-      return;
+  // The first chunks that are missing, and how many in a row: those in sight, then those around.
+  missing() {
+    if (!this.total) return null;
+    const top = this.firstInSight();
+    const chunk = (index) => Math.floor(Math.min(this.total - 1, Math.max(0, index)) / CHUNK);
+    const [first, last] = [chunk(top - BEYOND), chunk(top + this.rowsInSight() + BEYOND)];
+    const isMissing = (one) => one >= 0 && one <= chunk(this.total) && !this.chunks.has(one);
+    for (let start = first; start <= last; start++) {
+      if (isMissing(start)) return [start, isMissing(start + 1) && start < last ? 2 : 1];
     }
-    this.draw();
+    const around = [last + 1, first - 1].find(isMissing);
+    return around === undefined ? null : [around, 1];
+  }
+
+  // One request at a time, each for what is in sight when it is made: who scrolls past many rows
+  // waits for none of them.
+  async fetchMissing() {
+    if (this.fetching) return;
+    const mine = this.loading;
+    this.fetching = true;
+    try {
+      for (let some = this.missing(); some; some = this.missing()) {
+        const [first, count] = some;
+        const { rows } = await this.fetch(this.query, this.until, first, count);
+        if (mine !== this.loading) return;
+        for (let index = 0; index < count; index++) {
+          this.chunks.set(first + index, rows.slice(index * CHUNK, (index + 1) * CHUNK));
+        }
+        for (const old of this.chunks.keys()) {
+          if (this.chunks.size <= MOST_CHUNKS) break;
+          this.chunks.delete(old);
+        }
+        this.draw();
+      }
+    } catch {
+      // The page's own looks say where the collector does not answer at all.
+      setTimeout(() => this.draw(), AGAIN);
+    } finally {
+      if (mine === this.loading) this.fetching = false;
+    }
   }
 
   draw() {
     const top = this.firstInSight();
-    const first = Math.max(0, top - BEYOND);
+    const first = Math.max(0, Math.min(this.total, top) - BEYOND);
     const last = Math.min(this.total, top + this.rowsInSight() + BEYOND + 2);
     const focused = this.body.contains(document.activeElement);
-    this.body.style.height = `${this.total * this.height}px`;
-    this.table.setAttribute("aria-rowcount", this.total + 1);
+    // The rows stand one below the other, and only their container says where. A style of its own
+    // for each row costs Chromium more with every one it has seen, up to 100 ms a frame.
+    const [height, before] = [`${this.total * this.height}px`, `${first * this.height}px`];
+    if (this.body.style.height !== height) this.body.style.height = height;
+    if (this.body.style.paddingTop !== before) this.body.style.paddingTop = before;
+    if (this.counted !== this.total) {
+      this.counted = this.total;
+      this.table.setAttribute("aria-rowcount", this.total + 1);
+    }
+    const reachable = this.place(first, last) ?? this.rows.get(Math.min(this.total - 1, top));
+    if (reachable) setTab(reachable, "0");
+    if (focused && document.activeElement !== reachable) (reachable ?? this.table).focus({ preventScroll: true });
+    this.fetchMissing();
+  }
+
+  // Have the rows from `first` to before `last`; returns the one that the keys are at.
+  place(first, last) {
+    // In the order in which they stand, so that after a leap each stays where it stands: to move
+    // one makes the browser lay it out anew.
     const spare = [];
-    for (const [index, row] of this.rows) {
-      if (index >= first && index < last) continue;
-      this.rows.delete(index);
+    for (const row of this.body.children) {
+      if (row.index >= first && row.index < last) continue;
+      this.rows.delete(row.index);
       spare.push(row);
     }
-    let before = null;
+    let next = null;
     let reachable = null;
     for (let index = last - 1; index >= first; index--) {
       let row = this.rows.get(index);
       if (!row) {
-        row = spare.pop() ?? blankRow();
+        row = spare.pop() ?? blankRow(this.extras);
+        row.index = index;
         row.setAttribute("aria-rowindex", index + 2);
         this.rows.set(index, row);
-        this.body.insertBefore(row, before);
+        if (!row.isConnected || row.nextSibling !== next) this.body.insertBefore(row, next);
         fillRow(row, this.at(index) ?? NOTHING);
       } else {
         const data = this.at(index);
         if (data) fillRow(row, data);
       }
-      row.style.top = `${index * this.height}px`;
       const opened = String(row.number !== null && row.number === this.opened);
       if (row.getAttribute("aria-current") !== opened) row.setAttribute("aria-current", opened);
       setTab(row, "-1");
@@ -136,12 +180,10 @@ export class Rows {
       } else if (this.wanted === null && row.number !== null && row.number === this.active) {
         reachable = row;
       }
-      before = row;
+      next = row;
     }
     for (const row of spare) row.remove();
-    reachable ??= this.rows.get(Math.min(this.total - 1, top));
-    if (reachable) setTab(reachable, "0");
-    if (focused && document.activeElement !== reachable) (reachable ?? this.table).focus({ preventScroll: true });
+    return reachable;
   }
 
   mark(number) {
@@ -155,10 +197,14 @@ export class Rows {
     return this.table.focus({ preventScroll: true });
   }
 
+  removeRows() {
+    this.body.replaceChildren();
+    this.rows.clear();
+  }
+
   // Take nothing of the list along: a collector that was started again gives its numbers anew.
   forget() {
-    for (const row of this.rows.values()) row.remove();
-    this.rows.clear();
+    this.removeRows();
     this.active = null;
     this.toTop();
   }
@@ -193,7 +239,7 @@ export class Rows {
     }
   }
 
-  async move(index) {
+  move(index) {
     const top = index * this.height;
     const { room } = this;
     if (top < this.table.scrollTop) this.table.scrollTop = top;
@@ -210,19 +256,19 @@ export class Rows {
   }
 }
 
-const NOTHING = { number: null, timestamp: null, event: "", about: "", reason: "", user: "", app: "", good: null };
+const NOTHING = { number: null, timestamp: null, event: "", about: "", reason: "", user: "", app: "", good: null, values: [] };
 
 // By the attribute: to read the property makes the browser work out all styles first.
 function setTab(row, value) {
   if (row.getAttribute("tabindex") !== value) row.setAttribute("tabindex", value);
 }
 
-function blankRow() {
+function blankRow(extras) {
   const cell = (name, ...children) => element("td", { role: "cell", class: name }, ...children);
   const row = element(
     "tr", { role: "row" },
     cell("time"), cell("event"), cell("about", element("span"), element("span", { class: "reason" })),
-    cell("user"), cell("app"), cell("good-or-bad", element("span")),
+    cell("user"), cell("app"), cell("good-or-bad", element("span")), ...extras.map(() => cell("extra")),
   );
   row.number = undefined;
   return row;
@@ -231,15 +277,20 @@ function blankRow() {
 function fillRow(row, data) {
   if (row.number === data.number) return;
   row.number = data.number;
-  const [time, event, about, user, app, verdict] = row.children;
-  time.textContent = data.timestamp === null ? "" : clock(data.timestamp);
-  event.textContent = data.event;
-  about.firstChild.textContent = data.about;
-  about.lastChild.textContent = data.reason;
-  about.title = [data.about, data.reason].filter(Boolean).join("\n");
-  user.textContent = data.user;
-  app.textContent = data.app;
+  row.classList.toggle("waiting", data.number === null);
+  const [time, event, about, user, app, verdict, ...extras] = row.children;
+  time.textContent = data.timestamp === null ? "" : moment(data.timestamp);
+  event.textContent = visible(data.event);
+  about.firstChild.textContent = visible(data.about);
+  about.lastChild.textContent = visible(data.reason);
+  about.title = visible([data.about, data.reason].filter(Boolean).join("\n"));
+  user.textContent = visible(data.user);
+  app.textContent = visible(data.app);
   const word = data.good ? "good" : "bad";
   verdict.firstChild.textContent = data.number === null ? "" : word;
   verdict.firstChild.className = data.number === null ? "" : `verdict ${word}`;
+  extras.forEach((cell, index) => {
+    cell.textContent = visible(data.values[index] ?? "");
+    cell.title = cell.textContent;
+  });
 }

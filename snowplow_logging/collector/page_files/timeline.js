@@ -1,6 +1,6 @@
 // Good and bad events over the last minutes, as bars that filter by their span of time.
 
-import { ask, byId, clock, element } from "/micro/ui/dom.js";
+import { ask, byId, element, moment } from "/micro/ui/dom.js";
 
 const BARS = 60;
 
@@ -56,14 +56,14 @@ export class Timeline {
     this.last = end;
     const highest = Math.max(1, ...points.map((point) => point.validEvents + point.failedEvents));
     points.forEach((point, index) => this.fill(this.bars[index], start + index * this.step, point, highest));
-    byId("axis-start").textContent = clock(start, this.minutes < 60 ? 3 : 2);
+    byId("axis-start").textContent = moment(start, this.minutes < 60 ? 3 : 2);
     this.mark(this.chosen);
   }
 
   fill(bar, start, { validEvents: good, failedEvents: bad }, highest) {
     const height = (count) => (count ? `max(2px, ${(100 * count) / highest}%)` : "0");
     bar.start = start;
-    bar.says = `${clock(start, 3)}: ${good} good, ${bad} bad`;
+    bar.says = `${moment(start, 3)}: ${good} good, ${bad} bad`;
     bar.setAttribute("aria-label", bar.says);
     bar.firstChild.style.height = height(bad);
     bar.firstChild.classList.toggle("some", bad > 0);
