@@ -182,17 +182,7 @@ class SnowplowHandler(logging.Handler):
         self._event_key = settings.event_key
         self._enabled = settings.enabled
         self._capture_level = settings.capture_level
-        transport = Transport(
-            endpoint=settings.endpoint,
-            method=settings.method,
-            path=settings.path,
-            timeout=settings.timeout,
-            headers=settings.headers,
-            session=settings.session,
-            anonymous=settings.anonymous,
-            retry_codes=settings.retry_codes,
-            connections=settings.connections,
-        )
+        transport = Transport(settings)
         letters = None
         if settings.dead_letter is not None and settings.enabled:
             from snowplow_logging.dead_letter import DeadLetterFile

@@ -97,6 +97,9 @@ def look(path: str) -> What:
     Raises:
         StoreError: It is not a store, or one of a newer version, or cannot be read.
     """
+    if os.path.islink(path):  # noqa: PTH114 - the path is a str
+        # Whoever put it there chose the file, and SQLite would open that.
+        raise StoreError(f"{path} is a symbolic link, which is not followed; give the file's path")
     try:
         status = os.stat(path)  # noqa: PTH116 - the path is a str
     except FileNotFoundError:
