@@ -57,6 +57,8 @@ def read_endpoint(name: str, value: str) -> Endpoint:
         raise ValueError(f"{name} has neither http nor https as its scheme; {_EXPECTED}")
     if not host or port == 0:
         raise ValueError(f"{name} has {'no host' if port != 0 else 'the port 0'}; {_EXPECTED}")
+    if any(not 0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+        raise ValueError(f"{name} has a host with an empty or an overlong part; {_EXPECTED}")
     if "@" in parts.path + parts.query + parts.fragment:
         # Of `http://user:pass/word@host` the host would be `user`.
         raise ValueError(

@@ -181,6 +181,8 @@ def _make(path: str) -> None:
     folder, name = os.path.split(path)
     descriptor, new = tempfile.mkstemp(prefix=f"{name}-", dir=folder)
     try:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's right to read
         os.close(descriptor)
         with contextlib.closing(_connect(new, "mode=rw")) as connection:
             _fill(connection)
