@@ -23,6 +23,7 @@ from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import captures
 from snowplow_logging.json_data import plain_json
 from snowplow_logging.payload import EVENT_ID
+from snowplow_logging.printable import printable
 
 __all__ = ["BAD_CONFIGURATION", "UNREACHABLE", "check"]
 
@@ -85,7 +86,7 @@ def _try(found: Found, tell: Tell, *, send: bool) -> int:
         if outcome is None:
             tell("warning: before_send leaves the test event out, so that none is sent")
         payload = outcome
-    transport = Transport.of(found.handler.settings)
+    transport = Transport(found.handler.settings)
     try:
         _connect(transport, tell)
         return _request(transport, payload, tell)
@@ -125,10 +126,16 @@ def _connect(transport: Transport, tell: Tell) -> None:
     settings = session.merge_environment_settings(transport.url, {}, None, None, None)
     proxy = requests.utils.select_proxy(transport.url, settings["proxies"])
     if proxy is not None:
-        tell(f"goes through the proxy {_without_password(proxy)}")
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        # Up to the last @, for a password with a / in it ends the host too early.
+        proxy = f"{proxy.partition('://')[0]}://{proxy.partition('://')[2].rpartition('@')[2]}"
+        tell(f"goes through the proxy {proxy}")
     parts = urlsplit(transport.url if proxy is None else proxy)
     host = parts.hostname or "localhost"
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise OSError("the proxy's URL has a port that is none") from None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -187,7 +194,8 @@ def _request(transport: Transport, payload: bytes | None, tell: Tell) -> int:
     )
     if response is not None:
         took = _milliseconds(response.elapsed.total_seconds())
-        tell(f"answered {what} with {response.status_code} {response.reason}, after {took}")
+        reason = printable(response.reason or "", 200)
+        tell(f"answered {what} with {response.status_code} {reason}, after {took}")
         tell(_clock(response.headers.get("Date"), start, end))
     if answer.outcome is Outcome.TAKEN:
         if payload is None and response is not None and response.status_code != 200:
@@ -206,7 +214,7 @@ def _health(transport: Transport) -> Answer:
         with transport.get("/health", _LONGEST_WAIT) as response:
             status, url = response.status_code, response.url
     except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
-        return Answer(Outcome.RETRY, f"{where}: {error}")
+        return Answer(Outcome.RETRY, f"{where}: {transport.describe(error)}")
     if status >= 500:
         return Answer(Outcome.RETRY, f"{url} answered {status}")
     return Answer(Outcome.TAKEN)
@@ -334,8 +342,3 @@ def _meaning(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:,.0f} ms"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -250,6 +250,7 @@ def _run_replay(arguments: argparse.Namespace) -> int:
     from .delivery.transport import Transport
     from .payload import PayloadEncoder
     from .replay import Replay, ReplayError, Screen
+    from .settings import Settings
 
     def encoder(tracker: str) -> PayloadEncoder:
         return PayloadEncoder(
@@ -270,12 +271,14 @@ def _run_replay(arguments: argparse.Namespace) -> int:
         replay = Replay(
             arguments.files,
             transport=Transport(
-                endpoint=arguments.endpoint,
-                method=arguments.method,
-                path=arguments.path,
-                headers=dict(arguments.header),
-                # A wrong address is for who waits for the command to mend, so it ends there.
-                retry_codes=dict.fromkeys((301, 302, 303, 307, 308, 404), False),
+                Settings(
+                    arguments.endpoint,
+                    method=arguments.method,
+                    path=arguments.path,
+                    headers=dict(arguments.header),
+                    # A wrong address is for who waits for the command to mend, so it ends there.
+                    retry_codes=dict.fromkeys((301, 302, 303, 307, 308, 404), False),
+                )
             ),
             encoder=encoder,
             event_key=arguments.event_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.private_files import open_private
 
 if sys.platform == "win32":
     import msvcrt
@@ -22,13 +24,19 @@ __all__ = ["DeadLetterFile"]
 
 _MAX_BYTES: Final = 50_000_000
 _FILES: Final = 10
-_LOCK_TIMEOUT: Final = 2.0  # seconds to wait for who writes or rotates
+_LOCK_TIMEOUT: Final = 1.0  # seconds to wait for who writes or rotates
 
 
 class DeadLetterFile:
     """Appends events with the reason why they were given up. Threads and processes may share one.
 
-    When the file has reached its size it becomes PATH.1, PATH.1 becomes PATH.2, and so on.
+    When the file has reached its size it becomes PATH.1, PATH.1 becomes PATH.2, and so on. All of
+    them, and the lock beside them, are made for their owner alone, and no link in the place of one
+    is followed.
+
+    The lock keeps writers apart. It holds up nobody for long: where another process keeps it, the
+    lines are appended without it, in one piece, and no file is rotated meanwhile; the file may then
+    take twice its size.
 
     Args:
         path: The file; it is made when the first event is given up.
@@ -50,6 +58,7 @@ class DeadLetterFile:
         self._write_event = write_event
         self._max_bytes = max_bytes
         self._files = files
+        self._is_held = False  # the lock, when it was last asked for
 
     def write(self, events: Sequence[bytes | Mapping[str, Any]], reason: str) -> int:
         """Append events, all or none.
@@ -72,8 +81,10 @@ class DeadLetterFile:
         before = json.dumps(fields)[:-1].encode() + b', "snowplow": '
         lines = b"".join([before + self._json(event) + b"}\n" for event in events])
         removed = 0
-        with self._locked():
-            if not self._append(lines):
+        with self._locked() as alone:
+            if not alone:
+                self._append_beside(lines)
+            elif not self._append(lines):
                 removed = self._rotate()
                 self._append(lines)
         return removed
@@ -85,15 +96,11 @@ class DeadLetterFile:
 
     def _append(self, lines: bytes) -> bool:
         """Append lines whole, and return False where the file has no room for them."""
-        with open(self.path, "a+b", buffering=0) as file:  # noqa: PTH123 - it is a str
+        with self._opened() as file:
             size = file.seek(0, os.SEEK_END)
-            if size:
-                if size + len(lines) > self._max_bytes:
-                    return False
-                file.seek(size - 1)
-                if file.read(1) != b"\n":  # who wrote it was killed in the middle of a line
-                    lines = b"\n" + lines
-            left = memoryview(lines)
+            if size and size + len(lines) > self._max_bytes:
+                return False
+            left = memoryview(_on_a_line(file, size, lines))
             try:
                 while left:
                     left = left[file.write(left) :]
@@ -102,6 +109,21 @@ class DeadLetterFile:
                     file.truncate(size)  # no part of a line stays where the disk is full
                 raise
             return True
+
+    def _append_beside(self, lines: bytes) -> None:
+        """Append lines while another process keeps the lock, and may write as well."""
+        with self._opened() as file:
+            size = file.seek(0, os.SEEK_END)
+            if size + len(lines) > 2 * self._max_bytes:
+                raise TimeoutError("it is full, and another process keeps its lock")
+            lines = _on_a_line(file, size, lines)
+            if file.write(lines) < len(lines):
+                raise OSError("there is no room for it")
+
+    def _opened(self) -> io.FileIO:
+        return open(  # noqa: PTH123 - it is a str; closed by who asked for it
+            open_private(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b", buffering=0
+        )
 
     def _rotate(self) -> int:
         """Give each file the next number; return how many events the last one had."""
@@ -117,25 +139,40 @@ class DeadLetterFile:
         return removed
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[bool]:
+        """Take the lock; give whether it was to be had."""
         # A file beside it, which is not rotated; opened each time, because a forked child shares
         # what its parent has locked.
-        with open(f"{self.path}.lock", "ab") as file:  # noqa: PTH123 - it is a str
-            until = clock.now() + _LOCK_TIMEOUT
-            while not _lock(file.fileno()):
-                if clock.now() > until:
-                    raise TimeoutError("another process has locked it")
+        descriptor = open_private(f"{self.path}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            # Who keeps it once may keep it for good, and is waited for once.
+            until = clock.now() + (0.0 if self._is_held else _LOCK_TIMEOUT)
+            while not (alone := _lock(descriptor)) and clock.now() < until:
                 time.sleep(0.005)
+            self._is_held = not alone
             try:
-                yield
+                yield alone
             finally:
-                _unlock(file.fileno())
+                if alone:
+                    _unlock(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _on_a_line(file: io.FileIO, size: int, lines: bytes) -> bytes:
+    """Return lines such that they begin on one: who wrote last may have been killed within his."""
+    if size:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            return b"\n" + lines
+    return lines
 
 
 def _lines(path: str) -> int:
     """Return how many lines a file has, none where there is no file."""
     count = 0
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # noqa: PTH123 - a str
+    # What is no file of this library holds none of its events.
+    with contextlib.suppress(OSError), open(open_private(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123 - it is open
         while some := file.read(1_048_576):
             count += some.count(b"\n")
     return count

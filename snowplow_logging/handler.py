@@ -183,7 +183,7 @@ class SnowplowHandler(logging.Handler):
         self._event_key = settings.event_key
         self._enabled = settings.enabled
         self._capture_level = settings.capture_level
-        transport = Transport.of(settings)
+        transport = Transport(settings)
         letters = None
         if settings.dead_letter is not None and settings.enabled:
             from snowplow_logging.dead_letter import DeadLetterFile

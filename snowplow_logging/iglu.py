@@ -15,6 +15,7 @@ from threading import RLock, Thread
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 from urllib.parse import urljoin, urlsplit
 
+from snowplow_logging.endpoint import split_credentials, without_credentials
 from snowplow_logging.schemas import Absent, BrokenSchema, Schema
 
 __all__ = ["Iglu", "Location", "check_api_key", "check_locations"]
@@ -76,8 +77,8 @@ class _Url:
     waits: Final = True
 
     def __init__(self, url: str, api_key: str | None) -> None:
-        parts = urlsplit(url)
-        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        url, authorization = split_credentials(url)
+        self.name = url
         base = url.rstrip("/").removesuffix("/schemas")
         # Iglu's own client is given the URL of a server with its `/api`, and `/schemas` follows.
         is_server = base.endswith("/api")
@@ -86,13 +87,17 @@ class _Url:
         )
         # A static registry knows no keys, and Iglu Central, which often stands beside a server of
         # the application's own, is not to learn that server's key.
-        gets_key = api_key is not None and not _CENTRAL.fullmatch(parts.hostname or "")
-        self._key = {"apikey": api_key} if gets_key else {}
+        gets_key = api_key is not None and not _CENTRAL.fullmatch(urlsplit(url).hostname or "")
+        self._key: dict[str, str] = {"apikey": str(api_key)} if gets_key else {}
+        self._headers: dict[str, str] = {}
+        if authorization is not None:
+            self._headers["Authorization"] = authorization
 
     def read(self, path: str) -> bytes | None:
         """Return what the registry answers for a path; None where that is 404."""
         for layout in self._layouts:
-            answer = _fetched(layout + path, self._key if layout.endswith("/api/schemas/") else {})
+            key = self._key if layout.endswith("/api/schemas/") else {}
+            answer = _fetched(layout + path, {**self._headers, **key})
             if answer is not None:
                 self._layouts = [layout]
                 return answer
@@ -103,16 +108,20 @@ class _Url:
         return 0
 
 
-def _fetched(url: str, key: dict[str, Any]) -> bytes | None:
-    """Fetch a URL; return None for 404 and 410."""
+def _fetched(url: str, secrets: dict[str, str]) -> bytes | None:
+    """Fetch a URL, with headers that its host alone may see; return None for 404 and 410."""
     import requests
+
+    from snowplow_logging.http_client import as_it_is, certificates
 
     until = _monotonic[0]() + _LONGEST_FETCH
     try:
         for _ in range(_MOST_REDIRECTS + 1):
             with requests.get(
                 url,
-                headers={"Accept": "application/json", **key},
+                headers={"Accept": "application/json", **secrets},
+                auth=as_it_is,
+                verify=certificates(),
                 timeout=_TIMEOUT,
                 allow_redirects=False,
                 stream=True,
@@ -123,8 +132,8 @@ def _fetched(url: str, key: dict[str, Any]) -> bytes | None:
             if urlsplit(target).scheme not in ("http", "https"):
                 raise _DownError("redirects to what is no http(s) URL")
             if urlsplit(target)[:2] != urlsplit(url)[:2]:
-                key = {}  # which is meant for that host alone
-            url = target
+                secrets = {}
+            url = without_credentials(target)
     except requests.Timeout:
         raise _DownError("did not answer in time") from None
     except requests.ConnectionError:
@@ -373,7 +382,7 @@ def check_locations(locations: Any) -> list[Location]:
     )
     for location in [] if locations is None else given:
         if not isinstance(location, (str, os.PathLike)) or not os.fspath(location):
-            raise TypeError(f"iglu is or holds {location!r}; {expected}")
+            raise TypeError(f"iglu is, or holds, none of these; {expected}")
         if isinstance(location, str) and _is_url(location):
             try:
                 host = urlsplit(location).hostname
@@ -385,6 +394,9 @@ def check_locations(locations: Any) -> list[Location]:
         elif isinstance(location, str) and "://" in location:
             scheme = location.partition("://")[0]
             raise ValueError(f"iglu: a URL has the scheme {scheme!r}; {expected}")
+        elif isinstance(location, str) and "@" in location and not Path(location).is_dir():
+            # It may be a URL in which something is missing, with a password.
+            raise ValueError(f"iglu is, or holds, no folder; {expected}")
         elif not Path(location).is_dir():
             raise ValueError(
                 f"iglu: {os.fspath(location)!r} is no folder; give a folder laid out as "

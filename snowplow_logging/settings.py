@@ -11,6 +11,8 @@ import inspect
 import logging
 import math
 import os
+import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property
@@ -22,13 +24,14 @@ from typing import (
     Concatenate,
     Final,
     ForwardRef,
+    NoReturn,
     ParamSpec,
     TypeAlias,
     cast,
     get_args,
 )
-from urllib.parse import urlsplit
 
+from snowplow_logging.endpoint import read_endpoint
 from snowplow_logging.protocol import MAX_BODY_BYTES, MAX_HEADER_BYTES, nearest
 
 if TYPE_CHECKING:
@@ -58,6 +61,13 @@ _GET_PATH: Final = "/i"
 _CONTENT_TYPE: Final = "application/json; charset=utf-8"
 _OWN_HEADER_BYTES: Final = 1_000
 """What the protocol's headers and those of the HTTP client take at most."""
+_FIXED_HEADERS: Final = frozenset(
+    {"content-type", "content-length", "content-encoding", "transfer-encoding"}
+)
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE: Final = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*))?")  # RFC 9110, 5.5
+_LONGEST_TIMEOUT: Final = 1_000_000
+"""Seconds; the sum of two still fits into what the operating system takes, 2**31 ms."""
 _RECORD_ATTRIBUTES: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
@@ -81,7 +91,10 @@ class Setting:
 
 def _number(unit: str, *, least: int = 0, most: float = math.inf, optional: bool = False) -> Check:
     whole = unit != "seconds"
-    above = f"from {least:,} to {most:,}" if most < math.inf else f"of at least {least:,}"
+    most = most if whole else threading.TIMEOUT_MAX  # beyond which nothing can wait
+    above = f"of at least {least:,}"
+    if whole and most < math.inf:
+        above = f"from {least:,} to {most:,}"
     expected = f"give a {'whole ' if whole else ''}number of {unit}, {above}"
 
     def check(name: str, value: Any) -> None:
@@ -89,7 +102,7 @@ def _number(unit: str, *, least: int = 0, most: float = math.inf, optional: bool
             return
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise TypeError(f"{name} is {value!r}; {expected}")
-        if not least <= value <= most or math.isinf(value):
+        if not least <= value <= most:
             raise ValueError(f"{name} is {value!r}; {expected}")
 
     return check
@@ -116,27 +129,43 @@ def _file(name: str, value: Any) -> None:
 
 
 def _callable(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} is {value!r}; give a callable, or None for none")
+    if value is None:
+        return
+    if not callable(value):
+        raise TypeError(f"{name} is {_kind(value)}; give a callable, or None for none")
+    _at_once(name, value)
+
+
+def _at_once(name: str, value: Any) -> None:
+    """Check that a callable does what it does when it is called, for nobody awaits its result."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(is_later(one) for is_later in later for one in (value, type(value).__call__)):
+        raise TypeError(
+            f"{name} is, or holds, a coroutine or generator function, which does nothing when it is"
+            " called; give one that answers at once"
+        )
+
+
+def _context(name: str, value: Any) -> None:
+    # What else may be wrong with it, `payload` says.
+    if isinstance(value, (list, tuple)):
+        # By index, because that is how a list of `dictConfig` converts its items.
+        for entity in (value[index] for index in range(len(value))):
+            if callable(entity):
+                _at_once(name, entity)
 
 
 def _endpoint(name: str, value: Any) -> None:
-    expected = "give the collector's URL, such as 'https://collector.example.com'"
     if not isinstance(value, str):
-        raise TypeError(f"{name} is a {type(value).__name__}; {expected}")
-    try:
-        parts = urlsplit(_with_scheme(value))
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{name} is {value!r}: {error}; {expected}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError(f"{name} is {value!r}; {expected}")
-    if parts.query or parts.fragment or any(map(str.isspace, value)):
-        raise ValueError(f"{name} is {value!r}; {expected}, without query and fragment")
+        raise TypeError(f"{name} is {_kind(value)}; give the collector's URL")
+    read_endpoint(name, value)
 
 
-def _with_scheme(endpoint: str) -> str:
-    return endpoint if "://" in endpoint else f"https://{endpoint}"
+def _kind(value: Any) -> str:
+    """Say of what type a value is that may be a secret."""
+    return "None" if value is None else f"of the type {type(value).__name__}"
 
 
 def _url_path(name: str, value: Any) -> None:
@@ -144,9 +173,9 @@ def _url_path(name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, str):
-        raise TypeError(f"{name} is a {type(value).__name__}; {expected}")
-    if not value.strip("/") or any(character in value for character in "?# "):
-        raise ValueError(f"{name} is {value!r}; {expected}")
+        raise TypeError(f"{name} is {_kind(value)}; {expected}")
+    if not value.strip("/") or re.search(r"[?#\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
+        raise ValueError(f"{name} is no path of a URL; {expected}")
 
 
 def _event_key(name: str, value: Any) -> None:
@@ -166,37 +195,67 @@ def _level(name: str, value: Any) -> None:
 
 
 def _timeout(name: str, value: Any) -> None:
-    expected = "give seconds, or a pair of seconds to connect and to wait for an answer"
+    expected = (
+        "give seconds, or a pair of seconds to connect and to wait for an answer, each more than 0"
+        f" and at most {_LONGEST_TIMEOUT:,}; None is no limit"
+    )
     pair = value if isinstance(value, (list, tuple)) else (value, value)
     if len(pair) != 2:
         raise ValueError(f"{name} has {len(pair)} parts; {expected}")
     for seconds in pair:
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float, type(None))):
-            raise TypeError(f"{name} is {value!r}; {expected}")
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"{name} is {value!r}; {expected}, more than 0")
+            raise TypeError(f"{name} is or holds no number; {expected}")
+        if seconds is not None and not 0 < seconds <= _LONGEST_TIMEOUT:
+            raise ValueError(f"{name} is no time that can be waited; {expected}")
 
 
 def _headers(name: str, value: Any) -> None:
+    """Check headers; a message never shows the value of one, nor a name that may hold one."""
     if value is None:
         return
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} is a {type(value).__name__}; give a dict of strings")
+        raise TypeError(f"{name} is {_kind(value)}; give a dict of strings")
     size = _OWN_HEADER_BYTES
     for header in value:
-        text = value[header]
-        if not (isinstance(header, str) and isinstance(text, str)):
-            raise TypeError(f"{name} holds {header!r}: {text!r}; give strings")
-        if header.lower() in ("content-type", "content-length", "content-encoding"):
-            raise ValueError(f"{name} holds {header!r}, which the protocol fixes; leave it out")
-        size += len(header) + len(text) + len(": \r\n")
+        _header(name, header, value[header])
+        size += len(header) + len(value[header]) + len(": \r\n")
     if size > MAX_HEADER_BYTES:
         raise ValueError(f"{name} takes over {MAX_HEADER_BYTES:,} bytes, the collector's limit")
 
 
+def _header(name: str, header: Any, text: Any) -> None:
+    if not isinstance(header, str):
+        raise TypeError(f"{name} holds a name that is {_kind(header)}; give strings")
+    if not _HEADER_NAME.fullmatch(header):
+        what = "a name that no header has" if header else "an empty name"
+        raise ValueError(f"{name} holds {what}; give letters, digits and - alone")
+    if not isinstance(text, str):
+        raise TypeError(f"{name} holds a {header} that is {_kind(text)}; give strings")
+    if not _HEADER_VALUE.fullmatch(text):
+        raise ValueError(
+            f"{name} holds a {header} that HTTP cannot carry; give text without line breaks, other"
+            " control characters, characters beyond Latin-1, and a space in the beginning"
+        )
+    if header.lower() in _FIXED_HEADERS:
+        raise ValueError(f"{name} holds {header!r}, which the protocol fixes; leave it out")
+    if header.lower() == "connection" and text.lower() not in ("close", "keep-alive"):
+        raise ValueError(f"{name} holds a {header} that is neither 'close' nor 'keep-alive'")
+
+
 def _session(name: str, value: Any) -> None:
-    if not (value is None or callable(getattr(value, "request", None))):
-        raise TypeError(f"{name} is a {type(value).__name__}; give a requests.Session")
+    expected = "give a requests.Session"
+    if value is None:
+        return
+    import requests  # not before it is needed, because it takes long
+
+    if not isinstance(value, requests.Session):
+        raise TypeError(f"{name} is {_kind(value)}; {expected}")
+    # FuturesSession of requests-futures and its like return before there is an answer.
+    if inspect.iscoroutinefunction(value.request) or any(
+        "Future" in kind.__name__ for kind in type(value).__mro__
+    ):
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind}, which answers later; {expected} that answers at once")
 
 
 def _retry_codes(name: str, value: Any) -> None:
@@ -230,7 +289,15 @@ class Settings:
         ValueError: A setting makes no sense.
     """
 
-    endpoint: Annotated[str, Setting("the collector's URL; a bare host means https", _endpoint)]
+    endpoint: Annotated[
+        str,
+        Setting(
+            "the collector's URL; a bare host means https",
+            _endpoint,
+            "A user and a password in it become Basic authentication, and are shown nowhere; each"
+            " is percent-encoded.",
+        ),
+    ]
     _: KW_ONLY
     method: Annotated[
         str, Setting('many events a request, or `"get"`, one', _one_of("post", "get"))
@@ -248,7 +315,8 @@ class Settings:
     context: Annotated[
         "Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None",
         Setting(
-            "entities of every event, or callables that take the record and return one or None"
+            "entities of every event, or callables that take the record and return one or None",
+            _context,
         ),
     ] = None
     encode_base64: Annotated[
@@ -433,6 +501,31 @@ class Settings:
         for name, setting in SETTINGS.items():
             if setting.check is not None:
                 setting.check(name, getattr(self, name))
+        url, authorization = read_endpoint("endpoint", self.endpoint)
+        if authorization is None:
+            return
+        # The password stays where headers are, which nothing shows.
+        object.__setattr__(self, "endpoint", url)
+        if not any(header.lower() == "authorization" for header in self.headers or ()):
+            headers = {**(self.headers or {}), "Authorization": authorization}
+            object.__setattr__(self, "headers", headers)
+            _headers("endpoint", headers)
+
+    def __copy__(self) -> "Settings":
+        """Return itself: nothing in it changes."""
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Settings":
+        """Return itself, for what is in it, such as a session, need not be copied."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: Always. A pickle is a file or a message, and would show the passwords.
+        """
+        raise TypeError("settings are not pickled, because they hold passwords; make them anew")
 
     @property
     def post(self) -> bool:
@@ -442,8 +535,15 @@ class Settings:
     @cached_property
     def url(self) -> str:
         """Where the events go: the endpoint with its scheme, and the path."""
-        path = self.path or (_POST_PATH if self.post else _GET_PATH)
-        return f"{_with_scheme(self.endpoint).rstrip('/')}/{path.lstrip('/')}"
+        own = _POST_PATH if self.post else _GET_PATH
+        path = f"/{(self.path or own).lstrip('/')}"
+        base = read_endpoint("endpoint", self.endpoint).url.rstrip("/")
+        _, _, after_host = base.partition("://")[2].partition("/")
+        # Whoever copies the URL that a collector was seen to answer at gives its path as well.
+        for held in (path.rstrip("/"), _POST_PATH):
+            if f"/{after_host}".endswith(held):
+                return base.removesuffix(held) + path
+        return base + path
 
     @cached_property
     def timeouts(self) -> tuple[float | None, float | None]:
@@ -458,7 +558,9 @@ class Settings:
         made = {"Content-Type": _CONTENT_TYPE} if self.post else {}
         if self.anonymous:
             made["SP-Anonymous"] = "*"
-        return {**made, **(self.headers or {})}
+        given = self.headers or {}
+        # Each as plain text: of a subclass nobody knows what it does when it is written.
+        return {**made, **{str.__str__(name): str.__str__(given[name]) for name in given}}
 
     @cached_property
     def statuses(self) -> dict[int, bool]:

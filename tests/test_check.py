@@ -234,7 +234,9 @@ FAULTS = {
     "handlers.snowplow.enabled is 'yes'; give True or False": _set(
         "handlers/snowplow/enabled", "yes"
     ),
-    "handlers.snowplow.endpoint is 'ftp://x'; give": _set("handlers/snowplow/endpoint", "ftp://x"),
+    "handlers.snowplow.endpoint has neither http nor https as its scheme; give": _set(
+        "handlers/snowplow/endpoint", "ftp://x"
+    ),
     "handlers.snowplow.endpoint is missing, and SnowplowHandler needs it": _set(
         "handlers/snowplow", {"class": HANDLER}
     ),

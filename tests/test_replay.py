@@ -456,7 +456,7 @@ class TestInput:
     @pytest.mark.parametrize(
         ("arguments", "problem"),
         [
-            (["--endpoint", "ftp://x"], "endpoint is 'ftp://x'"),
+            (["--endpoint", "ftp://x"], "endpoint has neither http nor https"),
             (["--endpoint", "x", "--namespace", "n" * 200], "namespace has 200 characters"),
             (["--endpoint", "x", "--platform", "moon"], "platform is 'moon'"),
             (["--endpoint", "x", "--header", "Content-Type: text/plain"], "Content-Type"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import threading
 from typing import Final
+
+from snowplow_logging.private_files import open_private
 
 if sys.platform == "win32":
     import msvcrt
@@ -18,7 +19,6 @@ __all__ = ["OwnerLocks"]
 
 _FIRST_LOCK: Final = 0x40000000  # bytes; the locks lie beyond anything that is written
 _MARK: Final = b"snowplow-logging: the locks of the store beside this file\n"
-_FLAGS: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class _LockFile:
@@ -183,11 +183,11 @@ class OwnerLocks:
 
 
 def _open(path: str) -> int:
-    descriptor = os.open(path, _FLAGS | os.O_CREAT, 0o600)
+    descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         status = os.fstat(descriptor)
         mark = os.pread(descriptor, len(_MARK), 0) if hasattr(os, "pread") else _MARK
-        if not stat.S_ISREG(status.st_mode) or not _MARK.startswith(mark):
+        if not _MARK.startswith(mark):
             raise OSError(f"{path} is not a lock file of this library")
         if not status.st_size:
             os.write(descriptor, _MARK)

@@ -6,10 +6,11 @@ import contextlib
 import os
 from typing import Final
 
+from snowplow_logging.private_files import open_private
+
 __all__ = ["Reserve"]
 
 _MARK: Final = b"snowplow-logging: room in reserve for the store beside this file\n"
-_FLAGS: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _AT_ONCE: Final = 65_536  # bytes
 
 
@@ -72,4 +73,4 @@ class Reserve:
 
 
 def _open(path: str, _: int) -> int:
-    return os.open(path, _FLAGS | os.O_CREAT, 0o600)
+    return open_private(path, os.O_RDWR | os.O_CREAT)

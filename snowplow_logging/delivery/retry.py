@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+from urllib.parse import urldefrag
+
+from snowplow_logging.endpoint import without_credentials
+from snowplow_logging.printable import printable
 
 __all__ = ["Answer", "Outcome", "backoff", "judge"]
 
@@ -32,6 +36,8 @@ _ADVICE: Final = {
     431: "the collector, or a proxy before it, takes no headers as large as these",
 }
 """What a status means here, and what to mend where something can be mended."""
+
+_LONGEST: Final = 200  # characters of what an answer says that are shown
 
 _FIRST_DELAY: Final = 0.5  # seconds; doubled with each failure in a row
 
@@ -102,7 +108,7 @@ def judge(
         retry_codes: Statuses with whether they are tried again, over the common rule.
     """
     headers = {} if headers is None else headers
-    where = f"{url} answered {status} {phrase}".rstrip()
+    where = f"{url} answered {status} {printable(phrase, _LONGEST)}".rstrip()
     if 200 <= status < 300:
         is_html = "html" in headers.get("Content-Type", "").lower()
         if is_html and body_start.lstrip().startswith(b"<"):
@@ -111,7 +117,7 @@ def judge(
     retry = (retry_codes or {}).get(status)
     advice = _ADVICE.get(status, "")
     if 300 <= status < 400:
-        target = location or "nowhere"
+        target = _shown(location) if location else "nowhere"
         advice = f"it redirects to {target}: give the collector's own address as endpoint"
     reason = f"{where}; {advice}" if advice else where
     if retry is None and status in (_TOO_LONG if in_url else _TOO_LARGE):
@@ -125,6 +131,12 @@ def judge(
         at_once=status == 404 or 300 <= status < 400,
         server_error=500 <= status < 600,
     )
+
+
+def _shown(location: str) -> str:
+    """Return where a redirect leads, without what may be secret: credentials, tokens, events."""
+    target = without_credentials(urldefrag(location).url.partition("?")[0])
+    return printable(target, _LONGEST)
 
 
 def backoff(

@@ -97,6 +97,9 @@ def look(path: str) -> What:
     Raises:
         StoreError: It is not a store, or one of a newer version, or cannot be read.
     """
+    if os.path.islink(path):  # noqa: PTH114 - the path is a str
+        # Whoever put it there chose the file, and SQLite would open that.
+        raise StoreError(f"{path} is a symbolic link, which is not followed; give the file's path")
     try:
         status = os.stat(path)  # noqa: PTH116 - the path is a str
     except FileNotFoundError:
@@ -178,6 +181,8 @@ def _make(path: str) -> None:
     folder, name = os.path.split(path)
     descriptor, new = tempfile.mkstemp(prefix=f"{name}-", dir=folder)
     try:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's right to read
         os.close(descriptor)
         with contextlib.closing(_connect(new, "mode=rw")) as connection:
             _fill(connection)

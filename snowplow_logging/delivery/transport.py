@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
-import netrc  # noqa: F401 - or `requests` imports it in a thread, which a fork may cut short
+import netrc  # noqa: F401 - or a user's session imports it in a thread, which a fork may cut short
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -21,9 +20,9 @@ import requests
 from snowplow_logging._version import __version__
 from snowplow_logging.delivery.exchange import Exchange, exchanges, keep_time, this_thread
 from snowplow_logging.delivery.retry import Answer, Outcome, judge
+from snowplow_logging.http_client import as_it_is, certificates, described
 from snowplow_logging.protocol import (
     MAX_BODY_BYTES,
-    MAX_HEADER_BYTES,
     MAX_REQUEST_LINE_BYTES,
     PAYLOAD_DATA,
 )
@@ -33,15 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["STM_BYTES", "Transport", "sends_here"]
 
-POST_PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
-GET_PATH: Final = "/i"
-CONTENT_TYPE: Final = "application/json; charset=utf-8"
-
 _BODY_PREFIX: Final = b'{"schema":"%s","data":[' % PAYLOAD_DATA.encode()
 _BODY_SUFFIX: Final = b"]}"
 STM_BYTES: Final = len(b',"stm":"0000000000000"},')
 """What the time of sending adds to a payload in the body of a request."""
 _REQUEST_LINE_BYTES: Final = len("GET  HTTP/1.1\r\n")
+
+_KNOWN_HEADERS: Final = frozenset({"Content-Type", "SP-Anonymous"})
+"""Headers with values that are everybody's."""
 
 _TARGET: Final = "X-Redirect-Target"
 """The name under which the `Location` of an answer is kept out of the session's sight."""
@@ -79,73 +77,37 @@ class Transport:
     """Sends payloads to one collector. Its methods may be called by several threads.
 
     Args:
-        endpoint: The collector's URL; a bare host means https.
-        method: `post`, many events a request, or `get`, one.
-        path: The path on the collector, the protocol's own where None.
-        timeout: The seconds to connect and to wait for an answer, as `requests` takes them.
-        headers: Headers of every request.
-        session: The user's own session, for proxies, certificates and authentication.
-        anonymous: Whether to ask the collector to keep neither IP address nor cookie.
-        retry_codes: Statuses with whether they are tried again, over the common rule.
-        connections: How many threads send at once.
+        settings: Where to, how, and with which headers.
 
     Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: An argument makes no sense.
+        ValueError: No request can be made to the endpoint.
     """
 
-    def __init__(
-        self,
-        *,
-        endpoint: str,
-        method: str = "post",
-        path: str | None = None,
-        timeout: float | tuple[float | None, float | None] | None = (3.05, 10),
-        headers: Mapping[str, str] | None = None,
-        session: requests.Session | None = None,
-        anonymous: bool = False,
-        retry_codes: Mapping[int, bool] | None = None,
-        connections: int = 1,
-    ) -> None:
-        if method not in ("post", "get"):
-            raise ValueError(f"method is {method!r}; give 'post' or 'get'")
-        self.batch_limit = 1 if method == "get" else None
-        self.url = _url(endpoint) + _path(path, POST_PATH if method == "post" else GET_PATH)
-        # As `requests` writes it, by which the answers to these requests are known from others.
-        self._prefix = str(requests.Request("POST", self.url).prepare().url)
-        self._post = method == "post"
+    def __init__(self, settings: Settings) -> None:
+        self.batch_limit = None if settings.post else 1
+        self.url = settings.url
+        try:
+            # As `requests` writes it, by which the answers to these requests are known from others.
+            self._prefix = str(requests.Request("POST", self.url).prepare().url)
+        except (requests.RequestException, ValueError):
+            raise ValueError("endpoint has a host that no request can be made to") from None
+        self._post = settings.post
         # In a query string a byte takes three at most, and `stm` some more.
         self.fits_for_sure = (
             MAX_BODY_BYTES - self.overhead - STM_BYTES
             if self._post
             else (MAX_REQUEST_LINE_BYTES - len(self.url) - 100) // 3
         )
-        self._timeout = _timeout(timeout)
-        self._headers = _headers(headers, content=self._post, anonymous=anonymous)
+        self._timeout = settings.timeouts
+        self._headers = settings.request_headers
         self._rule = partial(
-            judge, url=self.url, in_url=not self._post, retry_codes=_retry_codes(retry_codes)
+            judge, url=self.url, in_url=not self._post, retry_codes=settings.statuses
         )
-        _check_session(session)
-        self._connections = connections
-        self._user_session = session
+        self._connections = settings.connections
+        self._user_session = settings.session
         self._session: requests.Session | None = None
         self._lock = threading.RLock()
         self._pid = os.getpid()
-
-    @classmethod
-    def of(cls, settings: Settings) -> Transport:
-        """Make one of what the user has set."""
-        return cls(
-            endpoint=settings.endpoint,
-            method=settings.method,
-            path=settings.path,
-            timeout=settings.timeout,
-            headers=settings.headers,
-            session=settings.session,
-            anonymous=settings.anonymous,
-            retry_codes=settings.retry_codes,
-            connections=settings.connections,
-        )
 
     def excess(self, payload: bytes) -> str | None:
         """Say how far a payload alone would be over the collector's limit, if it is.
@@ -223,8 +185,15 @@ class Transport:
         """
         url = urlsplit(self.url)._replace(path=path, query="").geturl()
         headers = {name: value for name, value in self._headers.items() if name != "Content-Type"}
-        return self.session().request(
-            "GET", url, headers=headers, timeout=seconds, allow_redirects=False, stream=True
+        session = self.session()
+        return session.request(
+            "GET",
+            url,
+            headers=headers,
+            timeout=seconds,
+            allow_redirects=False,
+            stream=True,
+            **self._authentication(session),
         )
 
     def _attempt(
@@ -253,7 +222,19 @@ class Transport:
             reason = f"{self.url} did not answer"
             if exchange.is_over():
                 return Answer(Outcome.RETRY, f"{reason} within {exchange.seconds:g} s")
-            return Answer(Outcome.RETRY, f"{reason}: {_describe(error)}")
+            return Answer(Outcome.RETRY, f"{reason}: {self.describe(error)}")
+
+    def describe(self, error: Exception) -> str:
+        """Say what went wrong, without the layers that it is wrapped in, and without a secret."""
+        hidden = [value for name, value in self._headers.items() if name not in _KNOWN_HEADERS]
+        if (session := self._user_session) is not None:
+            usual = requests.utils.default_headers()
+            hidden += [str(value) for name, value in session.headers.items() if name not in usual]
+            auth: Any = session.auth
+            hidden += map(
+                str, auth if isinstance(auth, tuple) else getattr(auth, "__dict__", {}).values()
+            )
+        return described(error, hidden)
 
     def _response(self, payloads: Sequence[bytes], stm: int, timeout: Any) -> requests.Response:
         session = self.session()
@@ -273,7 +254,16 @@ class Transport:
             allow_redirects=False,
             stream=True,
             hooks=hooks,
+            **self._authentication(session),
         )
+
+    def _authentication(self, session: requests.Session) -> dict[str, Any]:
+        """Return what keeps a netrc file from replacing an Authorization that was given."""
+        for headers in (self._headers, session.headers):
+            for name in headers:
+                if name.lower() == "authorization" and getattr(session, "auth", None) is None:
+                    return {"auth": as_it_is}
+        return {}
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones. A user's session stays."""
@@ -319,8 +309,7 @@ class Transport:
             session.mount(scheme, adapter)
         # Once, and not at each request, which would take a third of its time.
         settings = session.merge_environment_settings(self.url, {}, None, None, None)
-        session.proxies, session.verify = settings["proxies"], settings["verify"]
-        session.auth = requests.utils.get_netrc_auth(self.url)
+        session.proxies, session.verify = settings["proxies"], certificates()
         session.trust_env = False
         self._prepared = session.prepare_request(requests.Request("POST", self.url, self._headers))
         return session
@@ -340,100 +329,6 @@ def _least(timeout: float | None, at_most: float) -> float | None:
     if at_most > threading.TIMEOUT_MAX:  # `math.inf` is no time that a socket takes
         return timeout
     return max(0.001, at_most if timeout is None else min(timeout, at_most))
-
-
-def _url(endpoint: Any) -> str:
-    expected = "give the collector's URL, such as 'https://collector.example.com'"
-    if not isinstance(endpoint, str):
-        raise TypeError(f"endpoint is a {type(endpoint).__name__}; {expected}")
-    url = endpoint if "://" in endpoint else f"https://{endpoint}"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"endpoint is {endpoint!r}: {error}; {expected}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ValueError(f"endpoint is {endpoint!r}; {expected}")
-    if parts.query or parts.fragment or any(map(str.isspace, endpoint)):
-        raise ValueError(f"endpoint is {endpoint!r}; {expected}, without query and fragment")
-    return url.rstrip("/")
-
-
-def _path(path: Any, default: str) -> str:
-    if path is None:
-        return default
-    if not isinstance(path, str):
-        raise TypeError(f"path is a {type(path).__name__}; give a path such as {default!r}")
-    if not path.strip("/") or any(character in path for character in "?# "):
-        raise ValueError(f"path is {path!r}; give a path such as {default!r}")
-    return "/" + path.lstrip("/")
-
-
-def _timeout(timeout: Any) -> Any:
-    expected = "give seconds, or a pair of seconds to connect and to wait for an answer"
-    pair = timeout if isinstance(timeout, (list, tuple)) else (timeout, timeout)
-    if len(pair) != 2:
-        raise ValueError(f"timeout has {len(pair)} parts; {expected}")
-    for seconds in pair:
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float, type(None))):
-            raise TypeError(f"timeout is {timeout!r}; {expected}")
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"timeout is {timeout!r}; {expected}, more than 0")
-    return tuple(pair)
-
-
-def _check_session(session: Any) -> None:
-    expected = "give a requests.Session"
-    if session is None:
-        return
-    if not isinstance(session, requests.Session):
-        raise TypeError(f"session is a {type(session).__name__}; {expected}")
-    # FuturesSession of requests-futures and its like return before there is an answer.
-    later = inspect.iscoroutinefunction(session.request) or any(
-        "Future" in kind.__name__ for kind in type(session).__mro__
-    )
-    if later:
-        kind = type(session).__name__
-        raise TypeError(
-            f"session is a {kind}, which answers later; {expected} that answers at once"
-        )
-
-
-def _headers(headers: Any, *, content: bool, anonymous: Any) -> dict[str, str]:
-    if not isinstance(headers, (Mapping, type(None))):
-        raise TypeError(f"headers is a {type(headers).__name__}; give a dict of strings")
-    if not isinstance(anonymous, bool):
-        raise TypeError(f"anonymous is {anonymous!r}; give True or False")
-    checked = {"Content-Type": CONTENT_TYPE} if content else {}
-    if anonymous:
-        checked["SP-Anonymous"] = "*"
-    for name in headers or ():
-        value = (headers or {})[name]
-        if not (isinstance(name, str) and isinstance(value, str)):
-            raise TypeError(f"headers holds {name!r}: {value!r}; give strings")
-        if name.lower() in ("content-type", "content-length", "content-encoding"):
-            raise ValueError(f"headers holds {name!r}, which the protocol fixes; leave it out")
-        checked[name] = value
-    if sum(len(name) + len(value) + 4 for name, value in checked.items()) > MAX_HEADER_BYTES - 1000:
-        raise ValueError(f"headers takes over {MAX_HEADER_BYTES:,} bytes, the collector's limit")
-    return checked
-
-
-def _retry_codes(codes: Any) -> dict[int, bool]:
-    expected = "give a dict of statuses, 300 to 599, with True to try again or False"
-    if not isinstance(codes, (Mapping, type(None))):
-        raise TypeError(f"retry_codes is a {type(codes).__name__}; {expected}")
-    checked = {}
-    for code in codes or ():
-        # In a configuration from JSON the keys are strings.
-        status = int(code) if isinstance(code, str) and code.isdecimal() else code
-        retry = (codes or {})[code]
-        if not isinstance(status, int) or isinstance(status, bool) or not isinstance(retry, bool):
-            raise TypeError(f"retry_codes holds {code!r}: {retry!r}; {expected}")
-        if not 300 <= status <= 599:
-            raise ValueError(f"retry_codes holds {code!r}; {expected}")
-        checked[status] = retry
-    return checked
 
 
 def _disarm(response: requests.Response, *_: Any, **__: Any) -> None:
@@ -471,10 +366,3 @@ def _start(response: requests.Response, exchange: Exchange) -> bytes:
         exchange.shorten(_DRAIN_TIME)
         start += next(response.iter_content(65_536), b"")
     return start
-
-
-def _describe(error: Exception) -> str:
-    """Say what went wrong without the layers that `requests` and `urllib3` wrap it in."""
-    inner = error.args[0] if error.args else error
-    inner = getattr(inner, "reason", inner)
-    return str(getattr(inner, "__cause__", None) or inner)

@@ -1,0 +1,80 @@
+"""Files for their owner alone: made so whatever the umask, and opened through no link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+__all__ = ["open_private"]
+
+_SAFELY: Final = (
+    getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe with nobody at its other end is not waited for
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_IS_LINK: Final = {errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP)}
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file, and make one that only its owner may read where `O_CREAT` asks for it.
+
+    A file that is there already keeps its mode: who gave others access to it meant to.
+
+    Args:
+        path: Where it is.
+        flags: As `os.open` takes them.
+
+    Returns:
+        The file descriptor.
+
+    Raises:
+        OSError: It cannot be opened; or a link or something that is no file is in its place; or,
+            in a folder that anyone may write to, a file that another user has put there.
+    """
+    if os.path.islink(path):  # noqa: PTH114 - a str; for systems without O_NOFOLLOW
+        raise _refused(path, "is a symbolic link, which is not followed")
+    made = False
+    try:
+        try:
+            descriptor = os.open(path, (flags & ~os.O_CREAT) | _SAFELY)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+            # By O_EXCL nothing that was put there meanwhile is taken for a new file.
+            descriptor, made = os.open(path, flags | os.O_EXCL | _SAFELY, 0o600), True
+    except FileExistsError:
+        return open_private(path, flags)  # another thread or process has just made it
+    except OSError as error:
+        if error.errno in _IS_LINK:
+            raise _refused(path, "is a symbolic link, which is not followed") from None
+        if error.errno == errno.ENXIO:
+            raise _refused(path, "is not a file") from None
+        raise
+    try:
+        if made and hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's right to read
+        _check(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(descriptor: int, path: str) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise _refused(path, "is not a file")
+    if not hasattr(os, "geteuid"):
+        return
+    folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120 - the path is a str
+    is_others = status.st_uid != os.geteuid() or status.st_nlink > 1
+    if is_others and folder.st_mode & stat.S_IWOTH:
+        raise _refused(path, "is another user's, in a folder that anyone may write to")
+
+
+def _refused(path: str, reason: str) -> OSError:
+    return PermissionError(f"{path} {reason}")
