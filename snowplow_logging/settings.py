@@ -426,6 +426,17 @@ class Settings:
     shutdown_timeout: Annotated[
         float, Setting("seconds that closing may take", _number("seconds"))
     ] = 5.0
+    flush_on_sigterm: Annotated[
+        bool,
+        Setting(
+            "True: SIGTERM ends the process only once what is queued is delivered, for at most"
+            " `shutdown_timeout`",
+            _flag,
+            "Only where nothing but the default action stands for SIGTERM, and the handler is made"
+            " on the main thread. The process still ends by the signal, and a second one ends it at"
+            " once.",
+        ),
+    ] = False
     enabled: Annotated[bool, Setting("False queues, sends and starts nothing", _flag)] = True
 
     def __post_init__(self) -> None:
