@@ -215,7 +215,7 @@ class SnowplowHandler(logging.Handler):
             json_default=settings.json_default,
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
-        super().__init__()
+        super().__init__(settings.level)
         self._queue_handler = _EventQueueHandler(
             self._emitter,
             encoder=encoder,

@@ -235,7 +235,7 @@ FAULTS = {
         "handlers/snowplow/enabled", "yes"
     ),
     "handlers.snowplow.endpoint is 'ftp://x'; give": _set("handlers/snowplow/endpoint", "ftp://x"),
-    "handlers.snowplow.endpoint is missing, and SnowplowHandler needs it": _set(
+    "handlers.snowplow.endpoint is missing, and SNOWPLOW_ENDPOINT is not set": _set(
         "handlers/snowplow", {"class": HANDLER}
     ),
     "handlers.snowplow.subject.user is not a field of a subject; give 'user_id'": _set(
