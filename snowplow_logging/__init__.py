@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for type checkers, which do not follow what is done below
         SiteSearch as SiteSearch,
         StructuredEvent as StructuredEvent,
     )
+    from snowplow_logging.flushes import aflush as aflush, flush as flush, flushing as flushing
     from snowplow_logging.formatter import SnowplowJsonFormatter as SnowplowJsonFormatter
     from snowplow_logging.handler import SnowplowHandler as SnowplowHandler
     from snowplow_logging.subject import Subject as Subject, subject_context as subject_context
@@ -62,6 +63,7 @@ else:
             "SiteSearch",
             "StructuredEvent",
         ),
+        "flushes": ("aflush", "flush", "flushing"),
         "formatter": ("SnowplowJsonFormatter",),
         "handler": ("SnowplowHandler",),
         "subject": ("Subject", "subject_context"),

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from snowplow_logging.handler import SnowplowHandler
 from snowplow_logging.protocol import nearest
-from snowplow_logging.settings import SETTINGS
+from snowplow_logging.settings import SETTINGS, from_environment, variable
 
 __all__ = ["Configuration", "ConfigurationError", "Found", "read"]
 
@@ -283,6 +283,10 @@ class Configuration:
         for name, parameter in parameters.items():
             if name in named and parameter.default is parameter.empty and name not in arguments:
                 self._problem(f"{path}.{name}", f"is missing, and {title} needs it")
+        if _is_a(factory, SnowplowHandler) and "endpoint" in named and "endpoint" not in arguments:
+            name = variable("endpoint")
+            if not os.environ.get(name):
+                self._problem(f"{path}.endpoint", f"is missing, and {name} is not set; give one")
 
     def _check_formatter(self, name: str, part: Mapping[str, Any]) -> None:
         path, before = f"formatters.{name}", len(self.problems)
@@ -436,7 +440,7 @@ def _inert(settings: dict[str, Any]) -> Iterator[None]:
 
     @functools.wraps(original)
     def init(self: SnowplowHandler, *args: Any, **kwargs: Any) -> None:
-        enabled = kwargs.get("enabled", True)
+        enabled = kwargs.get("enabled", from_environment().get("enabled", True))
         if isinstance(enabled, bool):
             kwargs["enabled"] = False
         original(self, *args, **kwargs)

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from logging.handlers import QueueHandler
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
@@ -21,6 +21,7 @@ from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
 from snowplow_logging.payload import PayloadEncoder
 from snowplow_logging.record import carries_event, events_of
+from snowplow_logging.reporting import LOGGER_NAME, show_behind_queue, would_show
 from snowplow_logging.settings import Settings, described, takes_settings
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["SnowplowHandler"]
-
-_OWN_LOGGER: Final = "snowplow_logging"
-_own_logger: Final = logging.getLogger(_OWN_LOGGER)
 
 Outcome: TypeAlias = bytes | Exception | None
 """What became of an event: its payload, why it was refused, or None: `before_send` left it out."""
@@ -140,8 +138,8 @@ class _EventQueueHandler(QueueHandler):
             # Not `repr`, which may raise as well.
             raised = traceback.format_exception_only(type(error), error)
             reason, loss = f"before_send raised {raised[-1].strip()}", "before_send failed"
-        # Without handlers Python writes a report to standard error, where the error is printed.
-        told = logging.raiseExceptions and not _own_logger.hasHandlers()
+        # Where no handler shows it, a report goes to standard error, where the error is printed.
+        told = logging.raiseExceptions and not would_show()
         self._emitter.refuse(event, reason, loss, told=told)
         self.handleError(record)
 
@@ -169,7 +167,13 @@ class SnowplowHandler(logging.Handler):
     Raises:
         TypeError: A setting is of the wrong type, or there is no such setting.
         ValueError: A setting makes no sense.
+
+    Attributes:
+        settings: The settings as they were given.
+        shows_reports: Whether it shows records of the logger `snowplow_logging`: it never does.
     """
+
+    shows_reports: ClassVar[bool] = False
 
     @takes_settings(Settings)
     def __init__(self, settings: Settings) -> None:
@@ -202,7 +206,7 @@ class SnowplowHandler(logging.Handler):
             json_default=settings.json_default,
         )
         # Last, so that logging never learns of a handler whose settings make no sense.
-        super().__init__()
+        super().__init__(settings.level)
         self._queue_handler = _EventQueueHandler(
             self._emitter,
             encoder=encoder,
@@ -218,6 +222,8 @@ class SnowplowHandler(logging.Handler):
                 from snowplow_logging.application_error import application_error
 
                 keep_in_records(settings.capture_level, application_error)
+        self._is_closed = False
+        self._await_sigterm()
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
@@ -236,13 +242,25 @@ class SnowplowHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the events of a record, if it has any."""
-        if (
+        if record.name == LOGGER_NAME:
+            show_behind_queue(record)
+        elif (
             (self._enabled or captures)
             and (carries_event(record, self._event_key) or self._captures(record))
-            and record.name != _OWN_LOGGER
             and not self._sends_here()
         ):
+            if self._is_closed:
+                self._is_closed = False
+                self._await_sigterm()
             self._queue_handler.emit(record)
+
+    def _await_sigterm(self) -> None:
+        """Deliver before SIGTERM ends the process, if that is wanted."""
+        if self.settings.enabled and self.settings.flush_on_sigterm:
+            from snowplow_logging.sigterm import sigterm
+
+            if problem := sigterm.want(self):
+                self._emitter.report("sigterm", f"flush_on_sigterm has no effect: {problem}")
 
     def _captures(self, record: logging.LogRecord) -> bool:
         return (
@@ -287,6 +305,11 @@ class SnowplowHandler(logging.Handler):
         """
         self._emitter.close()
         super().close()
+        self._is_closed = True
+        if self.settings.flush_on_sigterm:
+            from snowplow_logging.sigterm import sigterm
+
+            sigterm.release(self)
 
     @property
     def stats(self) -> Stats:

@@ -10,9 +10,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.reporting import report
+
+if TYPE_CHECKING:
+    from snowplow_logging.delivery.ledger import Stats
 
 __all__ = ["Lifecycle", "lifecycle", "tell_at_exit"]
 
@@ -20,7 +24,12 @@ __all__ = ["Lifecycle", "lifecycle", "tell_at_exit"]
 class _Emitter(Protocol):
     shutdown_timeout: float
 
+    @property
+    def url(self) -> str: ...
+    @property
+    def stats(self) -> Stats: ...
     def after_fork(self) -> None: ...
+    def flush(self, timeout: float | None = None) -> bool: ...
     def hurry(self) -> None: ...
     def close(self, until: float) -> None: ...
     def leave(self) -> None: ...
@@ -38,10 +47,12 @@ class Lifecycle:
 
     Attributes:
         is_ending: Whether the callbacks at exit have come to the emitters.
+        ending_signal: The signal that is to end the process after them.
     """
 
     def __init__(self) -> None:
         self.is_ending = False
+        self.ending_signal: int | None = None
         self._ending_thread = 0
         self._interrupted = False
         self._emitters: weakref.WeakSet[_Emitter] = weakref.WeakSet()
@@ -73,9 +84,41 @@ class Lifecycle:
             self._begin_child()  # it began before it had an emitter
         self._emitters.add(emitter)
 
+    def flush(self, timeout: float | None) -> bool:
+        """Wait until all that was logged before has been answered for, by every emitter.
+
+        Args:
+            timeout: The seconds to wait at most, all together; None for the `shutdown_timeout`
+                of each.
+        """
+        emitters = self._each_once()
+        start = clock.now()
+        for emitter in emitters:
+            emitter.hurry()
+        answered = True
+        for emitter in emitters:
+            seconds = emitter.shutdown_timeout if timeout is None else timeout
+            answered &= emitter.flush(max(0.0, start + seconds - clock.now()))
+        return answered
+
+    def tell_what_waits(self) -> None:
+        """Report what has not been answered for."""
+        for emitter in self._each_once():
+            stats = emitter.stats
+            if stats.queued:
+                error = f"; the last error was: {stats.last_error}" if stats.last_error else ""
+                report(f"{stats.queued:,} events for {emitter.url} still wait{error}")
+
+    def _each_once(self) -> list[_Emitter]:
+        """Return the emitters; another thread may be making one."""
+        while True:
+            with contextlib.suppress(RuntimeError):  # the set has changed meanwhile
+                return list(self._emitters)
+
     def _after_fork(self) -> None:
         # Nothing in here takes a lock, which a thread of the parent may have held.
         self.is_ending = self._interrupted = False
+        self.ending_signal = None
         self._await_multiprocessing()
         for emitter in self._emitters:
             emitter.after_fork()
@@ -104,10 +147,22 @@ class Lifecycle:
         def close(emitter: _Emitter) -> None:
             emitter.close(start if self._interrupted else start + emitter.shutdown_timeout)
 
-        emitters = list(self._emitters)
+        emitters = self._each_once()
         self._each(emitters, lambda emitter: emitter.hurry())
         self._each(emitters, close)
         self._each(emitters, lambda emitter: emitter.leave())
+        if self.ending_signal is not None:
+            os.kill(os.getpid(), self.ending_signal)
+
+    def end_by(self, signal: int) -> None:
+        """Do what is done at exit, and then let a signal end the process by its default action.
+
+        Args:
+            signal: The signal, whose default action stands again.
+        """
+        self.ending_signal = signal
+        if not self.is_ending:  # else the exit that was interrupted goes on, and ends so
+            self._at_exit()
 
     def _each(self, emitters: list[_Emitter], act: Callable[[_Emitter], None]) -> None:
         """Do something with each emitter, whatever happens with one of them."""

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property
 from textwrap import wrap
@@ -46,7 +46,9 @@ __all__ = [
     "Setting",
     "Settings",
     "described",
+    "from_environment",
     "takes_settings",
+    "variable",
 ]
 
 P = ParamSpec("P")
@@ -194,6 +196,15 @@ def _level(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}; {expected}")
 
 
+def _handler_level(name: str, value: Any) -> None:
+    if isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; give the name or number of a level")
+    try:
+        _level(name, value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("True, False or ", "")) from None
+
+
 def _timeout(name: str, value: Any) -> None:
     expected = (
         "give seconds, or a pair of seconds to connect and to wait for an answer, each more than 0"
@@ -289,6 +300,7 @@ class Settings:
         ValueError: A setting makes no sense.
     """
 
+    # Its default is no value, and is there because the environment may give one.
     endpoint: Annotated[
         str,
         Setting(
@@ -297,7 +309,7 @@ class Settings:
             "A user and a password in it become Basic authentication, and are shown nowhere; each"
             " is percent-encoded.",
         ),
-    ]
+    ] = ""
     _: KW_ONLY
     method: Annotated[
         str, Setting('many events a request, or `"get"`, one', _one_of("post", "get"))
@@ -494,7 +506,21 @@ class Settings:
     shutdown_timeout: Annotated[
         float, Setting("seconds that closing may take", _number("seconds"))
     ] = 5.0
+    flush_on_sigterm: Annotated[
+        bool,
+        Setting(
+            "True: SIGTERM ends the process only once what is queued is delivered, for at most"
+            " `shutdown_timeout`",
+            _flag,
+            "Only where nothing but the default action stands for SIGTERM, and the handler is made"
+            " on the main thread. The process still ends by the signal, and a second one ends it at"
+            " once.",
+        ),
+    ] = False
     enabled: Annotated[bool, Setting("False queues, sends and starts nothing", _flag)] = True
+    level: Annotated[
+        int | str, Setting("the level from which records are looked at", _handler_level)
+    ] = logging.NOTSET
 
     def __post_init__(self) -> None:
         """Check each setting."""
@@ -583,10 +609,66 @@ SETTINGS: Final[dict[str, Setting]] = {
 """Each setting by its name, in their order."""
 
 
+# What the environment may give.
+
+
+def _text_of(_name: str, text: str) -> str:
+    return text
+
+
+def _flag_of(name: str, text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{name} is {text!r}; give true or false")
+
+
+def _list_of(_name: str, text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+_ENVIRONMENT: Final[dict[str, Callable[[str, str], Any]]] = {
+    "endpoint": _text_of,
+    "namespace": _text_of,
+    "app_id": _text_of,
+    "platform": _text_of,
+    "store": _text_of,
+    "iglu": _list_of,
+    "dead_letter": _text_of,
+    "enabled": _flag_of,
+}
+"""The settings that a variable gives where they are left out, and how its text is read."""
+
+
+def variable(name: str) -> str:
+    """Return the name of the variable that gives a setting."""
+    return f"SNOWPLOW_{name.upper()}"
+
+
+def from_environment(given: Container[str] = ()) -> dict[str, Any]:
+    """Return the settings that the environment gives. An empty variable gives none.
+
+    Args:
+        given: The names of those that are given otherwise.
+
+    Raises:
+        ValueError: A variable is not of the form that its setting needs.
+    """
+    names = {name: variable(name) for name in _ENVIRONMENT if name not in given}
+    return {
+        name: _ENVIRONMENT[name](variable, os.environ[variable])
+        for name, variable in names.items()
+        if os.environ.get(variable)
+    }
+
+
 def takes_settings(
     definition: Callable[P, Settings],
 ) -> Callable[[Callable[[Any, Settings], None]], Callable[Concatenate[Any, P], None]]:
     """Have a method take each setting as an argument of its own, and get them as one object.
+
+    What is left out comes from the environment, where that has it.
 
     The signature is that of the definition, for type checkers as well as for `inspect`.
     """
@@ -603,9 +685,20 @@ def takes_settings(
                 if name not in SETTINGS:
                     expected = nearest(name, SETTINGS)
                     raise TypeError(f"SnowplowHandler has no setting {name!r}; give {expected}")
-            if not args and "endpoint" not in keywords:
-                raise TypeError("endpoint is missing; give the collector's URL")
-            init(self, definition(*args, **keywords))
+            given: dict[str, Any] = dict(keywords)
+            found: Any = from_environment([*given, "endpoint"] if args else given)
+            if not args and "endpoint" not in {**given, **found}:
+                raise TypeError(
+                    "endpoint is missing; give the collector's URL, or the variable "
+                    f"{variable('endpoint')}"
+                )
+            try:
+                init(self, definition(*args, **{**found, **keywords}))
+            except (TypeError, ValueError) as error:
+                name = str(error).partition(" ")[0].rstrip(":")
+                if name in found:  # so that who reads it knows where to look
+                    raise type(error)(f"{error} (it comes from {variable(name)})") from None
+                raise
 
         made: Any = with_arguments
         del made.__wrapped__  # whose signature is another

@@ -91,20 +91,31 @@ class RefusedEvent:
 
 
 class CapturedEvents(list[CapturedEvent]):
-    """The events that were logged, in that order. Threads may log while it is read.
-
-    Attributes:
-        invalid: The events that Snowplow would have refused.
-    """
+    """The events that were logged, in that order. Threads may log while it is read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.invalid: list[RefusedEvent] = []
+        self._invalid: list[RefusedEvent] = []
+        self._unseen: list[RefusedEvent] | None = []  # None once anybody has looked
         self._schemas: SchemaCheck | None = None
         self._lock = threading.RLock()
         self._records: dict[tuple[logging.Handler, str], list[logging.LogRecord]] = {}
         self._seen: dict[tuple[str, int], CapturedEvent | RefusedEvent | None] = {}
         self._final: set[tuple[str, int, bool]] = set()
+
+    @property
+    def invalid(self) -> list[RefusedEvent]:
+        """The events that Snowplow would have refused."""
+        self._unseen = None
+        return self._invalid
+
+    @property
+    def unseen(self) -> list[RefusedEvent]:
+        """The invalid events that nobody has looked for: none once `invalid` has been asked for.
+
+        Those that `clear` has made forgotten are among them.
+        """
+        return [] if self._unseen is None else [*self._unseen, *self._invalid]
 
     def named(self, name: str) -> list[CapturedEvent]:
         """Return the events of one type.
@@ -128,7 +139,9 @@ class CapturedEvents(list[CapturedEvent]):
         """Forget all that was captured so far, as between two parts of a test."""
         with self._lock:
             super().clear()
-            self.invalid.clear()
+            if self._unseen is not None:
+                self._unseen += self._invalid
+            self._invalid.clear()
 
     def _take(
         self,
@@ -179,9 +192,9 @@ class CapturedEvents(list[CapturedEvent]):
         guess: CapturedEvent | RefusedEvent | None = None,
     ) -> None:
         """Put an entry into its list, in the place of a guess if there was one."""
-        for entries in cast("tuple[list[Any], ...]", (self, self.invalid)):
+        for entries in cast("tuple[list[Any], ...]", (self, self._invalid)):
             place = next((i for i, other in enumerate(entries) if other is guess), len(entries))
-            mine = entries is (self if isinstance(entry, CapturedEvent) else self.invalid)
+            mine = entries is (self if isinstance(entry, CapturedEvent) else self._invalid)
             entries[place : place + 1] = [entry] if mine and entry is not None else []
 
 
@@ -273,7 +286,8 @@ _installed: Final[dict[str, tuple[Callable[..., Any], Callable[..., Any]]]] = {}
 
 @cache
 def _default_handler() -> SnowplowHandler:
-    return SnowplowHandler("http://localhost")
+    # Neither a file nor a switch of the environment is for what a test logs.
+    return SnowplowHandler("http://localhost", store=None, dead_letter=None, enabled=True)
 
 
 def _guessing() -> logging.Handler:

@@ -20,6 +20,8 @@ ENDPOINTS = sys.argv[1:]
 def configure(*, level="INFO", **settings):
     names = []
     handlers = {}
+    # What is reported would go to standard error, where these programs have no other handler.
+    logging.getLogger("snowplow_logging").addHandler(logging.NullHandler())
     for number, endpoint in enumerate(ENDPOINTS):
         names.append(f"snowplow{number}")
         handlers[names[-1]] = {

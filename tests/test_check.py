@@ -237,7 +237,7 @@ FAULTS = {
     "handlers.snowplow.endpoint has neither http nor https as its scheme; give": _set(
         "handlers/snowplow/endpoint", "ftp://x"
     ),
-    "handlers.snowplow.endpoint is missing, and SnowplowHandler needs it": _set(
+    "handlers.snowplow.endpoint is missing, and SNOWPLOW_ENDPOINT is not set": _set(
         "handlers/snowplow", {"class": HANDLER}
     ),
     "handlers.snowplow.subject.user is not a field of a subject; give 'user_id'": _set(

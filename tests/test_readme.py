@@ -59,7 +59,7 @@ def test_keywords():
     defined = [
         (
             name,
-            "required" if parameter.default is parameter.empty else parameter.default,
+            "required" if name == "endpoint" else parameter.default,
             SETTINGS[name].words,
         )
         for name, parameter in parameters.items()

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import logging
 import math
 from pathlib import Path
 
@@ -21,7 +22,6 @@ def test_the_signature_is_the_definition():
     """`inspect` and `help` show each setting as an argument, with its type and its default."""
     parameters = inspect.signature(SnowplowHandler).parameters
     defined = {field.name: field.default for field in dataclasses.fields(Settings)}
-    defined["endpoint"] = inspect.Parameter.empty
     assert {name: parameter.default for name, parameter in parameters.items()} == defined
     kinds = {parameter.kind for name, parameter in parameters.items() if name != "endpoint"}
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
@@ -111,3 +111,110 @@ def test_public_names_for_type_checkers():
     assert sorted(shown) == sorted(snowplow_logging.__all__)
     for name, module in shown.items():
         assert getattr(snowplow_logging, name) is getattr(importlib.import_module(module), name)
+
+
+# The environment.
+
+VARIABLES = {
+    "SNOWPLOW_ENDPOINT": "https://env.example",
+    "SNOWPLOW_NAMESPACE": "of-env",
+    "SNOWPLOW_APP_ID": "shop-of-env",
+    "SNOWPLOW_PLATFORM": "web",
+    "SNOWPLOW_STORE": "env.db",
+    "SNOWPLOW_DEAD_LETTER": "env.jsonl",
+    "SNOWPLOW_IGLU": "https://iglu.example, https://other.example",
+    "SNOWPLOW_ENABLED": "no",
+}
+FOUND = {
+    "endpoint": "https://env.example",
+    "namespace": "of-env",
+    "app_id": "shop-of-env",
+    "platform": "web",
+    "store": "env.db",
+    "dead_letter": "env.jsonl",
+    "iglu": ["https://iglu.example", "https://other.example"],
+    "enabled": False,
+}
+
+
+def of(handler):
+    """Return what a handler's settings are of those that the environment may give."""
+    return {name: getattr(handler.settings, name) for name in FOUND}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set all variables."""
+    pytest.importorskip("jsonschema_rs", reason="a registry needs it")
+    for name, text in VARIABLES.items():
+        monkeypatch.setenv(name, text)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("environment")
+def test_settings_that_are_left_out_come_from_the_environment():
+    """Each of those that a deployment decides."""
+    assert of(SnowplowHandler()) == FOUND
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_keyword_wins_over_the_environment():
+    """Also where it is None, or the endpoint is given by its place."""
+    given = {
+        "namespace": "mine",
+        "app_id": None,
+        "platform": "srv",
+        "store": None,
+        "dead_letter": None,
+        "iglu": None,
+        "enabled": False,
+    }
+    assert of(SnowplowHandler(NOWHERE, **given)) == {"endpoint": NOWHERE, **given}
+
+
+def test_an_empty_variable_is_none(environment):
+    """As in a compose file that hands on what is not set."""
+    for name in VARIABLES:
+        environment.setenv(name, "")
+    made = SnowplowHandler(NOWHERE, enabled=False)
+    assert (made.settings.app_id, made.settings.store, made.settings.iglu) == (None, None, None)
+    with pytest.raises(TypeError, match=r"endpoint is missing; .*SNOWPLOW_ENDPOINT"):
+        SnowplowHandler()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("SNOWPLOW_ENABLED", "maybe", "SNOWPLOW_ENABLED is 'maybe'; give true or false"),
+        ("SNOWPLOW_ENDPOINT", "ftp://x", r"endpoint has .* \(it comes from SNOWPLOW_ENDPOINT\)"),
+        ("SNOWPLOW_IGLU", "nowhere", r"iglu: 'nowhere' is .* \(it comes from SNOWPLOW_IGLU\)"),
+        ("SNOWPLOW_PLATFORM", "x", r"platform is .* \(it comes from SNOWPLOW_PLATFORM\)"),
+    ],
+    ids=["enabled", "endpoint", "iglu", "platform"],
+)
+def test_a_variable_that_makes_no_sense_is_named(environment, name, text, told):
+    """So that who reads the error looks there and not in the code."""
+    environment.setenv(name, text)
+    with pytest.raises(ValueError, match=told):
+        SnowplowHandler(**({} if name != "SNOWPLOW_ENABLED" else {"endpoint": NOWHERE}))
+
+
+@pytest.mark.parametrize("text", ["1", "true", "YES", "on"])
+def test_enabled_by_the_environment(monkeypatch, text):
+    """The words that mean so."""
+    monkeypatch.setenv("SNOWPLOW_ENABLED", text)
+    assert SnowplowHandler(NOWHERE).settings.enabled is True
+
+
+@pytest.mark.parametrize("level", [logging.ERROR, "ERROR"], ids=["number", "name"])
+def test_level(level):
+    """It may be given with the other settings, as to any handler by `dictConfig`."""
+    made = SnowplowHandler(NOWHERE, level=level, enabled=False)
+    assert made.level == logging.ERROR
+
+
+@pytest.mark.parametrize("level", ["ERORR", True, None], ids=str)
+def test_a_level_that_is_none(level):
+    """It is named like any other setting."""
+    with pytest.raises((TypeError, ValueError), match=r"level is .*; give the name or number of a"):
+        SnowplowHandler(NOWHERE, level=level)

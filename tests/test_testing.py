@@ -561,6 +561,93 @@ def test_the_fixture_with_xdist(pytester):
     result.assert_outcomes(passed=7)
 
 
+UNSEEN_SUITE = """
+import logging
+import unittest
+import pytest
+
+logger = logging.getLogger("shop")
+
+
+def log_bad():
+    logger.info("x", extra={"snowplow": {"event": "page_view", "page_urll": "x"}})
+
+
+@pytest.fixture
+def logs_late(snowplow_events):
+    yield
+    log_bad()
+
+
+def test_fails_unseen(snowplow_events):
+    log_bad()
+    assert snowplow_events == []
+
+
+def test_fails_cleared(snowplow_events):
+    log_bad()
+    snowplow_events.clear()
+
+
+@pytest.mark.usefixtures("snowplow_events")
+class TestOld(unittest.TestCase):
+    def test_fails_without_an_argument(self):
+        log_bad()
+
+
+def test_fails_by_itself(snowplow_events):
+    log_bad()
+    assert snowplow_events.named("page_view"), "none is there"
+
+
+@pytest.mark.xfail(strict=True)
+def test_expected(snowplow_events):
+    log_bad()
+
+
+@pytest.mark.xfail(strict=True)
+def test_expected_by_itself(snowplow_events):
+    log_bad()
+    assert snowplow_events
+
+
+def test_late(snowplow_events, logs_late):
+    pass
+
+
+def test_good_looked_at(snowplow_events):
+    log_bad()
+    assert len(snowplow_events.invalid) == 1
+
+
+def test_good_nothing_bad(snowplow_events):
+    logger.info("x", extra={"snowplow": {"event": "page_view", "page_url": "http://a.example/"}})
+
+
+def test_good_without_the_fixture():
+    log_bad()
+"""
+
+
+def test_an_invalid_event_fails_a_test_that_has_not_looked(pytester):
+    """The test itself fails, with what was wrong and where; and none that was to fail anyway."""
+    pytester.makepyfile(UNSEEN_SUITE)
+    result = pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider", "-rA")
+    result.assert_outcomes(failed=4, xfailed=2, passed=4, errors=1)
+    for name in ("fails_unseen", "fails_cleared", "fails_without_an_argument", "fails_by_itself"):
+        result.stdout.fnmatch_lines([f"FAILED *test_{name}*"])
+    result.stdout.fnmatch_lines(["ERROR *test_late*"])
+    result.stdout.fnmatch_lines(
+        [
+            "events that Snowplow would refuse were logged:",
+            "  page_view: page_urll *",
+            '    File "*test_an_invalid_event*.py", line *, in log_bad',
+            "(a test in which that is right looks at snowplow_events.invalid)",
+            "*Captured snowplow call*",
+        ]
+    )
+
+
 @pytest.mark.skipif(not INSTALLED, reason="the package is not installed")
 def test_the_plugin_is_found_once_the_package_is_installed(pytester):
     """The fixture is there without any option, and says what it is for."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import threading
 import traceback
@@ -17,13 +16,12 @@ from typing import Any, Final, TypeAlias
 from snowplow_logging.dead_letter import DeadLetterFile
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.waiting import Bell, Lock, clock
+from snowplow_logging.reporting import report
 
 __all__ = ["Notices", "OnFailure", "OnSuccess", "Reports"]
 
 OnSuccess: TypeAlias = Callable[[list[dict[str, Any]]], None]
 OnFailure: TypeAlias = Callable[[list[dict[str, Any]], str], None]
-
-logger: Final = logging.getLogger("snowplow_logging")
 
 _REPORT_INTERVAL: Final = 60.0  # seconds between two reports of one kind
 _ONE: Final = ((),)  # the arguments of one call
@@ -89,7 +87,7 @@ class Reports:
                     message.extend(starmap(self._waiting.popleft, _ONE))
                 for one in message:
                     with contextlib.suppress(Exception):  # a handler of others may raise
-                        logger.warning("%s", one)
+                        report(one)
             finally:
                 self._writing.remove(me)
                 self._done.ring()

@@ -1,0 +1,167 @@
+"""Flushing all Snowplow handlers of the process at once, at the end of a job among others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast, overload
+
+from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.lifecycle import lifecycle
+
+__all__ = ["aflush", "flush", "flushing"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_REPORT_INTERVAL: Final = 60.0  # seconds between two reports that the time was up
+
+
+def flush(timeout: float | None = None) -> bool:
+    """Wait until all that was logged in this process has been answered for, by every handler.
+
+    It covers all Snowplow handlers, whether they were configured by `dictConfig`, `fileConfig` or
+    by hand. In a forked child it waits for what the child has logged.
+
+    Args:
+        timeout: The seconds to wait at most, for all handlers together; None for the
+            `shutdown_timeout` of each, `math.inf` for ever.
+
+    Returns:
+        True once it has, False when the time is up.
+    """
+    return lifecycle.flush(timeout)
+
+
+async def aflush(timeout: float | None = None) -> bool:
+    """Do as `flush` does, and let the asyncio event loop go on meanwhile.
+
+    Args:
+        timeout: As with `flush`.
+
+    Returns:
+        As `flush` does.
+    """
+    if lifecycle.flush(0):
+        return True
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bool] = loop.create_future()
+
+    def tell(answered: bool) -> None:  # noqa: FBT001 - it is the result
+        if not done.done():
+            done.set_result(answered)
+
+    def wait() -> None:
+        answered = lifecycle.flush(timeout)
+        with contextlib.suppress(RuntimeError):  # the loop has been closed, and nobody waits
+            loop.call_soon_threadsafe(tell, answered)
+
+    # A thread of its own: those of the loop's executor may all be busy, or gone at its end.
+    try:
+        threading.Thread(target=wait, name="snowplow-logging-flush", daemon=True).start()
+    except RuntimeError:  # no thread can be started, as at the end of the process
+        return lifecycle.flush(timeout)
+    return await done
+
+
+class _Flushing:
+    """Flushes at the end of a block, or of each call of a function."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _tell(answered=flush(self._timeout))
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _tell(answered=await aflush(self._timeout))
+
+    def __call__(self, function: _F) -> _F:
+        """Return a function that does the same and then flushes."""
+        if inspect.iscoroutinefunction(function):
+
+            async def of_coroutine(*args: Any, **keywords: Any) -> Any:
+                async with self:
+                    return await function(*args, **keywords)
+
+            wrapper: Callable[..., Any] = of_coroutine
+        elif inspect.isasyncgenfunction(function):
+
+            async def of_async_generator(*args: Any, **keywords: Any) -> AsyncIterator[Any]:
+                async with self, contextlib.aclosing(function(*args, **keywords)) as items:
+                    async for item in items:
+                        yield item
+
+            wrapper = of_async_generator
+        elif inspect.isgeneratorfunction(function):
+
+            def of_generator(*args: Any, **keywords: Any) -> Iterator[Any]:
+                with self:
+                    return (yield from cast("Iterator[Any]", function(*args, **keywords)))
+
+            wrapper = of_generator
+        else:
+
+            def of_function(*args: Any, **keywords: Any) -> Any:
+                with self:
+                    return function(*args, **keywords)
+
+            wrapper = of_function
+        return cast("_F", functools.wraps(function)(wrapper))
+
+
+@overload
+def flushing(timeout: _F, /) -> _F: ...
+@overload
+def flushing(timeout: float | None = None) -> _Flushing: ...
+def flushing(timeout: Any = None) -> Any:
+    """Flush all Snowplow handlers of the process at the end of a job.
+
+    That is for jobs whose process may end without Python's exit, or stand still afterwards: those
+    of RQ, tasks in a `multiprocessing.Pool`, AWS Lambda.
+
+        with flushing():
+            work()
+
+
+        @flushing
+        def work(): ...
+
+    It is a context manager, `with` or `async with`, and a decorator of functions, coroutine
+    functions and generators. The events are sent whether or not the job raises. Events that are
+    not answered for when the time is up are told on standard error, once a minute.
+
+    Args:
+        timeout: The seconds to wait at most, as with `flush`; or the function to decorate.
+    """
+    return _Flushing(None)(timeout) if callable(timeout) else _Flushing(timeout)
+
+
+_told_at: Final = [-math.inf]  # when it was last said that the time was up
+
+
+def _tell(*, answered: bool) -> None:
+    if not answered and clock.now() - _told_at[0] >= _REPORT_INTERVAL:
+        _told_at[0] = clock.now()
+        lifecycle.tell_what_waits()

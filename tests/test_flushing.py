@@ -1,0 +1,493 @@
+"""Flushing every handler of a process: at once, in asyncio, at the end of a job, and at SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import math
+import multiprocessing
+import os
+import signal
+import threading
+
+import pytest
+
+from faulty_collector import SILENCE, FaultyCollector
+from helpers import tracking
+from programs import Programs
+from snowplow_logging import aflush, flush, flushing
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="these signals and forks are POSIX")
+
+LATE = {"flush_interval": 600, "shutdown_timeout": 30}
+"""Settings with which nothing leaves in the time of a test unless it is flushed."""
+
+
+@pytest.fixture
+def collector():
+    """Start a collector that takes everything until it is told otherwise."""
+    with FaultyCollector() as running:
+        yield running
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts a program."""
+    with Programs(tmp_path) as programs:
+        yield programs.start
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs a program to its end."""
+    with Programs(tmp_path) as programs:
+        yield programs.run
+
+
+def event(label):
+    """Return an event that can be told from others."""
+    return {"event": "struct_event", "category": "c", "action": "a", "label": str(label)}
+
+
+def labels(collector):
+    """Return the labels of the events that were taken, sorted, and see that none is double."""
+    assert len(set(collector.ids)) == len(collector.ids)
+    return sorted(taken["se_la"] for taken in collector.events)
+
+
+def test_all_handlers_are_flushed_however_they_were_made(run, collector, tmp_path):
+    """By dictConfig, by fileConfig, by hand, on a logger that nothing refers to any more."""
+    ran = run(
+        f"""
+        from snowplow_logging import SnowplowHandler, flush
+        settings = {LATE}
+        def add(logger):
+            logger.addHandler(SnowplowHandler(ENDPOINTS[0], **settings))
+            return logger
+        by_hand = add(logging.getLogger("by hand"))
+        by_hand.setLevel("INFO")
+        lonely = add(logging.Logger("lonely"))
+        configure(**settings)
+        log("root")
+        with open("logging.ini", "w") as file:
+            file.write('''
+        [loggers]
+        keys = root, ini
+        [handlers]
+        keys = ini
+        [formatters]
+        keys =
+        [logger_root]
+        handlers =
+        [logger_ini]
+        level = INFO
+        handlers = ini
+        qualname = ini
+        [handler_ini]
+        class = snowplow_logging.SnowplowHandler
+        args = (%r,)
+        kwargs = %r
+        '''.replace("        ", "") % (ENDPOINTS[0], settings))
+        first = logging.getLogger().handlers[0]
+        logging.config.fileConfig("logging.ini", disable_existing_loggers=False)
+        log("ini", logging.getLogger("ini"))
+        log("by hand", by_hand)
+        log("lonely", lonely)
+        say(flush())
+        os._exit(0)
+        """,
+        collector,
+    )
+    assert ran.words == ["True"]
+    assert labels(collector) == ["by hand", "ini", "lonely", "root"]
+
+
+def test_flush_has_one_time_for_all(collector):
+    """Handlers wait side by side, and what is answered by then is all that is said."""
+    with tracking(**LATE) as one, contextlib.ExitStack() as others:
+        several = [one, *(others.enter_context(tracking(**LATE)) for _ in range(3))]
+        for tracked in several:
+            tracked.handler._emitter.shutdown_timeout = 0.0  # what closing them is to take
+            tracked.log(event("x"))
+        before = threading.active_count()
+        assert flush(0.2) is False
+        assert flush(timeout=0) is False
+        assert threading.active_count() <= before + 2 * len(several)
+    assert flush() is True
+
+
+def test_flush_without_any_handler_or_event_is_at_once():
+    """Nothing is open, so that the answer is yes, for any timeout."""
+    assert (flush(), flush(0), flush(math.inf)) == (True, True, True)
+
+
+def test_aflush_lets_the_event_loop_go_on(collector):
+    """Other tasks run while it waits, and what they see is that it is not done yet."""
+
+    async def main(tracked):
+        tracked.log(event("a"))
+        waits = asyncio.ensure_future(aflush())
+        turns = 0
+        while not waits.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert waits.result() is True
+        return turns
+
+    with tracking(collector, **LATE) as tracked:
+        assert asyncio.run(main(tracked)) > 1
+    assert labels(collector) == ["a"]
+
+
+def test_aflush_says_when_the_time_is_up():
+    """And the loop may be closed before its thread has come to an end."""
+
+    async def main(tracked):
+        tracked.log(event("a"))
+        waits = asyncio.ensure_future(aflush(30))
+        await asyncio.sleep(0)
+        waits.cancel()
+        return await aflush(0.05)
+
+    with tracking(**LATE) as tracked:
+        tracked.handler._emitter.shutdown_timeout = 0.0
+        assert asyncio.run(main(tracked)) is False
+
+
+def test_aflush_needs_no_thread_of_the_loops_executor(collector):
+    """All of those may be busy, as with a server's requests."""
+    free = threading.Event()
+
+    async def main(tracked):
+        loop = asyncio.get_running_loop()
+        busy = [loop.run_in_executor(None, free.wait) for _ in range(64)]
+        tracked.log(event("a"))
+        assert await aflush() is True
+        free.set()
+        await asyncio.gather(*busy)
+
+    with tracking(collector, **LATE) as tracked:
+        asyncio.run(main(tracked))
+
+
+# At the end of a job.
+
+
+@pytest.fixture
+def arriving(collector):
+    """Give a function that logs, and one that says what has arrived."""
+    with tracking(collector, **LATE) as tracked:
+        yield lambda label: tracked.log(event(label)), lambda: labels(collector)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_flushing_a_block(arriving, raises):
+    """What was logged in it has arrived behind it, whether or not it raised."""
+    log, arrived = arriving
+    with contextlib.suppress(LookupError), flushing():
+        log("a")
+        assert arrived() == []
+        if raises:
+            raise LookupError
+    assert arrived() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "decorator", [flushing, flushing(), flushing(30)], ids=["bare", "()", "(30)"]
+)
+def test_flushing_functions(arriving, decorator):
+    """It keeps name, signature and result, and can be called again and from within itself."""
+    log, arrived = arriving
+
+    @decorator
+    def job(number: int, *, deeper: bool = False) -> int:
+        """Do it."""
+        log(number)
+        return number + (job(number + 1) if deeper else 0)
+
+    assert (job.__name__, job.__doc__) == ("job", "Do it.")
+    assert str(inspect.signature(job)) == "(number: 'int', *, deeper: 'bool' = False) -> 'int'"
+    assert job(1, deeper=True) == 3
+    assert arrived() == ["1", "2"]
+
+
+def test_flushing_coroutine_functions_and_generators(arriving):
+    """Each is what it was, and flushes once it has ended, not when it is made."""
+    log, arrived = arriving
+
+    @flushing
+    async def coroutine():
+        log("coroutine")
+        return 1
+
+    @flushing
+    def generator():
+        log("generator")
+        got = yield 2
+        log(got)
+        return 3
+
+    @flushing
+    async def agenerator():
+        log("agenerator")
+        yield 4
+
+    assert inspect.iscoroutinefunction(coroutine)
+    assert inspect.isgeneratorfunction(generator)
+    assert inspect.isasyncgenfunction(agenerator)
+    assert asyncio.run(coroutine()) == 1
+    assert arrived() == ["coroutine"]
+    steps = generator()
+    assert next(steps) == 2
+    assert arrived() == ["coroutine"]
+    with pytest.raises(StopIteration) as stopped:
+        steps.send("sent")
+    assert stopped.value.value == 3
+    assert arrived() == ["coroutine", "generator", "sent"]
+
+    async def consume():
+        return [item async for item in agenerator()]
+
+    assert asyncio.run(consume()) == [4]
+    assert "agenerator" in arrived()
+
+
+def test_flushing_with_async_with(arriving):
+    """For an event loop, which then goes on meanwhile."""
+    log, arrived = arriving
+
+    async def main():
+        async with flushing():
+            log("a")
+
+    asyncio.run(main())
+    assert arrived() == ["a"]
+
+
+def test_flushing_tells_what_is_left(reports):
+    """A job whose process ends now would lose it without a word."""
+    with tracking(**LATE) as tracked:
+        tracked.handler._emitter.shutdown_timeout = 0.0
+        with flushing(0.05):
+            tracked.log(event("a"))
+    assert [report for report in reports if report.startswith("1 events for ")]
+
+
+@posix
+@pytest.mark.parametrize("how", ["flush()", "with flushing(): pass", "asyncio.run(aflush())"])
+def test_a_fork_that_ends_by_exit_delivers_what_it_has_flushed(run, collector, how):
+    """Its own events, while those of the parent stay the parent's."""
+    run(
+        f"""
+        import asyncio
+        from snowplow_logging import aflush, flush, flushing
+        configure(**{LATE})
+        log("parent")
+        if os.fork() == 0:
+            log("child")
+            {how}
+            os._exit(0)
+        os.wait()
+        """,
+        collector,
+    )
+    assert labels(collector) == ["child", "parent"]
+
+
+@posix
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("how", ["flushing", "flush_on_sigterm"])
+def test_a_pool_in_a_with_statement(run, collector, method, how):
+    """Its worker processes are ended by SIGTERM, and each task has flushed by then or does then."""
+    run(
+        f"""
+        import multiprocessing
+        from snowplow_logging import flushing
+        configure(**{LATE}, flush_on_sigterm={how == "flush_on_sigterm"})
+        def work(number):
+            log(number)
+        task = work
+        if {how == "flushing"}:
+            @flushing
+            def task(number):
+                log(number)
+            task.__qualname__ = "task"
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("{method}")
+            with context.Pool(2) as pool:
+                pool.map(task, range(10))
+        """,
+        collector,
+        error=None,
+    )
+    assert labels(collector) == [str(number) for number in range(10)]
+
+
+# SIGTERM.
+
+WAITS = """
+    {before}
+    handler = configure(flush_on_sigterm=True, **{late})
+    log("a")
+    {after}
+    say("logged")
+    while True:
+        time.sleep(60)
+    """
+
+
+@posix
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        ("", "a"),
+        ("handler.close(); log('b')", "ab"),
+        ("configure(flush_on_sigterm=True); log('b')", "ab"),
+        ("threading.Thread(target=handler.close).start()", "a"),
+    ],
+    ids=["plain", "reopened", "configured again", "closed on a thread"],
+)
+def test_sigterm_delivers_and_then_ends_the_process(start, collector, after, expected):
+    """By the signal, as it would have without."""
+    process = start(WAITS.format(before="", after=after, late=LATE), collector)
+    assert process.stdout.readline() == "logged\n"
+    process.terminate()
+    assert process.wait(60) == -signal.SIGTERM
+    assert labels(collector) == [*expected]
+    assert process.stderr.read() == ""
+
+
+@posix
+def test_sigterm_in_a_fork_delivers_the_events_of_the_fork(run, collector):
+    """And ends it by the signal; what the parent has waits for the parent."""
+    ran = run(
+        f"""
+        configure(flush_on_sigterm=True, **{LATE})
+        log("parent")
+        ready, go = os.pipe()
+        child = os.fork()
+        if not child:
+            log("child")
+            os.write(go, b"x")
+            time.sleep(60)
+        os.read(ready, 1)
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+        say(os.WTERMSIG(status), sys.stdin and len(logging.root.handlers))
+        """,
+        collector,
+    )
+    assert ran.words == ["15", "1"]
+    assert labels(collector) == ["child", "parent"]
+
+
+@posix
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_sigterm_and_a_collector_that_does_not_answer(start, again):
+    """It takes the `shutdown_timeout`, and says what is lost; a second signal ends it at once."""
+    with FaultyCollector(default=SILENCE) as collector:
+        seconds = 600 if again else 0.2
+        late = {**LATE, "shutdown_timeout": seconds}
+        process = start(WAITS.format(before="", after="", late=late), collector)
+        assert process.stdout.readline() == "logged\n"
+        process.terminate()
+        if again:
+            collector.wait_for_requests(1)
+            process.terminate()
+        assert process.wait(60) == -signal.SIGTERM
+        said = process.stderr.read()
+        assert ("1 events for" in said) is not again
+
+
+@posix
+@pytest.mark.parametrize(
+    "own",
+    ["signal.SIG_IGN", "lambda *_: say('mine')"],
+    ids=["ignored", "handled"],
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_the_program_does_at_sigterm_is_left_alone(run, collector, own, when):
+    """Whether it said so before the handler was made or later, and when that is closed."""
+    own = f"own = {own}; signal.signal(signal.SIGTERM, own)"
+    ran = run(
+        f"""
+        {own if when == "before" else ""}
+        handler = configure(flush_on_sigterm=True, **{LATE})
+        {own if when == "after" else ""}
+        say(signal.getsignal(signal.SIGTERM) == own)
+        os.kill(os.getpid(), signal.SIGTERM)
+        handler.close()
+        say(signal.getsignal(signal.SIGTERM) == own)
+        """,
+        collector,
+    )
+    assert [word for word in ran.words if word != "mine"] == ["True", "True"]
+    assert ran.words.count("mine") == ("mine" in own)
+
+
+@posix
+def test_the_default_action_comes_back_with_the_last_close(run, collector):
+    """And is never touched by a handler that is not enabled, or does not ask for it."""
+    ran = run(
+        """
+        from snowplow_logging import SnowplowHandler
+        def stands():
+            say(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+        SnowplowHandler(ENDPOINTS[0], flush_on_sigterm=True, enabled=False)
+        SnowplowHandler(ENDPOINTS[0])
+        stands()
+        one, two = (SnowplowHandler(ENDPOINTS[0], flush_on_sigterm=True) for _ in range(2))
+        stands()
+        one.close()
+        stands()
+        two.close()
+        two.close()
+        stands()
+        """,
+        collector,
+    )
+    assert ran.words == ["True", "False", "False", "True"]
+
+
+@posix
+def test_a_handler_made_on_another_thread_says_that_it_cannot(run, collector):
+    """Python takes signals on the main thread alone."""
+    run(
+        """
+        from snowplow_logging import SnowplowHandler
+        def make():
+            SnowplowHandler(ENDPOINTS[0], flush_on_sigterm=True).flush()
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        """,
+        collector,
+        error="flush_on_sigterm has no effect",
+    )
+
+
+@posix
+def test_sigterm_during_the_exit_lets_that_go_on(start):
+    """What the exit is about to deliver is delivered, and the signal ends the process then."""
+    with FaultyCollector() as collector:
+        program = f"""
+            handler = configure(flush_on_sigterm=True, **{LATE})
+            import requests, atexit
+            def before_send(event):
+                return event
+            log("a")
+            from snowplow_logging.lifecycle import lifecycle
+            class Session(requests.Session):
+                def request(self, *args, **keywords):
+                    if lifecycle.is_ending:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    return super().request(*args, **keywords)
+            from snowplow_logging import SnowplowHandler
+            other = SnowplowHandler(ENDPOINTS[0], session=Session(), **{LATE})
+            logging.getLogger("shop").addHandler(other)
+            log("b")
+            """
+        process = start(program, collector)
+        assert process.wait(60) == -signal.SIGTERM
+        assert sorted(taken["se_la"] for taken in collector.events) == ["a", "b", "b"]
