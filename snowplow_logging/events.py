@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 from uuid import UUID
 
@@ -268,8 +269,10 @@ class Event:
         keep_in_records()
 
     def as_event_dict(self) -> dict[str, Any]:
-        """Return the event in the form of a dict, which is not a copy of what it holds."""
-        return identified({"event": self.event_name, **vars(self)})
+        """Return what is set of the event as a dict, which is not a copy of what it holds."""
+        nullable = _nullable_keys(self.event_name)
+        given = {k: v for k, v in vars(self).items() if v is not None or k in nullable}
+        return identified({"event": self.event_name, **given})
 
     @classmethod
     def keys(cls) -> dict[str, Key]:
@@ -280,6 +283,12 @@ class Event:
             for name, key in annotated_keys(cls).items()
             if name not in COMMON_KEYS
         }
+
+
+@cache
+def _nullable_keys(name: str) -> frozenset[str]:
+    """Return the keys where None is a value; elsewhere it is the same as absent."""
+    return frozenset(key for key, known in EVENTS[name].keys().items() if known.nullable)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from snowplow_logging.json_data import (
     plain_json,
     with_numbers,
 )
-from snowplow_logging.kept import Bound, bound_to, keep_ids
+from snowplow_logging.kept import bound_to, keep_ids
 from snowplow_logging.payload import TRACKER
 from snowplow_logging.protocol import (
     Check,
@@ -42,7 +42,8 @@ from snowplow_logging.protocol import (
     without_controls,
 )
 from snowplow_logging.python_types import meaning
-from snowplow_logging.record import carries_event, events_of, shown
+from snowplow_logging.record import carries_event, events_of, on_page, shown
+from snowplow_logging.surroundings import Bound
 from snowplow_logging.urls import page_uri, referrer_uri
 
 __all__ = ["SnowplowJsonFormatter", "event_fields", "event_json", "read_decimal"]
@@ -83,7 +84,7 @@ class SnowplowJsonFormatter(JsonFormatter):
         around = bound_to(record)
         events = [
             event_fields(
-                event,
+                event if around is None or around.page is None else on_page(event, around.page),
                 event_id,
                 record,
                 around,
