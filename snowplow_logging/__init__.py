@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for type checkers, which do not follow what is done below
     )
     from snowplow_logging.formatter import SnowplowJsonFormatter as SnowplowJsonFormatter
     from snowplow_logging.handler import SnowplowHandler as SnowplowHandler
+    from snowplow_logging.lifecycle import aflush as aflush, flush as flush
     from snowplow_logging.subject import Subject as Subject, subject_context as subject_context
     from snowplow_logging.surroundings import carry as carry
 else:
@@ -65,6 +66,7 @@ else:
         ),
         "formatter": ("SnowplowJsonFormatter",),
         "handler": ("SnowplowHandler",),
+        "lifecycle": ("aflush", "flush"),
         "subject": ("Subject", "subject_context"),
         "surroundings": ("carry",),
     }

@@ -279,7 +279,7 @@ class Event:
         """Return the event's own keys with what Snowplow wants to know of each."""
         required = {f.name for f in fields(cls) if f.default is MISSING}
         return {
-            name: replace(key, required=name in required)
+            name: replace(key, required=key.required or name in required)
             for name, key in annotated_keys(cls).items()
             if name not in COMMON_KEYS
         }
@@ -293,9 +293,9 @@ def _nullable_keys(name: str) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class PageView(Event, names=["page_view"], e="pv"):
-    """Somebody saw a page."""
+    """Somebody saw a page. Within a request that a middleware serves, its URL is that page's."""
 
-    page_url: Annotated[Text, Key("url", page_uri)]
+    page_url: Annotated[Text | None, Key("url", page_uri, required=True)] = None
     page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
     referrer: Annotated[Text | None, Key("refr", referrer_uri)] = None
 
@@ -304,7 +304,7 @@ class PageView(Event, names=["page_view"], e="pv"):
 class PagePing(Event, names=["page_ping"], e="pp"):
     """Somebody is still on a page; the offsets are how far it was scrolled since, in pixels."""
 
-    page_url: Annotated[Text, Key("url", page_uri)]
+    page_url: Annotated[Text | None, Key("url", page_uri, required=True)] = None
     page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
     referrer: Annotated[Text | None, Key("refr", referrer_uri)] = None
     min_x: Annotated[int | None, Key("pp_mix", integer_text)] = None

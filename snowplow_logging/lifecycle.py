@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from snowplow_logging.delivery.waiting import clock
 
-__all__ = ["Lifecycle", "lifecycle", "tell_at_exit"]
+__all__ = ["Lifecycle", "aflush", "flush", "lifecycle", "tell_at_exit"]
 
 
 class _Emitter(Protocol):
@@ -22,6 +22,7 @@ class _Emitter(Protocol):
 
     def after_fork(self) -> None: ...
     def hurry(self) -> None: ...
+    def flush(self, timeout: float | None) -> bool: ...
     def close(self, until: float) -> None: ...
     def leave(self) -> None: ...
 
@@ -72,6 +73,14 @@ class Lifecycle:
         if process is not None and process.parent_process() and self._told != os.getpid():
             self._begin_child()  # it began before it had an emitter
         self._emitters.add(emitter)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Flush all emitters, which together take the time of the one that has the most."""
+        start, done = clock.now(), True
+        for emitter in list(self._emitters):
+            seconds = emitter.shutdown_timeout if timeout is None else timeout
+            done &= emitter.flush(max(0.0, start + seconds - clock.now()))
+        return done
 
     def _after_fork(self) -> None:
         # Nothing in here takes a lock, which a thread of the parent may have held.
@@ -131,3 +140,22 @@ def tell_at_exit(line: str) -> None:
 
 lifecycle: Final = Lifecycle()
 """This process and its emitters."""
+
+
+def flush(timeout: float | None = None) -> bool:
+    """Wait until all that was logged before has been answered for, in all handlers of the process.
+
+    Args:
+        timeout: The seconds to wait at most; None for each handler's `shutdown_timeout`.
+
+    Returns:
+        True once it has, False when the time is up.
+    """
+    return lifecycle.flush(timeout)
+
+
+async def aflush(timeout: float | None = None) -> bool:
+    """Do what `flush` does, and let the event loop go on meanwhile."""
+    import asyncio  # which takes longer to import than all else here
+
+    return await asyncio.to_thread(flush, timeout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import queue
 import re
@@ -20,10 +19,6 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import example, given
-from hypothesis import strategies as st
-
-from snowplow_logging.urls import page_uri
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SECONDS = 60  # for anything that is waited for
@@ -138,29 +133,11 @@ def server(request, environment):
         yield said(r"http://127\.0\.0\.1:(\d+)")
 
 
-LATIN_1 = st.text(st.characters(max_codepoint=255))
-URLS = st.one_of(
-    LATIN_1,
-    st.builds("{}://{}/{}?{}#{}".format, st.sampled_from(["http", "https", "x"]), *[LATIN_1] * 4),
-    st.builds("https://www.example.com/{}".format, LATIN_1),
-)
-
-
-@pytest.fixture(scope="module")
-def web_request():
-    """Import the module that the web examples share."""
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        return importlib.import_module("web_request")
-    finally:
-        sys.path.remove(str(EXAMPLES))
-
-
 def test_each_example_says_how_to_run_it():
     """The docstring of each example says what it shows and how it is run."""
     for path in sorted(EXAMPLES.rglob("*.py")):
         docstring = path.read_text(encoding="utf-8").split('"""')[1]
-        assert path.name == "web_request.py" or path.stem in docstring.partition("\n")[2]
+        assert path.stem in docstring.partition("\n")[2]
 
 
 def test_quickstart_shows_every_event(environment):
@@ -417,7 +394,7 @@ REFERRERS = {
     "https://www.example.com/s?q={red}|shoes&off=50%": (
         "https://www.example.com/s?q=%7Bred%7D%7Cshoes&off=50%25"
     ),
-    "https://www.example.com/caf\xe9#top": "https://www.example.com/caf%E9",
+    "https://www.example.com/caf\xe9#top": "https://www.example.com/caf%C3%A9",
     "https://www.example.com/caf%C3%A9": "https://www.example.com/caf%C3%A9",
 }
 
@@ -427,7 +404,7 @@ def test_junk_of_a_browser_costs_no_event(server, collector):
     for referrer in REFERRERS:
         assert get(server, "/basket?a=[|]%", User_Agent="x" * 4000, Referer=referrer) == 200
     assert collector.wait_for(len(REFERRERS), SECONDS)
-    url = f"http://127.0.0.1:{server}/basket?a=%5B%7C%5D%25"
+    url = f"http://127.0.0.1:{server}/basket?a=[%7C]%25"
     assert names(collector, "refr", "url", "ua") == sorted(
         ((refr, url, "x" * 1000) for refr in REFERRERS.values()), key=str
     )
@@ -464,39 +441,3 @@ def test_gunicorn_workers_deliver_at_their_end(environment, collector):
         process.terminate()
         assert process.wait(SECONDS) == 0
         assert names(collector, "uid", "page") == [("u-42", "Basket")]
-
-
-@given(URLS)
-@example("https://www.example.com/\xe9\x00\t #a#b")
-@example("http://[1:2]:x/")
-@example("https://www.example.com/" + "\xff" * 5_000)
-def test_as_uri_returns_uris_alone(web_request, url):
-    """Whatever stands in a header becomes a URI that Snowplow takes, or nothing."""
-    result = web_request.as_uri(url)
-    assert result is None or page_uri(result) == result
-
-
-@given(LATIN_1, st.one_of(LATIN_1, st.just("127.0.0.1")))
-def test_client_address_takes_any_header(web_request, forwarded_for, peer):
-    """Whatever stands in a header gives an address: that of the peer where it says no other."""
-    address = web_request.client_address(peer, forwarded_for)
-    assert address == peer or address in [hop.strip() for hop in forwarded_for.split(",")]
-
-
-@pytest.mark.parametrize(
-    ("peer", "forwarded_for", "client"),
-    [
-        ("127.0.0.1", "", "127.0.0.1"),
-        ("127.0.0.1", "198.51.100.7", "198.51.100.7"),
-        ("127.0.0.1", "203.0.113.1, 198.51.100.7", "198.51.100.7"),
-        ("10.0.0.1", "203.0.113.1, 198.51.100.7, 10.9.9.9", "198.51.100.7"),
-        ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
-        ("127.0.0.1", "198.51.100.7, unknown", "127.0.0.1"),
-        ("127.0.0.1", "10.0.0.2", "10.0.0.2"),
-        ("198.51.100.9", "203.0.113.1", "198.51.100.9"),
-        ("", "203.0.113.1", ""),
-    ],
-)
-def test_client_address(web_request, peer, forwarded_for, client):
-    """The header is read from its end, as far as the addresses are those of trusted proxies."""
-    assert web_request.client_address(peer, forwarded_for) == client
