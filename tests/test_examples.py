@@ -394,7 +394,7 @@ REFERRERS = {
     "https://www.example.com/s?q={red}|shoes&off=50%": (
         "https://www.example.com/s?q=%7Bred%7D%7Cshoes&off=50%25"
     ),
-    "https://www.example.com/caf\xe9#top": "https://www.example.com/caf%C3%A9",
+    "https://www.example.com/caf\xe9#top": "https://www.example.com/caf\xe9",
     "https://www.example.com/caf%C3%A9": "https://www.example.com/caf%C3%A9",
 }
 
