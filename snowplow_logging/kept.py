@@ -203,7 +203,8 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
     try:
         if type(record.msg) is dict:
             for key in event_keys:
-                lift(record, key)
+                if attributes.get(key) is None:
+                    lift(record, key)
         for key in event_keys:
             value = attributes.get(key)
             if value is not None and (given := _with_id(value, record.process)) is not value:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import queue
 import re
 import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from servers import SECONDS, get, names, started
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SECONDS = 60  # for anything that is waited for
 
 WEB = {
     "flask": ["-m", "flask", "--app", f"{EXAMPLES}/flask_app.py", "run", "--port=0"],
@@ -62,74 +59,12 @@ def run(environment, *arguments, **settings: Any) -> subprocess.CompletedProcess
     )
 
 
-def names(collector, *wanted: str) -> list[tuple[str | None, ...]]:
-    """Return the values of some names of the protocol of all events, which have to be good."""
-    assert [bad["errors"] for bad in collector.bad] == []
-    events = [event["rawEvent"]["parameters"] for event in collector.good]
-    assert len({event["eid"] for event in events}) == len(events)
-    return sorted((tuple(event.get(name) for name in wanted) for event in events), key=str)
-
-
-@contextmanager
-def started(environment, *arguments: str) -> Iterator[tuple[Callable[[str], str], Any]]:
-    """Start a server; give a function that waits for a pattern in its output, and the process."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=EXAMPLES,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        for line in process.stdout:
-            lines.put(line)
-        lines.put(None)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    seen: list[str] = []
-
-    def said(pattern: str) -> str:
-        while (line := lines.get(timeout=SECONDS)) is not None:
-            seen.append(line)
-            if found := re.search(pattern, line):
-                return found[found.re.groups]
-        pytest.fail(f"it ended before it said {pattern!r}:\n{''.join(seen)}")
-
-    try:
-        yield said, process
-    finally:
-        process.terminate()
-        try:
-            process.wait(SECONDS)
-        finally:
-            process.kill()
-            reader.join(SECONDS)
-            process.stdout.close()
-
-
-def get(port: str | int, path: str, *, source: str = "127.0.0.1", **headers: str) -> int:
-    """Request a page as a browser would, from one of the machine's own addresses."""
-    connection = HTTPConnection("127.0.0.1", int(port), SECONDS, source_address=(source, 0))
-    try:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request("GET", path, headers=sent)
-        response = connection.getresponse()
-        response.read()
-        return response.status
-    finally:
-        connection.close()
-
-
 @pytest.fixture(params=WEB)
 def server(request, environment):
     """Start each of the web servers, and return its port."""
     for module in NEEDS.get(request.param, [request.param]):
         pytest.importorskip(module)
-    with started(environment, *WEB[request.param]) as (said, _):
+    with started(environment, EXAMPLES, *WEB[request.param]) as (said, _):
         yield said(r"http://127\.0\.0\.1:(\d+)")
 
 
@@ -327,7 +262,7 @@ def test_celery_tasks(environment, collector):
     pytest.importorskip("celery")
     worker = ["-m", "celery", "--workdir", str(EXAMPLES), "-A", "celery_app", "worker"]
     quick = ["--concurrency=2", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    with started(environment, *worker, *quick) as (said, process):
+    with started(environment, EXAMPLES, *worker, *quick) as (said, process):
         said("ready")
         assert run(environment, EXAMPLES / "celery_app.py").returncode == 0
         said("succeeded")
@@ -413,7 +348,7 @@ def test_junk_of_a_browser_costs_no_event(server, collector):
 def test_flask_streams_within_the_request(environment, collector):
     """What is logged while a streamed answer is sent is its request's, too."""
     pytest.importorskip("flask")
-    with started(environment, *WEB["flask"]) as (said, _):
+    with started(environment, EXAMPLES, *WEB["flask"]) as (said, _):
         assert get(said(r"http://127\.0\.0\.1:(\d+)"), "/export", Cookie="user=u-42") == 200
         assert collector.wait_for(2, SECONDS)
     assert names(collector, "uid", "se_va") == [("u-42", "0"), ("u-42", "1")]
@@ -423,7 +358,7 @@ def test_fastapi_binds_threads(environment, collector):
     """An endpoint that FastAPI runs on a thread has the request's user and page."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    with started(environment, *WEB["uvicorn"]) as (said, _):
+    with started(environment, EXAMPLES, *WEB["uvicorn"]) as (said, _):
         port = said(r"http://127\.0\.0\.1:(\d+)")
         assert get(port, "/checkout", Cookie="user=u-42") == 200
         assert collector.wait_for(1, SECONDS)
@@ -435,7 +370,7 @@ def test_gunicorn_workers_deliver_at_their_end(environment, collector):
     """Workers that are stopped at once after a request still deliver its event."""
     pytest.importorskip("gunicorn")
     pytest.importorskip("flask")
-    with started(environment, *WEB["gunicorn"]) as (said, process):
+    with started(environment, EXAMPLES, *WEB["gunicorn"]) as (said, process):
         port = said(r"http://127\.0\.0\.1:(\d+)")
         assert get(port, "/basket", Cookie="user=u-42") == 200
         process.terminate()

@@ -125,7 +125,7 @@ class TestCookies:
             ("_sp_id.1fff=0123456789abcdef.1616161616.1.1616161777.1", "0123456789abcdef", 1, None),
             (f"_sp_id.1fff={USER}.1616161616.1.1616161777.1.ses", USER, 1, None),
             (
-                f"_sp_id.1={SESSION}.1.1.16.1.{NETWORK}; _sp_id.2={ID_COOKIE}; _sp_id.3={SESSION}.1.1.17.1.",
+                f"_sp_id.1={SESSION}.1.1.16.1.; _sp_id.2={ID_COOKIE}; _sp_id.3={SESSION}.1.1.17.1.",
                 USER,
                 3,
                 SESSION,
