@@ -1,18 +1,18 @@
-"""FastAPI: an ASGI middleware binds each request, so that its events have its user and page.
+"""FastAPI: the middleware binds each request, so that its events have its user and page.
 
     SNOWPLOW_ENDPOINT=http://127.0.0.1:9090 uvicorn --app-dir examples fastapi_app:app
 
-The middleware serves any ASGI framework.
+It serves any ASGI framework, and delivers what is queued when the server is stopped.
 """
 
 import logging.config
 import os
-from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.requests import HTTPConnection
-from web_request import page_view, serving
+
+from snowplow_logging import SnowplowAdapter
+from snowplow_logging.web import SnowplowMiddleware
 
 logging.config.dictConfig(
     {
@@ -28,45 +28,25 @@ logging.config.dictConfig(
         "root": {"level": "INFO", "handlers": ["snowplow"]},
     }
 )
-
-
-class SnowplowMiddleware:
-    """Binds a request while it is served, in the tasks and threads that serve it, too."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        page = f"{scope['scheme']}://{headers.get('host', '')}{quote(scope['path'])}"
-        with serving(
-            user_id=HTTPConnection(scope).cookies.get("user"),  # the example's idea of signing in
-            peer=scope["client"][0],
-            forwarded_for=headers.get("x-forwarded-for", ""),
-            useragent=headers.get("user-agent", ""),
-            url=f"{page}?{scope['query_string'].decode('latin-1')}",
-            referrer=headers.get("referer", ""),
-        ):
-            await self.app(scope, receive, send)
-
+shop = SnowplowAdapter(logging.getLogger("shop"))
 
 app = FastAPI()
-app.add_middleware(SnowplowMiddleware)
+app.add_middleware(
+    SnowplowMiddleware,
+    user=lambda scope: HTTPConnection(scope).cookies.get("user"),  # the example's way to sign in
+    trusted_proxies=["127.0.0.1", "10.0.0.0/8"],
+)
 
 
 @app.get("/basket")
 async def basket() -> str:
     """Show the basket, on the event loop."""
-    page_view("Basket")
+    shop.page_view(page_title="Basket")
     return "Your basket"
 
 
 @app.get("/checkout")
 def checkout() -> str:
     """Show the checkout, on a thread of FastAPI's."""
-    page_view("Checkout")
+    shop.page_view(page_title="Checkout")
     return "Your order"

@@ -1,18 +1,18 @@
-"""Flask: a WSGI middleware binds each request, so that its events have its user and page.
+"""Flask: the middleware binds each request, so that its events have its user and page.
 
     SNOWPLOW_ENDPOINT=http://127.0.0.1:9090 flask --app examples/flask_app.py run
 
-The middleware serves any WSGI framework; `gunicorn_config.py` runs this app with gunicorn.
+It serves any WSGI framework; `gunicorn_config.py` runs this app with gunicorn.
 """
 
 import logging.config
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
-from wsgiref.util import request_uri
+from collections.abc import Iterator
 
 from flask import Flask, Request, Response
-from web_request import page_view, serving
+
+from snowplow_logging import SnowplowAdapter
+from snowplow_logging.web import SnowplowMiddleware
 
 logging.config.dictConfig(
     {
@@ -29,42 +29,20 @@ logging.config.dictConfig(
         "root": {"level": "INFO", "handlers": ["console", "snowplow"]},
     }
 )
-logger = logging.getLogger("shop")
-
-
-class SnowplowMiddleware:
-    """Binds a request while its answer is made and sent, a streamed one included."""
-
-    def __init__(self, wsgi_app: Callable[..., Iterable[bytes]]) -> None:
-        self.wsgi_app = wsgi_app
-
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterator[bytes]:
-        """Serve a request."""
-        with serving(
-            user_id=Request(environ).cookies.get("user"),  # the example's idea of signing in
-            peer=environ["REMOTE_ADDR"],
-            forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", ""),
-            useragent=environ.get("HTTP_USER_AGENT", ""),
-            url=request_uri(environ),
-            referrer=environ.get("HTTP_REFERER", ""),
-        ):
-            body = self.wsgi_app(environ, start_response)
-            try:
-                yield from body
-            finally:
-                getattr(body, "close", lambda: None)()
-
+shop = SnowplowAdapter(logging.getLogger("shop"))
 
 app = Flask(__name__)
-app.wsgi_app = SnowplowMiddleware(app.wsgi_app)  # type: ignore[method-assign]
+app.wsgi_app = SnowplowMiddleware(  # type: ignore[method-assign]
+    app.wsgi_app,
+    user=lambda environ: Request(environ).cookies.get("user"),  # the example's way to sign in
+    trusted_proxies=["127.0.0.1", "10.0.0.0/8"],
+)
 
 
 @app.get("/basket")
 def basket() -> str:
     """Show the basket."""
-    page_view("Basket")
+    shop.page_view(page_title="Basket")
     return "Your basket\n"
 
 
@@ -74,8 +52,7 @@ def export() -> Response:
 
     def lines() -> Iterator[str]:
         for line in range(2):
-            item = {"event": "struct_event", "category": "export", "action": "line", "value": line}
-            logger.info("exported a line", extra={"snowplow": item})
+            shop.struct_event(category="export", action="line", value=line)
             yield f"{line}\n"
 
     return Response(lines(), mimetype="text/plain")

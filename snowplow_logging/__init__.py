@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # for type checkers, which do not follow what is done below
     from snowplow_logging.formatter import SnowplowJsonFormatter as SnowplowJsonFormatter
     from snowplow_logging.handler import SnowplowHandler as SnowplowHandler
     from snowplow_logging.subject import Subject as Subject, subject_context as subject_context
+    from snowplow_logging.surroundings import carry as carry
 else:
     from importlib import import_module
 
@@ -67,6 +68,7 @@ else:
         "formatter": ("SnowplowJsonFormatter",),
         "handler": ("SnowplowHandler",),
         "subject": ("Subject", "subject_context"),
+        "surroundings": ("carry",),
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
     __all__ = list(_MODULE_OF)

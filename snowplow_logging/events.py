@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 from uuid import UUID
 
@@ -270,25 +271,33 @@ class Event:
         keep_in_records()
 
     def as_event_dict(self) -> dict[str, Any]:
-        """Return the event in the form of a dict, which is not a copy of what it holds."""
-        return identified({"event": self.event_name, **vars(self)})
+        """Return what is set of the event as a dict, which is not a copy of what it holds."""
+        nullable = _nullable_keys(self.event_name)
+        given = {k: v for k, v in vars(self).items() if v is not None or k in nullable}
+        return identified({"event": self.event_name, **given})
 
     @classmethod
     def keys(cls) -> dict[str, Key]:
         """Return the event's own keys with what Snowplow wants to know of each."""
         required = {f.name for f in fields(cls) if f.default is MISSING}
         return {
-            name: replace(key, required=name in required)
+            name: replace(key, required=key.required or name in required)
             for name, key in annotated_keys(cls).items()
             if name not in COMMON_KEYS
         }
 
 
+@cache
+def _nullable_keys(name: str) -> frozenset[str]:
+    """Return the keys where None is a value; elsewhere it is the same as absent."""
+    return frozenset(key for key, known in EVENTS[name].keys().items() if known.nullable)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PageView(Event, names=["page_view"], e="pv"):
-    """Somebody saw a page."""
+    """Somebody saw a page. Within a request that a middleware serves, its URL is that page's."""
 
-    page_url: Annotated[Text, Key("url", page_uri)]
+    page_url: Annotated[Text | None, Key("url", page_uri, required=True)] = None
     page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
     referrer: Annotated[Text | None, Key("refr", referrer_uri)] = None
 
@@ -297,7 +306,7 @@ class PageView(Event, names=["page_view"], e="pv"):
 class PagePing(Event, names=["page_ping"], e="pp"):
     """Somebody is still on a page; the offsets are how far it was scrolled since, in pixels."""
 
-    page_url: Annotated[Text, Key("url", page_uri)]
+    page_url: Annotated[Text | None, Key("url", page_uri, required=True)] = None
     page_title: Annotated[Text | None, Key("page", atomic_text(2_000, cut=True))] = None
     referrer: Annotated[Text | None, Key("refr", referrer_uri)] = None
     min_x: Annotated[int | None, Key("pp_mix", integer_text)] = None

@@ -30,12 +30,13 @@ from snowplow_logging.json_data import (
     plain_json,
     with_numbers,
 )
-from snowplow_logging.kept import Bound, bound_to, keep_ids
+from snowplow_logging.kept import bound_to, keep_ids
 from snowplow_logging.number_types import milliseconds
 from snowplow_logging.payload import TRACKER
 from snowplow_logging.protocol import Check, Refused, describe, is_given, text, without_controls
 from snowplow_logging.python_types import meaning
-from snowplow_logging.record import carries_event, events_of, shown
+from snowplow_logging.record import carries_event, events_of, on_page, shown
+from snowplow_logging.surroundings import Bound
 from snowplow_logging.urls import page_uri, referrer_uri
 
 __all__ = ["SnowplowJsonFormatter", "event_fields", "event_json", "read_decimal"]
@@ -76,7 +77,7 @@ class SnowplowJsonFormatter(JsonFormatter):
         around = bound_to(record)
         events = [
             event_fields(
-                event,
+                event if around is None or around.page is None else on_page(event, around.page),
                 event_id,
                 record,
                 around,

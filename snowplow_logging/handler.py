@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
+from snowplow_logging.hidden import HIDDEN, hides_event
 from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
 from snowplow_logging.payload import PayloadEncoder
-from snowplow_logging.record import carries_event, events_of
+from snowplow_logging.record import carries_event, events_of, on_page
 from snowplow_logging.reporting import LOGGER_NAME, show_behind_queue, would_show
 from snowplow_logging.settings import Settings, described, takes_settings
 
@@ -71,8 +72,9 @@ class _EventQueueHandler(QueueHandler):
         around = bound_to(record)
         complete = self._before_send is not None
         payloads = []
-        for event, event_id in events_of(record, self._event_key) or _captured(record):
-            seen = event
+        page = None if around is None else around.page
+        for logged, event_id in events_of(record, self._event_key) or _captured(record):
+            seen = event = logged if page is None else on_page(logged, page)
             try:
                 if self._before_send is not None:
                     seen = None  # until it has said what may be seen, nothing is shown to anyone
@@ -244,15 +246,17 @@ class SnowplowHandler(logging.Handler):
         """Queue the events of a record, if it has any."""
         if record.name == LOGGER_NAME:
             show_behind_queue(record)
-        elif (
-            (self._enabled or captures)
-            and (carries_event(record, self._event_key) or self._captures(record))
-            and not self._sends_here()
-        ):
-            if self._is_closed:
-                self._is_closed = False
-                self._await_sigterm()
-            self._queue_handler.emit(record)
+            return
+        if not (self._enabled or captures):
+            return
+        if carries_event(record, self._event_key) or self._captures(record):
+            if not self._sends_here():
+                if self._is_closed:
+                    self._is_closed = False
+                    self._await_sigterm()
+                self._queue_handler.emit(record)
+        elif hides_event(record, self._event_key):
+            self._emitter.report("hidden", HIDDEN)
 
     def _await_sigterm(self) -> None:
         """Deliver before SIGTERM ends the process, if that is wanted."""

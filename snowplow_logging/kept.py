@@ -16,15 +16,13 @@ import os
 import time
 from collections import OrderedDict, UserString
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, TypeAlias, cast
+
+from snowplow_logging.surroundings import Bound, Layer, surroundings
 
 __all__ = [
-    "Bound",
     "IdentifiedEvent",
     "MessageText",
-    "bound",
     "bound_to",
     "error_id_of",
     "give_ids",
@@ -32,7 +30,9 @@ __all__ = [
     "identified",
     "keep_ids",
     "keep_in_records",
+    "keep_log_call",
     "kept_error",
+    "lift",
     "message_event",
     "new_id",
 ]
@@ -87,29 +87,47 @@ new_id: Final = _Ids().new
 _ID: Final = "_snowplow_event_id"
 """The attribute beside the fields of an event object, or of a dict, that holds its given id."""
 
+_LOG_CALL: Final = "_snowplow_log_call"
+"""The attribute of a dict that holds when and in what surroundings it was logged."""
+
+
+LogCall: TypeAlias = tuple[float, Mapping[str, Any], Sequence[Any], Mapping[str, Any] | None]
+"""When an event was logged, in seconds since 1970, and the parts of what surrounded it.
+
+Plain values, for whoever unpickles them may not have this package.
+"""
+
 
 class IdentifiedEvent(dict[str, Any]):
     """An event of a record as a dict, with the id that it was given beside its keys.
+
+    Where the record itself cannot keep it, its log call is there, too.
 
     It stands in the record for the dict that was logged, which is the caller's and may be logged
     again. To whoever reads the record it is an equal dict. A receiver of the pickled record that
     does not have this package finds an `OrderedDict`, which keeps attributes, too.
     """
 
-    __slots__ = ("event_id",)
+    __slots__ = ("event_id", "log_call")
 
     event_id: str
+    log_call: LogCall | None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OrderedDict, (), {_ID: self.event_id}, None, iter(self.items())
+        state: dict[str, Any] = {_ID: self.event_id}
+        if self.log_call is not None:
+            state[_LOG_CALL] = self.log_call
+        return OrderedDict, (), state, None, iter(self.items())
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return self.__reduce__()
 
 
-def _identified(event: Mapping[str, Any], event_id: str) -> IdentifiedEvent:
+def _identified(
+    event: Mapping[str, Any], event_id: str, log_call: LogCall | None = None
+) -> IdentifiedEvent:
     identified = IdentifiedEvent(event)
-    identified.event_id = event_id
+    identified.event_id, identified.log_call = event_id, log_call
     return identified
 
 
@@ -159,12 +177,11 @@ def _with_id(event: Any, process: int | None) -> Any:
 
 def _other_with_id(kind: type, event: Any, process: int | None) -> Any:
     if hasattr(kind, "as_event_dict"):
-        fields = vars(event)
-        if _is_absent(fields.get("event_id")) and _ID not in fields:
-            marked: Any = object.__new__(kind)
-            marked.__dict__.update(fields, **{_ID: new_id(process)})
-            return marked
-    elif issubclass(kind, Mapping):
+        fields = event.as_event_dict()
+        if type(fields) is IdentifiedEvent or not _is_absent(fields.get("event_id")):
+            return fields
+        return _identified(fields, new_id(process))
+    if issubclass(kind, Mapping):
         is_marked = kind is OrderedDict and _ID in vars(event)
         if _is_absent(event.get("event_id")) and not is_marked:
             return _identified(dict(event.items()), new_id(process))
@@ -174,12 +191,20 @@ def _other_with_id(kind: type, event: Any, process: int | None) -> Any:
 def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
     """Give an id to each event of a record that has none yet, in the record itself.
 
+    An event object in an attribute becomes a dict, which any formatter can write.
+
     Args:
         record: The record; its message may be an event, too.
         *event_keys: The attributes of the record that may hold events.
     """
     attributes = record.__dict__
+    if type(record) is _Record:
+        record.settle()  # now, and not when a handler in another thread comes to it
     try:
+        if type(record.msg) is dict:
+            for key in event_keys:
+                if attributes.get(key) is None:
+                    lift(record, key)
         for key in event_keys:
             value = attributes.get(key)
             if value is not None and (given := _with_id(value, record.process)) is not value:
@@ -192,6 +217,63 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
                 record.msg = _with_id(message, record.process)
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return
+
+
+def lift(record: logging.LogRecord, event_key: str) -> bool:
+    """Put an event into the record that another library has put where no handler looks.
+
+    That is loguru's `extra`, a dict in the record's attribute of that name, and a dict that is the
+    message, as `structlog.stdlib.ProcessorFormatter` takes it.
+
+    Returns:
+        Whether there was one.
+    """
+    attributes = record.__dict__
+    extra, message = attributes.get("extra"), record.msg
+    if type(extra) is dict and extra.get(event_key) is not None:
+        # loguru makes a record for each handler, and of one dict for all, which is the log call's.
+        event = extra[event_key] = _with_id(extra[event_key], record.process)
+        _restore(record, event)
+    elif type(message) is dict and message.get(event_key) is not None:
+        event = _with_id(message[event_key], record.process)
+    else:
+        return False
+    attributes[event_key] = event
+    return True
+
+
+def _restore(record: logging.LogRecord, event: Any) -> None:
+    """Have a record say what was so at the log call that its event keeps, if it does."""
+    first = event[0] if isinstance(event, (list, tuple)) and event else event
+    log_call: LogCall | None = None
+    if type(first) is IdentifiedEvent:
+        log_call = first.log_call
+    elif type(first) is OrderedDict:
+        log_call = vars(first).get(_LOG_CALL)
+    if log_call is None:
+        return
+    record.created, subject, context, page = log_call
+    record.msecs = int(record.created % 1 * 1000) + 0.0
+    if isinstance(record, _Record):
+        record.bound = Bound(subject, context, page)
+
+
+def keep_log_call(event: Any) -> Any:
+    """Return an event, or a list of them, that keeps its id, and what is so now, by itself.
+
+    For records that are made later, and elsewhere than the log call.
+    """
+    layer = surroundings()
+    around = Bound({}, ()) if layer is None else layer.bound()
+    log_call = time.time(), around.subject, around.context, around.page
+
+    def keeping(one: Any) -> Any:
+        one = _with_id(one, None)
+        if not isinstance(one, dict):
+            return one  # no event at all, for the check to say so
+        return _identified(one, id_of(one), log_call)
+
+    return [*map(keeping, event)] if isinstance(event, (list, tuple)) else keeping(event)
 
 
 _event_keys: Final[list[str]] = []
@@ -241,7 +323,7 @@ def _install() -> None:
                 give_ids(seen, *keys)
                 return passed
         if type(seen.msg) is not str:
-            give_ids(seen)
+            give_ids(seen, *keys)
         return passed
 
     def __reduce_ex__(self: logging.LogRecord, protocol: Any) -> Any:  # noqa: N807
@@ -255,30 +337,15 @@ def _install() -> None:
 # What was bound, and what `QueueHandler` makes text of.
 
 
-@dataclass(frozen=True)
-class Bound:
-    """The subject and the entities that surround a log call.
-
-    Args:
-        subject: The fields of the subject.
-        context: The entities, those of the innermost `subject_context` first.
-    """
-
-    subject: Mapping[str, Any]
-    context: Sequence[Any]
-
-
-bound: Final[ContextVar[Bound | None]] = ContextVar("snowplow_logging.bound", default=None)
-"""What `subject_context` has bound here and now."""
-
-
 def bound_to(record: logging.LogRecord) -> Bound | None:
     """Return what `subject_context` had bound at a record's log call, if anything."""
     if isinstance(record, _Record):
-        return record.bound
-    around = bound.get()
+        return record.settle()
+    layer = surroundings()
     # What is bound here says nothing of a record that another process has made.
-    return around if around is None or record.process in (None, os.getpid()) else None
+    if layer is None or record.process not in (None, os.getpid()):
+        return None
+    return layer.bound()
 
 
 def message_event(record: logging.LogRecord) -> Any:
@@ -353,11 +420,18 @@ class _Record(logging.LogRecord):
     def __init__(self, name: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, *args, **kwargs)
         # Without a name it comes from `makeLogRecord`, and so from elsewhere.
-        self.bound = None if name is None else bound.get()
+        self.bound: Layer | Bound | None = None if name is None else surroundings()
         self.event: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
         self.error_id: str | None = None
         self.message_id: str | None = None
+
+    def settle(self) -> Bound | None:
+        """Return what is bound, which stays so from then on."""
+        around = self.bound
+        if type(around) is Layer:
+            around = self.bound = around.bound()
+        return cast("Bound | None", around)
 
     def id_of_message(self) -> str:
         """Return the id of the event that is the message."""
@@ -374,11 +448,11 @@ class _Record(logging.LogRecord):
 
     def __copy__(self) -> _Record:
         give_ids(self, *_event_keys)
-        return _restored(self.__dict__.copy(), self.bound, *self._kept())
+        return _restored(self.__dict__.copy(), self.settle(), *self._kept())
 
     def __reduce__(self) -> tuple[Any, ...]:
         give_ids(self, *_event_keys)
-        kept = self.bound, *self._kept()
+        kept = self.settle(), *self._kept()
         if not any(part is not None for part in kept):
             # As a plain record, which a receiver can read that does not have this library.
             return logging.makeLogRecord, (self.__dict__,)
@@ -394,7 +468,7 @@ class _Record(logging.LogRecord):
 
 def _restored(
     attributes: dict[str, Any],
-    around: Bound | None,
+    around: Layer | Bound | None,
     event: dict[str, Any] | None,
     error: dict[str, Any] | None,
     error_id: str | None = None,
@@ -416,7 +490,7 @@ class _Factory:
         record = self._factory(name, *args, **kwargs)
         if type(record) is not logging.LogRecord:
             return record  # of a class of the program's own, or ours already
-        return _restored(record.__dict__, None if name is None else bound.get(), None, None)
+        return _restored(record.__dict__, None if name is None else surroundings(), None, None)
 
 
 def keep_in_records(

@@ -17,7 +17,6 @@ from snowplow_logging.json_data import (
     payload_json,
     plain_json,
 )
-from snowplow_logging.kept import Bound
 from snowplow_logging.number_types import milliseconds
 from snowplow_logging.protocol import (
     CONTEXTS,
@@ -38,6 +37,7 @@ from snowplow_logging.protocol import (
 )
 from snowplow_logging.python_types import is_single, members
 from snowplow_logging.subject import SUBJECT_KEYS
+from snowplow_logging.surroundings import Bound
 
 if TYPE_CHECKING:
     from snowplow_logging.schema_check import SchemaCheck

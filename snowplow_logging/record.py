@@ -10,15 +10,16 @@ from logging import LogRecord
 from typing import Any, Final
 
 from snowplow_logging.events import Event
-from snowplow_logging.kept import IdentifiedEvent, give_ids, id_of, message_event, new_id
+from snowplow_logging.kept import IdentifiedEvent, give_ids, id_of, lift, message_event, new_id
 from snowplow_logging.number_types import number
 from snowplow_logging.protocol import Refused, derived_uuid, is_given
 from snowplow_logging.python_types import UNKNOWN, meaning, members
 
-__all__ = ["carries_event", "events_of", "shown"]
+__all__ = ["carries_event", "events_of", "on_page", "shown"]
 
 _MOST_SHOWN: Final = 10_000  # values
 _LONGEST_SHOWN: Final = 65_535  # characters, as long as a property of any event's schema
+_PAGE_EVENTS: Final = ("page_view", "page_ping")
 _INHERITED: Final = ("currency", "true_timestamp", "subject", "context")
 
 
@@ -28,6 +29,7 @@ def carries_event(record: LogRecord, event_key: str) -> bool:
         record.__dict__.get(event_key) is not None
         or _is_event(record.msg)
         or message_event(record) is not None
+        or lift(record, event_key)
     )
 
 
@@ -101,6 +103,20 @@ def _item(transaction: Mapping[str, Any], item: Any) -> Any:
     inherited = {key: transaction.get(key) for key in _INHERITED}
     own["order_id"] = transaction.get("order_id")
     return {"event": "ecommerce_transaction_item", **inherited, **own}
+
+
+def on_page(event: Any, page: Mapping[str, Any]) -> Any:
+    """Return a page's view or ping with the page's URL and referrer where it has none.
+
+    Any other event is returned as it is.
+    """
+    try:
+        if not isinstance(event, Mapping) or event.get("event") not in _PAGE_EVENTS:
+            return event
+        missing = {key: value for key, value in page.items() if not is_given(event.get(key))}
+        return {**event, **missing}
+    except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
+        return event
 
 
 def shown(event: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 from uuid import UUID
 
-from snowplow_logging.kept import Bound, bound, keep_in_records
+from snowplow_logging.kept import keep_in_records
 from snowplow_logging.number_types import dimensions, integer_text
 from snowplow_logging.protocol import (
     PLATFORMS,
@@ -21,6 +21,7 @@ from snowplow_logging.protocol import (
     unless_empty,
     uuid,
 )
+from snowplow_logging.surroundings import Bound, enter, leave, surroundings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -61,7 +62,10 @@ def subject_context(
     """Bind a subject and entities to every event that is logged inside.
 
     That is in this thread or asyncio task and in the tasks that it starts; a new thread starts
-    without. Nested ones add up: an inner field wins over an outer one, entities are joined.
+    without, unless `carry` takes it along. It may be left in another context than it was entered
+    in, as a generator's is that another task closes. Nested ones add up: an inner field wins over
+    an outer one, entities are joined.
+
     A value that Snowplow would refuse shows when an event is logged, never here.
 
     Records keep it through copies and pickles, and so through `QueueHandler` and the queues of
@@ -74,11 +78,10 @@ def subject_context(
         **subject: The fields of a `Subject`.
     """
     keep_in_records()
-    outer = bound.get() or Bound({}, ())
     # Empty text must not hide a field of an outer subject.
     fields = {name: value for name, value in subject.items() if is_given(value)}
-    token = bound.set(Bound({**outer.subject, **fields}, (*(context or ()), *outer.context)))
+    layer, token = enter(Bound(fields, tuple(context or ())), surroundings())
     try:
         yield
     finally:
-        bound.reset(token)
+        leave(layer, token)

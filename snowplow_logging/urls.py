@@ -17,7 +17,6 @@ from urllib.parse import quote, unquote_to_bytes
 
 from snowplow_logging.number_types import is_milliseconds
 from snowplow_logging.protocol import (
-    Check,
     Refused,
     as_text,
     kept_text,
@@ -170,7 +169,7 @@ _COMPILED: Final = not isfunction(_is_usual_compiled)
 _CheckQuery: TypeAlias = Callable[[str], None]
 
 
-def _uri(most_in_path: int, check_query: _CheckQuery | None) -> Check:
+def _uri(most_in_path: int, check_query: _CheckQuery | None) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         # Nothing of ours is called for the usual URL: this is the way of nearly every log call.
         if type(value) is str:

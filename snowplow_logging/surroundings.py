@@ -1,0 +1,160 @@
+"""What surrounds a log call: layers of subject and entities, each known when an event asks for it.
+
+A layer may be entered in one context and left in another, or never: a generator that holds one may
+be closed by another task, or collected on any thread. So a layer is not only taken out of the
+context where it is left, but marked where that is not the one that it was entered in.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from functools import update_wrapper, wraps
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+
+__all__ = ["Bound", "Layer", "carry", "enter", "leave", "surroundings"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The subject and the entities that surround a log call.
+
+    Args:
+        subject: The fields of the subject.
+        context: The entities, those of the innermost `subject_context` first.
+        page: The keys `page_url` and `referrer` of the page that is being served, which a page
+            view takes where it has none.
+    """
+
+    subject: Mapping[str, Any]
+    context: Sequence[Any]
+    page: Mapping[str, Any] | None = None
+
+
+class Layer:
+    """What one `subject_context`, or one request, adds to what surrounds it.
+
+    Args:
+        own: What it adds, or what returns that; it is asked at the first event, and at later ones
+            only if it says so by returning False beside it.
+        outer: The layer around it.
+    """
+
+    __slots__ = ("_known", "_own", "is_abandoned", "outer")
+
+    def __init__(self, own: Bound | Callable[[], tuple[Bound, bool]], outer: Layer | None) -> None:
+        self._own = own
+        self._known: Bound | None = None
+        self.outer = outer
+        self.is_abandoned = False
+
+    def bound(self) -> Bound:
+        """Return all that surrounds what is inside, the inner field over the outer."""
+        if self._known is not None:
+            return self._known
+        own, is_final = (self._own, True) if isinstance(self._own, Bound) else self._own()
+        around = own
+        if self.outer is not None:
+            outer = self.outer.bound()
+            is_final = is_final and self.outer.is_known
+            around = Bound(
+                {**outer.subject, **own.subject},
+                (*own.context, *outer.context),
+                outer.page if own.page is None else own.page,
+            )
+        if is_final:
+            self._known = around
+        return around
+
+    @property
+    def is_known(self) -> bool:
+        """Whether nothing of it can change any more."""
+        return self._known is not None
+
+
+_layer: Final[ContextVar[Layer | None]] = ContextVar("snowplow_logging.layer", default=None)
+
+
+def surroundings() -> Layer | None:
+    """Return the innermost layer here and now."""
+    layer = _layer.get()
+    while layer is not None and layer.is_abandoned:
+        layer = layer.outer
+    return layer
+
+
+def enter(
+    own: Bound | Callable[[], tuple[Bound, bool]], outer: Layer | None
+) -> tuple[Layer, Token[Layer | None]]:
+    """Put a layer around everything from here on; `leave` takes what is returned."""
+    layer = Layer(own, outer)
+    return layer, _layer.set(layer)
+
+
+def leave(layer: Layer, token: Token[Layer | None]) -> None:
+    """Take a layer away again, wherever it was entered. Never raises."""
+    if _layer.get() is layer:
+        try:
+            _layer.reset(token)
+            return
+        except ValueError:  # this context is a copy of the one that it was entered in
+            _layer.set(layer.outer)
+    # It still stands in the context that it was entered in, or under a layer that was entered
+    # later: there it would go on giving its user to what others log.
+    layer.is_abandoned = True
+
+
+class _Carried(Generic[P, R]):
+    """A function with what surrounded `carry`. It can be pickled if the function can."""
+
+    def __init__(self, function: Callable[P, R], around: Bound) -> None:
+        update_wrapper(self, function)
+        self._function = function
+        self._around = around
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        layer, token = enter(self._around, None)
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            leave(layer, token)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Carried, (self._function, self._around)
+
+
+def carry(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that runs with the subject and the entities that are bound here and now.
+
+    It is for threads and executors, which start without what is bound where they are given their
+    work; `asyncio.to_thread` and tasks of asyncio need no such help.
+
+        executor.submit(carry(work), order)
+        threading.Thread(target=carry(work)).start()
+
+    Args:
+        function: What is to run elsewhere, or a coroutine function; what it is called with there
+            is handed on. It may run any number of times, also at once, and in another process if
+            it can be pickled.
+    """
+    layer = surroundings()
+    if layer is None:
+        return function
+    around = layer.bound()
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def carried(*args: Any, **kwargs: Any) -> Any:
+            layer, token = enter(around, None)
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                leave(layer, token)
+
+        return cast("Callable[P, R]", carried)
+    return _Carried(function, around)
