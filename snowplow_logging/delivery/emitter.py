@@ -401,8 +401,7 @@ class Emitter:
             until = max(deadline, clock.now()) + _GRACE
             worker.wait(lambda: shared.reports.are_written, until)
         self._transport.close()
-        if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
-            shared.queue.close()
+        worker.close_file()  # if it is not used by what was logged meanwhile
         if lifecycle.is_ending and shared.queue.waiting and self._settings.store is not None:
             path = os.path.abspath(self._settings.store)  # noqa: PTH100 - `resolve` follows links
             self._said_at_exit = True

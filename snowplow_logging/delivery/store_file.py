@@ -98,11 +98,14 @@ def look(path: str) -> What:
         StoreError: It is not a store, or one of a newer version, or cannot be read.
     """
     try:
-        status = os.stat(path)  # noqa: PTH116 - the path is a str
+        status = os.lstat(path)
     except FileNotFoundError:
         return What.NOTHING
     except OSError as error:
         raise StoreError(f"the store {path} cannot be used: {error}") from None
+    if stat.S_ISLNK(status.st_mode):
+        # Somebody else may have put it there, and SQLite has its other files where it leads.
+        raise StoreError(f"{path} is a link, which is not followed: the store needs its own path")
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a file, so it cannot be a store")
     if not status.st_size:
@@ -252,7 +255,7 @@ def _connect(path: str, how: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{Path(path).as_uri()}?{how}",
         uri=True,
-        timeout=0,  # who waits does so without a lock of SQLite's, see SQLiteFile
+        timeout=0,  # who waits does so without a lock of SQLite's, see StoreConnection
         isolation_level=None,
         check_same_thread=False,
     )
