@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -252,13 +253,16 @@ def is_corrupt(error: BaseException) -> bool:
 
 
 def _connect(path: str, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{Path(path).as_uri()}?{how}",
         uri=True,
         timeout=0,  # who waits does so without a lock of SQLite's, see StoreConnection
         isolation_level=None,
         check_same_thread=False,
     )
+    # A broken row may hold text that is none, and has to cost no more than itself.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    return connection
 
 
 def _execute(connection: sqlite3.Connection, statements: tuple[str, ...]) -> None:

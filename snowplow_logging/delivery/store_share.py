@@ -8,12 +8,28 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
+from snowplow_logging.delivery.owners import MOST_OWNERS
 from snowplow_logging.delivery.store_connection import StoreConnection
 from snowplow_logging.delivery.store_file import StoreError
 
 __all__ = ["Share", "without_credentials"]
 
 _RECOVER_AT_ONCE: Final = 1_000  # events, so that several processes share what others left
+
+_STRAY: Final = """
+WITH RECURSIVE found (owner) AS (
+    SELECT min(owner) FROM events
+    UNION ALL
+    SELECT (SELECT min(owner) FROM events WHERE owner > found.owner) FROM found
+    WHERE owner IS NOT NULL
+)
+SELECT owner FROM found WHERE owner IS NOT NULL AND owner NOT IN (
+    SELECT id FROM owners WHERE id BETWEEN 0 AND ?
+)
+UNION ALL
+SELECT NULL WHERE EXISTS (SELECT 1 FROM events WHERE owner IS NULL)
+"""
+"""Owners of events that are not among the owners, looked up in the index one after the other."""
 
 
 class Share:
@@ -81,6 +97,7 @@ class Share:
             or several, until there are a thousand.
         """
         left: dict[int, int] = {}
+        self._adopt_stray(until)
         for owner, destination in self._owners(until):
             if destination in {"", self.destination} and self._connection.acquire(owner):
                 # Only now, because it may have been alive a moment ago.
@@ -92,6 +109,36 @@ class Share:
         self.cursors = {**others, **found, **self.cursors}
         self.forget(left.keys() - found.keys())
         return sum(left.values())
+
+    def _adopt_stray(self, until: float | None) -> None:
+        """Give events of an owner that the file does not know one that nobody is yet.
+
+        A broken row may name any; unless its process lives, nobody would ever look for it.
+        """
+        most = (MOST_OWNERS - 1,)
+        if not self._connection.do(
+            lambda connection: connection.execute(_STRAY, most).fetchone(), until
+        ):
+            return
+
+        def adopt(connection: sqlite3.Connection) -> None:
+            for (owner,) in connection.execute(_STRAY, most).fetchall():
+                is_one = isinstance(owner, int) and 0 < owner < MOST_OWNERS
+                if is_one and not self._connection.acquire(owner):
+                    continue
+                try:
+                    new = connection.execute(
+                        "INSERT INTO owners (destination) SELECT coalesce("
+                        "(SELECT destination FROM owners WHERE id IS ?), '')",
+                        (owner,),
+                    )
+                    change = "UPDATE events SET owner = ? WHERE owner IS ?"
+                    connection.execute(change, (new.lastrowid, owner))
+                finally:
+                    if is_one:
+                        self._connection.release(owner)
+
+        self._connection.do(adopt, until, write=True)
 
     def left_for_others(self, besides: Collection[str]) -> dict[str, int]:
         """Return how many events wait for each other destination that nobody alive sends to.
