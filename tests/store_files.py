@@ -33,6 +33,10 @@ def open_file(path, destination={DESTINATION!r}):
     file = SQLiteFile(path, 1 << 30, destination)
     file.open()
     return file
+def take(file, count=10_000):
+    taken = file.take(count, 10**9, len)
+    file.share.cursors = taken.cursors
+    return taken.payloads
 def payload(name):
     return b'{{"se_ac":"%s"' % str(name).encode()
 def say(*words):

@@ -25,6 +25,7 @@ from snowplow_logging import SnowplowHandler
 from snowplow_logging.cli import main
 from snowplow_logging.delivery import store as store_queue
 from snowplow_logging.delivery import store_connection as store_module
+from snowplow_logging.delivery import stored
 from snowplow_logging.delivery.sqlite_file import SQLiteFile as Store
 from store_files import fill_up, small_disk, snapshot, write_database
 
@@ -116,7 +117,7 @@ def collector():
 def impatient(monkeypatch):
     """Have what takes many seconds take less than one."""
     monkeypatch.setattr(store_module, "_PATIENCE", 0.1)
-    monkeypatch.setattr(store_queue, "_RETRY_DELAY", 0.5)
+    monkeypatch.setattr(stored, "_RETRY_DELAY", 0.5)
     monkeypatch.setattr(store_queue, "_RECOVER_INTERVAL", 0.1)
 
 
@@ -795,7 +796,7 @@ def filled(path):
     store.open()
     for number in range(500):
         store.add([b'{"eid":"%d","se_ac":"old"' % number + b" " * 300])
-    store.close(again=True)
+    store.close()
 
 
 def cut_off(path):
@@ -1020,8 +1021,8 @@ def test_a_path_where_no_file_can_be_is_told_of_once(tmp_path, collector, report
 def test_a_full_disk_is_put_up_with(path, collector):
     """Events that do not fit on the disk are sent from memory, those on it as well."""
     program = """
-        import snowplow_logging.delivery.store
-        snowplow_logging.delivery.store._RETRY_DELAY = 0.5
+        import snowplow_logging.delivery.stored
+        snowplow_logging.delivery.stored._RETRY_DELAY = 0.5
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
         reports = []
         class Keeping(logging.Handler):
@@ -1125,11 +1126,10 @@ def test_a_file_gives_back_the_room_that_its_events_have_left(path):
     store = Store(path, LIMIT)
     store.open()
     store.add([b"x" * 1_000] * 20_000)
-    taken = store.take(20_000, 10**9, len).rows
-    store.remove([number for number, _ in taken])
+    store.remove(store.take(20_000, 10**9, len).ids)
     before = path.stat().st_size
     while store.shrink():
         pass
-    store.close(again=True)
+    store.close()
     assert before > 10_000_000
     assert path.stat().st_size < before - 15_000_000

@@ -37,7 +37,7 @@ def opened(path, destination=DESTINATION, limit=LIMIT):
     try:
         yield file
     finally:
-        file.close(again=True)
+        file.close()
 
 
 def payload(name, size=0):
@@ -45,17 +45,24 @@ def payload(name, size=0):
     return b'{"se_ac":"%s"' % (str(name).encode() + b"x" * size)
 
 
+def take_rows(file, count=10_000, room=10**9):
+    """Take what there is, and return all that is known of it."""
+    taken = file.take(count, room, len)
+    file.share.cursors = taken.cursors
+    return taken
+
+
 def take(file, count=10_000):
     """Take what there is, and return the payloads."""
-    return [one for _, one in file.take(count, 10**9, len).rows]
+    return take_rows(file, count).payloads
 
 
 def empty(file):
     """Take and remove all, and return the payloads."""
     payloads = []
-    while rows := file.take(100, 10**9, len).rows:
-        payloads += [one for _, one in rows]
-        file.remove([number for number, _ in rows])
+    while (taken := take_rows(file, 100)).ids:
+        payloads += taken.payloads
+        file.remove(taken.ids)
     return payloads
 
 
@@ -159,7 +166,7 @@ def test_a_file_of_somebody_else_beside_the_store_stays_as_it_is(path, suffix):
     with pytest.raises(StoreError, match="not a"):  # noqa: PT012 - either may tell
         file.open()
         file.add([payload("a")])
-    file.close(again=True)
+    file.close()
     assert other.read_text() == "precious\n"
 
 
@@ -214,7 +221,7 @@ def test_the_events_of_a_file_of_version_1_are_sent(path):
                 (number % 2 + 7_000_000_000_000, zlib.crc32(one), one),
             )
     with opened(path) as file:
-        assert file.recover() == 5
+        assert file.share.recover() == 5
         assert empty(file) == payloads(*range(5))
 
 
@@ -231,7 +238,7 @@ def test_what_can_be_read_of_a_corrupt_file_is_brought_into_a_new_one(path):
         broken.write(os.urandom(5 * 4_096))
     file = SQLiteFile(path, LIMIT, DESTINATION)
     file.open()
-    file.recover()
+    file.share.recover()
     read = []
     with pytest.raises(StoreError, match="was set aside as") as raised:  # noqa: PT012
         for _ in range(20):
@@ -239,7 +246,7 @@ def test_what_can_be_read_of_a_corrupt_file_is_brought_into_a_new_one(path):
     assert raised.value.set_aside
     assert file.is_open
     read += take(file)
-    file.close(again=True)
+    file.close()
     expected = {payload(number, 500) for number in range(1_000)}
     assert 950 < len(read) == len(set(read)) < 1_000
     assert set(read) < expected
@@ -258,9 +265,9 @@ def test_what_can_be_read_of_a_file_that_was_cut_off_is_sent(path, size):
     with pytest.raises(StoreError, match="was set aside as") as raised:
         file.open()
     assert raised.value.set_aside
-    file.recover()
+    file.share.recover()
     read = take(file)
-    file.close(again=True)
+    file.close()
     assert len(read) > 1_000 * (size - 0.1)
     assert read == [payload(number, 500) for number in range(len(read))]
 
@@ -274,14 +281,16 @@ def test_one_broken_row_costs_one_event(path):
             connection.execute(change, (b"\0garbage", payload(1)))
             connection.execute(change, ("a text", payload(3)))
             connection.execute("UPDATE events SET checksum = 'x' WHERE payload = ?", (payload(5),))
-        taken = file.take(100, 10**9, len)
-        assert [one for _, one in taken.rows] == payloads(0, 2, 4)
-        assert taken.broken == [b"\0garbage", b"a text", payload(5)]
-        assert file.take(100, 10**9, len) == ([], [])
+        taken = take_rows(file)
+        assert taken.payloads == payloads(0, 2, 4)
+        assert len(taken.broken) == 3
+        file.set_aside(taken.broken)
+        assert take_rows(file)[:3] == ([], [], [])
     with opened(path) as file, contextlib.closing(sqlite3.connect(path)) as connection:
-        assert file.recover() == 3
+        assert file.share.recover() == 3
         assert take(file) == payloads(0, 2, 4)
-        assert connection.execute("SELECT count(*) FROM broken").fetchone() == (3,)
+        aside = connection.execute("SELECT payload FROM broken ORDER BY id").fetchall()
+        assert aside == [(b"\0garbage",), ("a text",), (payload(5),)]
 
 
 def test_what_another_process_left_has_to_be_json(path):
@@ -289,10 +298,10 @@ def test_what_another_process_left_has_to_be_json(path):
     with opened(path) as file:
         file.add([payload(0), b"garbage", payload(1)])
     with opened(path) as file:
-        assert file.recover() == 3
-        taken = file.take(100, 10**9, len)
-    assert [one for _, one in taken.rows] == payloads(0, 1)
-    assert taken.broken == [b"garbage"]
+        assert file.share.recover() == 3
+        taken = take_rows(file)
+    assert taken.payloads == payloads(0, 1)
+    assert len(taken.broken) == 1
 
 
 # A file that is removed or replaced while it is open.
@@ -321,8 +330,8 @@ def test_a_file_that_is_removed_is_begun_anew(path, away):
         left.add(payloads("left"))
     with opened(path) as file:
         file.add(payloads(*range(500)))
-        assert file.recover() == 1
-        taken = file.take(101, 10**9, len).rows
+        assert file.share.recover() == 1
+        taken = take_rows(file, 101)
         assert file.is_there()
         away(path)
         assert not file.is_there()
@@ -331,11 +340,11 @@ def test_a_file_that_is_removed_is_begun_anew(path, away):
         assert raised.value.set_aside
         assert file.is_there()
         assert file.waiting() == 400
-        file.remove([number for number, _ in taken])
+        file.remove(taken.ids)
         file.add(payloads("new"))
         assert empty(file) == payloads(*range(100, 500), "new")
     with opened(path) as file:
-        assert file.recover() == 0
+        assert file.share.recover() == 0
 
 
 def test_two_stores_go_over_to_the_new_file_with_what_is_theirs(path):
@@ -378,11 +387,11 @@ def test_events_are_for_one_destination(path):
         two.add(payloads(2))
         assert (take(one), take(two)) == (payloads(1), payloads(2))
     with opened(path, "https://two.example/") as two:
-        assert two.recover() == 1
+        assert two.share.recover() == 1
         assert empty(two) == payloads(2)
-        assert two.recover() == 0
+        assert two.share.recover() == 0
     with opened(path, "https://one.example/") as one:
-        assert one.recover() == 1
+        assert one.share.recover() == 1
         assert empty(one) == payloads(1)
 
 
@@ -391,24 +400,23 @@ def test_two_stores_of_a_process_take_nothing_from_each_other(path):
     with opened(path) as one, opened(path) as other:
         one.add(payloads(1))
         other.add(payloads(2))
-        assert one.recover() == other.recover() == 0
-        one.close(again=True)
-        assert other.recover() == 1
+        assert one.share.recover() == other.share.recover() == 0
+        one.close()
+        assert other.share.recover() == 1
         assert sorted(take(other)) == payloads(1, 2)
         assert one.open()
         assert take(one) == []
 
 
 def test_a_store_that_is_opened_again_goes_on_with_its_own(path):
-    """What it had taken and not removed comes again, or does not, as it was closed."""
+    """What it had taken and not removed comes again where that is said, and else does not."""
     with opened(path) as file:
         file.add(payloads(1, 2, 3))
         take(file, 2)
-        file.close(again=False)
+        file.close()
         assert file.open()
         assert file.waiting() == 1
-        file.close(again=True)
-        assert file.open()
+        file.share.cursors = dict.fromkeys(file.share.cursors, 0)
         assert take(file) == payloads(1, 2, 3)
 
 
@@ -418,7 +426,7 @@ def test_a_process_that_stands_still_keeps_its_events_until_it_is_killed(path):
     program = """
         file = open_file(sys.argv[1])
         file.add([payload(number) for number in range(10)])
-        file.take(5, 1000, len)
+        take(file, 5)
         say("ready")
         sys.stdin.readline()
     """
@@ -428,10 +436,10 @@ def test_a_process_that_stands_still_keeps_its_events_until_it_is_killed(path):
         os.kill(process.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         with opened(path) as file:
-            assert file.recover() == 0
+            assert file.share.recover() == 0
             process.kill()
             process.wait()
-            assert file.recover() == 10
+            assert file.share.recover() == 10
             assert empty(file) == payloads(*range(10))
     finally:
         process.kill()
@@ -444,9 +452,9 @@ def test_dead_owners_are_shared_and_forgotten(path):
         with opened(path) as file:
             file.add([b"{"] * 600)
     with opened(path) as one, opened(path) as other:
-        assert one.recover() == 1_200
-        assert other.recover() == 1_200
-        assert one.recover() == 600
+        assert one.share.recover() == 1_200
+        assert other.share.recover() == 1_200
+        assert one.share.recover() == 600
         assert len(empty(one)) == 1_800
         assert len(empty(other)) == 1_200
     with opened(path), contextlib.closing(sqlite3.connect(path)) as connection:
@@ -459,7 +467,7 @@ def test_a_lock_file_that_is_removed_is_made_again(path):
         alive.add(payloads(1))
         path.with_name("events.db-owners").unlink()
         assert alive.waiting() == 1
-        program = "say(open_file(sys.argv[1]).recover())"
+        program = "say(open_file(sys.argv[1]).share.recover())"
         out, err = spawn(program, path).communicate(timeout=30)
         assert (out, err) == ("0\n", "")
 
@@ -489,11 +497,11 @@ def test_a_child_that_has_closed_all_descriptors_keeps_its_own_files(path, tmp_p
         if not pid:
             os.closerange(3, 200)
             mine = [os.open(f"{sys.argv[2]}/{n}", os.O_RDWR | os.O_CREAT) for n in range(20)]
-            child = file.after_fork()
+            child = SQLiteFile(sys.argv[1], 1 << 30, file.share.destination)
             child.open()
             child.add([payload("child")])
-            assert child.take(9, 999, len).rows[0][1] == payload("child")
-            child.close(again=True)
+            assert take(child) == [payload("child")]
+            child.close()
             del file, child
             import gc; gc.collect()
             for descriptor in mine:
@@ -501,8 +509,8 @@ def test_a_child_that_has_closed_all_descriptors_keeps_its_own_files(path, tmp_p
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
         assert file.waiting() == 1
-        assert file.recover() == 1
-        say(len(file.take(9, 999, len).rows))
+        assert file.share.recover() == 1
+        say(len(take(file)))
     """
     out, err = spawn(program, path, tmp_path).communicate(timeout=30)
     assert (out, err) == ("2\n", "")
@@ -522,11 +530,11 @@ def test_a_child_of_a_fork_without_hooks_closes_nothing_of_others(path, tmp_path
             if sys.argv[3] == "True":
                 os.closerange(3, 200)
             mine = [os.open(f"{sys.argv[2]}/{n}", os.O_RDWR | os.O_CREAT) for n in range(20)]
-            child = file.after_fork()
+            child = SQLiteFile(sys.argv[1], 1 << 30, file.share.destination)
             try:
                 child.open()
                 child.add([payload("child")])
-                child.close(again=True)
+                child.close()
                 say("stored")
             except StoreError as error:
                 say(str(error).partition(": ")[2])
@@ -535,7 +543,7 @@ def test_a_child_of_a_fork_without_hooks_closes_nothing_of_others(path, tmp_path
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
         file.add([payload("parent")])
-        say(file.waiting(), file.recover())
+        say(file.waiting(), file.share.recover())
     """
     out, err = spawn(program, path, tmp_path, closes).communicate(timeout=30)
     child = "the process was forked without Python's hooks for that" if closes else "stored"
@@ -558,7 +566,7 @@ def test_a_fork_does_not_wait_for_a_write_that_waits_for_another_process(path):
         before = time.monotonic()
         pid = os.fork()
         if not pid:
-            child = file.after_fork()
+            child = SQLiteFile(sys.argv[1], 1 << 30, file.share.destination)
             child.open()
             os._exit(0)
         seconds = time.monotonic() - before
@@ -590,7 +598,7 @@ def test_forks_amid_writes_leave_every_child_its_store(path):
             before = time.monotonic()
             pid = os.fork()
             if not pid:
-                mine = file.after_fork()
+                mine = SQLiteFile(sys.argv[1], 1 << 30, file.share.destination)
                 mine.open()
                 mine.add([payload(child)])
                 os._exit(0)
@@ -599,7 +607,7 @@ def test_forks_amid_writes_leave_every_child_its_store(path):
         going = False
         thread.join()
         assert file.waiting() == added, (file.waiting(), added)
-        assert file.recover() == 30
+        assert file.share.recover() == 30
         say(longest < 0.5)
     """
     out, err = spawn(program, path).communicate(timeout=60)
@@ -625,7 +633,8 @@ def test_a_signal_handler_forks_amid_a_write(path):
             except StoreError:
                 assert me != os.getpid()
             if me != os.getpid():
-                child, stored = file.after_fork(), 0
+                child = SQLiteFile(sys.argv[1], 1 << 30, file.share.destination)
+                stored = 0
                 try:
                     child.open()
                     child.add([payload("child")])
@@ -637,7 +646,7 @@ def test_a_signal_handler_forks_amid_a_write(path):
         assert len(children) > 3
         stored = sum(os.waitpid(pid, 0)[1] // 256 for pid in children)
         assert file.waiting() == 5000, file.waiting()
-        assert file.recover() == stored
+        assert file.share.recover() == stored
         say("done")
     """
     out, err = spawn(program, path).communicate(timeout=60)
@@ -666,12 +675,13 @@ def test_each_wait_has_the_end_that_it_is_given(path):
                 file.add(payloads(3), before + 0.2)
             assert 0.1 < time.monotonic() - before < 0.4
             before = time.monotonic()
-            (first, _) = file.take(10, 1_000, len).rows
+            first = take_rows(file).ids[0]
             with pytest.raises(StoreError, match="locked"):
-                file.remove([first[0]], 0.0)
-            file.close(again=True)
+                file.remove([first], 0.0)
+            file.close()
             assert time.monotonic() - before < 0.2
         file.open()
+        file.share.cursors = dict.fromkeys(file.share.cursors, 0)
         assert take(file) == payloads(2)
 
 
@@ -728,7 +738,7 @@ def test_a_disk_that_the_store_has_filled_becomes_empty_again(tmp_path, size):
         fill_up(disk)
         largest = path.stat().st_size
         with opened(path) as file:
-            assert file.recover() == added > 200
+            assert file.share.recover() == added > 200
             assert len(empty(file)) == added
             while file.shrink():
                 pass
@@ -745,7 +755,7 @@ def test_a_disk_without_any_room_is_read_all_the_same(tmp_path):
             file.add([payload(number, 500) for number in range(300)])
             path.with_name("events.db-reserve").unlink()
             fill_up(disk)
-            file.close(again=True)
+            file.close()
             fill_up(disk)
             file.open()
             assert len(empty(file)) == 300
@@ -755,4 +765,4 @@ def test_a_disk_without_any_room_is_read_all_the_same(tmp_path):
             file.add(payloads("again"))
             assert empty(file) == payloads("again")
         with opened(path) as file:
-            assert file.recover() == 0
+            assert file.share.recover() == 0

@@ -141,8 +141,7 @@ class Closing:
             until = max(self._deadline, clock.now()) + GRACE
             worker.wait(lambda: shared.reports.are_written, until)
         shared.transport.close()
-        if not worker.uses_file():  # by what was logged meanwhile, or below a signal handler
-            shared.queue.close()
+        worker.close_file()  # if it is not used by what was logged meanwhile
 
 
 def _parts(payloads: list[bytes], size: int) -> Iterator[list[bytes]]:

@@ -119,9 +119,6 @@ class Line:
             return 0.0
         return queue.since + shared.flush_interval
 
-    def _is_due(self) -> bool:
-        return self._begin() <= clock.now()
-
     def _ready_at(self) -> float:
         """Return the time at which the wait after a failure is over."""
         shared = self._shared
@@ -166,7 +163,7 @@ class Line:
                 del self.aside[0]
                 return self.batch
         batch = self.batch = Batch(0)
-        queue.take(batch, self._is_due)
+        queue.take(batch, lambda: self.batch is batch)
         if not batch.payloads:
             self.batch = None
             return None
@@ -178,6 +175,7 @@ class Line:
         shared = self._shared
         try:
             if batch.delivery is None:
+                shared.queue.forget(batch, [])  # what was answered for when a turn was interrupted
                 batch.delivery = Delivery(
                     [*batch.payloads],
                     shared.max_attempts,
@@ -230,7 +228,7 @@ class Line:
     def _settle(self, batch: Batch, step: Settle) -> None:
         shared = self._shared
         count = step.count
-        payloads, ids = batch.payloads[:count], batch.ids[:count]
+        payloads = batch.payloads[:count]
         reason = f"{count:,} events given up: {step.failure}"
         if step.failure is not None:
             # First kept, then forgotten: at any moment the events are in one of the files.
@@ -244,8 +242,7 @@ class Line:
             else:
                 shared.ledger.fail(batch.payloads, count, str(step.loss), reason)
                 shared.notices.given_up(payloads, step.failure)
-            batch.ids = batch.ids[count:]
-        shared.queue.forget(payloads, ids)
+        shared.queue.forget(batch, payloads)
         with shared.lock:
             # Only now, so that who closes a file waits for this.
             if self.batch is batch and not batch.payloads:

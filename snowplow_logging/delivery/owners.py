@@ -15,7 +15,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["OwnerLocks"]
+__all__ = ["MOST_OWNERS", "OwnerLocks"]
+
+MOST_OWNERS: Final = 1 << 40
+"""Owners with a larger number, as a broken file may name them, have no lock."""
 
 _FIRST_LOCK: Final = 0x40000000  # bytes; the locks lie beyond anything that is written
 _MARK: Final = b"snowplow-logging: the locks of the store beside this file\n"
@@ -44,7 +47,7 @@ class _LockFile:
 
     def lock(self, owner: int) -> bool:
         # The process itself is never refused a lock by POSIX.
-        if owner in self.held or not _lock(self.descriptor, owner):
+        if owner in self.held or not 0 <= owner < MOST_OWNERS or not _lock(self.descriptor, owner):
             return False
         self.held.add(owner)
         return True

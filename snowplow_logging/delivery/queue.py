@@ -31,7 +31,8 @@ class Batch:
     Attributes:
         first: The place of the first of them in the order of all that was logged.
         payloads: Those that are not answered for.
-        ids: Their ids in the store, where they came from it.
+        ids: Their ids in the store, where they came from it. Where there are more ids than
+            payloads, the first of them are those of events that are answered for and still there.
         delivery: How far their delivery has come; None where it begins anew.
     """
 
@@ -107,16 +108,17 @@ class Queue(Protocol):
     def do_not_call(self) -> None:
         """Have nobody call, because somebody is awake who looks for himself."""
 
-    def take(self, batch: Batch, is_due: Callable[[], bool]) -> None:
+    def take(self, batch: Batch, is_wanted: Callable[[], bool]) -> None:
         """Move the next events, as many as go into a request, into a batch.
 
         Args:
             batch: Which is to be registered already, so that no event is ever nowhere.
-            is_due: Tells, when no other thread can take any in between, whether it is time.
+            is_wanted: Tells, under the lock, whether it still is: who closes may have given it up,
+                and what were moved into it then would be nowhere.
         """
 
-    def forget(self, payloads: list[bytes], ids: list[int]) -> None:
-        """Take note that events which were taken are answered for."""
+    def forget(self, batch: Batch, payloads: list[bytes]) -> None:
+        """Take note that events which were in a batch are answered for, and are not any more."""
 
     def give_back(self, batch: Batch) -> bool:
         """Take events that are not answered for back, if they stay without the process.
@@ -148,8 +150,13 @@ class Queue(Protocol):
     def wait_until(self, until: float) -> None:
         """Have nobody wait for other processes after a time; by the clock of `waiting`."""
 
-    def close(self) -> None:
-        """Let go of what is open, and of what was taken, which is taken again after it."""
+    def close(self, is_used: Callable[[], bool]) -> None:
+        """Let go of what is open.
+
+        Args:
+            is_used: Tells, when nobody can take any in between, whether events that were taken are
+                under way; then nothing is done.
+        """
 
     @property
     def tend(self) -> Callable[[Callable[[], bool]], None] | None:
@@ -179,6 +186,7 @@ class MemoryQueue:
 
     Attributes:
         held: How many of the first events are being written into that file.
+        written: How many have left for that file, ever.
     """
 
     def __init__(
@@ -206,6 +214,7 @@ class MemoryQueue:
         self._call_at: float = 1
         self._call_at_size: float = math.inf
         self.held = 0
+        self.written = 0
         self.since = 0.0
         self.size = 0
 
@@ -346,18 +355,18 @@ class MemoryQueue:
             self._call_at = self._call_at_size = math.inf
             self._look_again()
 
-    def take(self, batch: Batch, is_due: Callable[[], bool]) -> None:
+    def take(self, batch: Batch, is_wanted: Callable[[], bool]) -> None:
         """Move the next events, as many as go into a request, into a batch."""
         with self._lock:
             self._see()
-            if not is_due():
+            if self.held or not is_wanted():
                 return
             count = self._fitting()
             batch.first = self._ledger.passed
             self._had_no_room = False
             self._move(count, self._size(self._first(count)), batch.payloads)
 
-    def _move(self, count: int, size: int, into: list[bytes]) -> None:
+    def _move(self, count: int, size: int, into: list[bytes], *, written: int = 0) -> None:
         """Move the first events, which have so many bytes, into a list. Needs the lock."""
         before = len(into)
         pops = starmap(self._events.popleft, repeat((), count))
@@ -369,6 +378,7 @@ class MemoryQueue:
             self._seen -= count
             self._seen_size -= size
             self._ledger.passed += count
+            self.written += written
             move(pops)
         except IndexError:  # a signal handler has sent some of them
             self._ledger.passed -= count - (len(into) - before)
@@ -400,19 +410,19 @@ class MemoryQueue:
     def _size(self, payloads: list[bytes]) -> int:
         return sum(map(len, payloads)) + len(payloads) * self._limits.overhead
 
-    def forget(self, payloads: list[bytes], ids: list[int]) -> None:  # noqa: ARG002 - of a store
-        """Take note that events which were taken are answered for."""
+    def forget(self, batch: Batch, payloads: list[bytes]) -> None:  # noqa: ARG002 - of a store
+        """Take note that events which were in a batch are answered for."""
         size = self._size(payloads)
         with self._lock:
             self.size -= size
 
     def abandon(self, into: list[bytes]) -> None:
-        """Move all events into a list."""
+        """Move all events into a list, but while some of them are being written into a file."""
         with self._lock:
-            while self._events:
+            while self._events and not self.held:
                 self._seen = self._seen_size = 0
                 self._move(len(self._events), 0, into)
-            self.size = 0
+                self.size = 0
 
     def drop_oldest(self, reason: str) -> bool:
         """Drop the event that waits longest; return False where none can be dropped."""
@@ -440,10 +450,14 @@ class MemoryQueue:
             self.held = min(most, self._seen)
             return self._first(self.held)
 
-    def let_go(self, count: int, into: list[bytes]) -> None:
-        """Move the first events, which are in a file now, into a list. Needs the lock."""
+    def let_go(self) -> None:
+        """Let go of the events that were held, which are in a file now. Needs the lock."""
         self._see()
-        self._move(count, self._size(self._first(count)), into)
+        count = self.held
+        size = self._size(self._first(count))
+        self._move(count, size, [], written=count)
+        self.held = 0
+        self.size -= size
 
     # What only a file needs.
 
@@ -470,5 +484,5 @@ class MemoryQueue:
     def wait_until(self, until: float) -> None:
         """Do nothing: nobody waits for other processes."""
 
-    def close(self) -> None:
+    def close(self, is_used: Callable[[], bool]) -> None:
         """Do nothing: nothing is open."""

@@ -1,4 +1,4 @@
-"""Reads of a store what can be read, though pages or rows of it may be broken."""
+"""Saves of a store what can be read, though pages or rows of it may be broken."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from itertools import chain
+from pathlib import Path
 from typing import Final, NamedTuple
 
+from snowplow_logging.delivery.owners import OwnerLocks
+from snowplow_logging.delivery.store_file import transaction
 from snowplow_logging.delivery.waiting import clock
 
-__all__ = ["Row", "is_whole", "readable_owners", "readable_payloads", "readable_rows"]
+__all__ = ["Row", "bring", "is_whole", "move_aside", "readable_payloads", "readable_rows"]
 
+_SALVAGE_TIMEOUT: Final = 2.0  # seconds to read what a broken file still has
 _MOST_EVENTS: Final = 1_000_000  # that are looked for where only one end of their ids is known
 
 
@@ -70,7 +75,57 @@ def readable_payloads(connection: sqlite3.Connection) -> Iterator[bytes]:
         yield payload if isinstance(payload, bytes) else str(payload).encode(errors="replace")
 
 
-def readable_owners(connection: sqlite3.Connection) -> dict[int, str]:
+def move_aside(path: str) -> str:
+    """Give a store a dated name, and all that belongs to it; return that name."""
+    aside = f"{path}.{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%fZ}"
+    # The WAL first: without the file it is nothing, and a new file must not find it.
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+    return aside
+
+
+def bring(
+    old: sqlite3.Connection, new: sqlite3.Connection, held: set[int], locks: OwnerLocks
+) -> int:
+    """Copy the events of the owners that are held, and of those that have died.
+
+    They keep their ids and owners, so that answers to events under way find them. The others are
+    brought by their own processes.
+
+    Returns:
+        How many were copied.
+    """
+    brought = 0
+    destinations = _readable_owners(old)
+    dead, others = set[int](), set[object]()
+    try:
+        with transaction(new, "IMMEDIATE"):
+            for row in readable_rows(old, clock.now() + _SALVAGE_TIMEOUT):
+                owner = row.owner
+                if not is_whole(row.payload, row.checksum) or owner in others:
+                    continue
+                if owner not in held and owner not in dead:
+                    if not isinstance(owner, int) or not locks.acquire(owner):
+                        others.add(owner)
+                        continue
+                    dead.add(owner)
+                brought += new.execute(
+                    "INSERT OR IGNORE INTO events (id, owner, checksum, payload)"
+                    " VALUES (?, ?, ?, ?)",
+                    row,
+                ).rowcount
+            new.executemany(
+                "INSERT OR IGNORE INTO owners (id, destination) VALUES (?, ?)",
+                [(owner, destinations.get(owner, "")) for owner in held | dead],
+            )
+    finally:
+        for owner in dead:
+            locks.release(owner)  # for whoever looks for what the dead have left
+    return brought
+
+
+def _readable_owners(connection: sqlite3.Connection) -> dict[int, str]:
     """Return the owners that can be read, and where their events are to go."""
     owners = {}
     with contextlib.suppress(sqlite3.DatabaseError):

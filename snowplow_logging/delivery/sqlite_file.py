@@ -9,32 +9,34 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from snowplow_logging.delivery.salvage import is_whole
 from snowplow_logging.delivery.store_connection import StoreConnection
 from snowplow_logging.delivery.store_file import StoreError, What, look, pragma
+from snowplow_logging.delivery.store_share import Share
 
 __all__ = ["SQLiteFile", "StoreError", "Taken"]
 
-_Result = TypeVar("_Result")
-
-_RECOVER_AT_ONCE: Final = 1_000  # events, so that several processes share what others left
 _SHRINK_PAGES: Final = 256  # pages given back to the file system in one transaction at most
 _WAL_BYTES: Final = 4_194_304  # of the WAL, before it is moved into the file
 
 
 class Taken(NamedTuple):
-    """Events that were taken.
+    """Events that can be taken.
 
     Attributes:
-        rows: Their ids and payloads, in their order.
-        broken: Payloads, as far as they can be read, of events that have changed in the file and
-            cannot be sent. The file keeps them in a table of its own, where `replay` finds them.
+        ids: Their ids, in their order.
+        payloads: Their payloads.
+        broken: The ids of events before and between them that have changed in the file and cannot
+            be sent, see `set_aside`.
+        cursors: What `Share.cursors` is to be once they are taken.
     """
 
-    rows: list[tuple[int, bytes]]
-    broken: list[bytes]
+    ids: list[int]
+    payloads: list[bytes]
+    broken: list[int]
+    cursors: dict[int, int]
 
 
 class SQLiteFile:
@@ -53,24 +55,23 @@ class SQLiteFile:
         limit: The bytes that it may take, its WAL included.
         destination: Where its events are to go; what another store has for the same destination
             is taken over from there once its process has died.
+
+    Attributes:
+        path: The same, in full.
+        limit: The same.
+        share: Which events are this process's to send, and which of them are taken.
     """
 
     def __init__(self, path: str | os.PathLike[str], limit: int, destination: str = "") -> None:
         # Absolute, because a program may change its directory before it logs.
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
         self.limit = limit
-        self.destination = destination
-        self._connection = StoreConnection(str(self.path), min(_WAL_BYTES, limit // 16))
-        self._attached = 0  # how often the connection had been when this last looked
-        self._open = False
-        self._owner: int | None = None  # of what is added
-        # The last event taken of each owner that is held, those of dead processes first.
-        self._cursors: dict[int, int] = {}
-        self._unremoved: set[int] = set()  # events that are done with and still in the file
+        wal_bytes = min(_WAL_BYTES, limit // 16)
+        self._connection = StoreConnection(str(self.path), wal_bytes, self._opened)
+        self.share = Share(self._connection, destination)
 
-    def after_fork(self) -> SQLiteFile:
-        """Return the file for a child process, which is an owner of its own."""
-        return SQLiteFile(self.path, self.limit, self.destination)
+    def _opened(self, connection: sqlite3.Connection) -> None:
+        self.share.follow(connection)
 
     def problem(self) -> str | None:
         """Say why the file cannot be used, None where nothing speaks against it; change nothing."""
@@ -89,38 +90,6 @@ class SQLiteFile:
             return f"the store {self.path} cannot be used: there is no right to write it"
         return None
 
-    def _do(
-        self,
-        work: Callable[[sqlite3.Connection], _Result],
-        until: float | None = None,
-        *,
-        write: bool = False,
-        adds: int = 0,
-    ) -> _Result:
-        """Do something with the file, which is open; see `StoreConnection.do`."""
-
-        def run(connection: sqlite3.Connection) -> _Result:
-            if self._attached != self._connection.attached:
-                self._find_owners(connection)
-            return work(connection)
-
-        if not self._open:
-            raise StoreError(f"the store {self.path} is closed")
-        return self._connection.do(run, until, write=write, adds=adds)
-
-    def _find_owners(self, connection: sqlite3.Connection) -> None:
-        """Forget the owners that are another's by now, or are not in the file any more."""
-        attached = self._connection.attached
-        for owner in self._connection.held:
-            query = "SELECT 1 FROM owners WHERE id = ?"
-            if connection.execute(query, (owner,)).fetchone() is None:
-                self._connection.release(owner)
-        held = self._connection.held
-        self._cursors = {owner: last for owner, last in self._cursors.items() if owner in held}
-        if self._owner not in held:
-            self._owner = None
-        self._attached = attached
-
     def wait_until(self, until: float) -> None:
         """Have no method wait for another process after a monotonic time, not even one that does.
 
@@ -135,7 +104,7 @@ class SQLiteFile:
     @property
     def is_open(self) -> bool:
         """Whether it was opened and not closed."""
-        return self._open
+        return self._connection.is_open
 
     def open(self, until: float | None = None) -> bool:
         """Open the file, or make it.
@@ -147,15 +116,16 @@ class SQLiteFile:
             StoreError: It is not a store, or cannot be used. One that is corrupt has been set
                 aside under a dated name, and what could be read is in a new file at its place.
         """
-        if self._open:
-            return False
-        self._open = True
-        try:
-            self._do(lambda _: None, until)
-        except StoreError as error:
-            self._open = error.set_aside
-            raise
-        return True
+        return self._connection.open(until)
+
+    def close(self) -> None:
+        """Close the file, without waiting, and leave its events to whoever opens it next."""
+        if self.is_open:
+            is_empty = False
+            with contextlib.suppress(StoreError):
+                self.remove((), 0.0)
+                is_empty = self.share.forget_idle()
+            self._connection.close(empty=is_empty)
 
     def add(self, payloads: Sequence[bytes], until: float | None = None) -> bool:
         """Write payloads behind those that are there, all or none. Some hundreds take milliseconds.
@@ -168,9 +138,9 @@ class SQLiteFile:
 
         def write(connection: sqlite3.Connection) -> bool:
             self._release(new)
-            if self._owner is None:
-                new.append(self._new_owner(connection))
-            owner = new[0] if new else self._owner
+            if self.share.own is None:
+                new.append(self.share.new_owner(connection))
+            owner = new[0] if new else self.share.own
             connection.executemany(
                 "INSERT INTO events (owner, checksum, payload) VALUES (?, ?, ?)",
                 [(owner, zlib.crc32(payload), payload) for payload in payloads],
@@ -181,75 +151,60 @@ class SQLiteFile:
             return taken >= self.limit
 
         try:
-            full = self._do(write, until, write=True, adds=size)
+            full = self._connection.do(write, until, write=True, adds=size)
         except BaseException:
             self._release(new)
             raise
         if new:
-            self._owner = new[0]
-            self._cursors[new[0]] = 0
+            self.share.own = new[0]
+            self.share.cursors[new[0]] = 0
         return full
-
-    def _new_owner(self, connection: sqlite3.Connection) -> int:
-        while True:
-            new = connection.execute(
-                "INSERT INTO owners (destination) VALUES (?)", (self.destination,)
-            ).lastrowid
-            # Locked before anybody can see it, or it would be taken for dead.
-            if new is not None and self._connection.acquire(new):
-                return new
-            # That of a process which has not gone over to this file yet.
-            connection.execute("DELETE FROM owners WHERE id = ?", (new,))
 
     def _release(self, owners: list[int]) -> None:
         while owners:
             self._connection.release(owners.pop())
 
     def take(self, count: int, room: int, size: Callable[[bytes], int]) -> Taken:
-        """Return the next events that are the store's to send, which stay until `remove`.
+        """Return the next events that can be taken; they are once `Share.cursors` says so.
 
         Args:
             count: The events at most.
             room: The bytes at most, unless one event alone has more.
             size: Says what a payload takes of them.
         """
-        cursors, rows, broken = self._do(
-            lambda connection: self._take(connection, count, room, size)
-        )
-        self._cursors = cursors
-        if broken:
-            self._set_rows_aside([number for number, _ in broken])
-        return Taken(rows, [payload for _, payload in broken])
+        return self._connection.do(lambda connection: self._take(connection, count, room, size))
 
     def _take(
         self, connection: sqlite3.Connection, count: int, room: int, size: Callable[[bytes], int]
-    ) -> tuple[dict[int, int], list[tuple[int, bytes]], list[tuple[int, bytes]]]:
-        cursors = dict(self._cursors)
-        taken: list[tuple[int, bytes]] = []
-        broken: list[tuple[int, bytes]] = []
-        for owner, cursor in self._cursors.items():
+    ) -> Taken:
+        share = self.share
+        taken = Taken([], [], [], dict(share.cursors))
+        for owner, cursor in share.cursors.items():
             rows = connection.execute(
                 "SELECT id, payload, checksum FROM events WHERE owner = ? AND id > ?"
                 " ORDER BY id LIMIT ?",
-                (owner, cursor, count - len(taken)),
+                (owner, cursor, count - len(taken.ids)),
             )
             with contextlib.closing(rows):
                 for number, payload, checksum in rows:
-                    if number in self._unremoved:
+                    if number in share.done:
                         pass
-                    elif not _can_be_sent(payload, checksum, parse=owner != self._owner):
-                        broken.append((number, _as_bytes(payload)))
+                    elif not _can_be_sent(payload, checksum, parse=owner != share.own):
+                        taken.broken.append(number)
                     else:
                         room -= size(payload)
-                        if taken and room < 0:
-                            return cursors, taken, broken
-                        taken.append((number, payload))
-                    cursors[owner] = number
-            if len(taken) == count:
+                        if taken.ids and room < 0:
+                            return taken
+                        taken.ids.append(number)
+                        taken.payloads.append(payload)
+                    taken.cursors[owner] = number
+            if len(taken.ids) == count:
                 break
-        return cursors, taken, broken
+        return taken
 
-    def _set_rows_aside(self, ids: Iterable[int]) -> None:
+    def set_aside(self, ids: Iterable[int]) -> None:
+        """Move events that cannot be sent into a table of their own, where `replay` finds them."""
+
         def move(connection: sqlite3.Connection) -> None:
             for number in ids:
                 connection.execute(
@@ -258,7 +213,7 @@ class SQLiteFile:
                 connection.execute("DELETE FROM events WHERE id = ?", (number,))
 
         with contextlib.suppress(StoreError):  # they stay where they are, and are not sent
-            self._do(move, write=True)
+            self._connection.do(move, write=True)
 
     def remove(self, ids: Iterable[int], until: float | None = None) -> None:
         """Remove events by id.
@@ -266,17 +221,18 @@ class SQLiteFile:
         What cannot be removed now, because the disk is full or StoreError is raised, is not taken
         again, and is removed with the next ones.
         """
-        self._unremoved.update(ids)
+        done = self.share.done
+        done.update(ids)
 
-        def write(connection: sqlite3.Connection) -> set[int]:
-            done = set(self._unremoved)
-            rows = [(one,) for one in done]
+        def write(connection: sqlite3.Connection) -> list[int]:
+            removed = [*done]
+            rows = [(number,) for number in removed]
             connection.executemany("DELETE FROM events WHERE id = ?", rows)
-            return done
+            return removed
 
         try:
-            if self._unremoved:
-                self._unremoved -= self._do(write, until, write=True)
+            if done:
+                done.difference_update(self._connection.do(write, until, write=True))
         except StoreError as error:
             if not error.full:
                 raise
@@ -286,7 +242,7 @@ class SQLiteFile:
 
         def write(connection: sqlite3.Connection) -> int:
             removed = 0
-            for owner, cursor in self._cursors.items():
+            for owner, cursor in self.share.cursors.items():
                 removed += connection.execute(
                     "DELETE FROM events WHERE id IN (SELECT id FROM events"
                     " WHERE owner = ? AND id > ? ORDER BY id LIMIT ?)",
@@ -294,79 +250,19 @@ class SQLiteFile:
                 ).rowcount
             return removed
 
-        return self._do(write, until, write=True)
+        return self._connection.do(write, until, write=True)
 
     def waiting(self) -> int:
         """Return how many events are the store's to send and not taken yet."""
-        return self._do(self._waiting)
-
-    def _waiting(self, connection: sqlite3.Connection) -> int:
-        return sum(
-            _count(connection, owner, cursor, self._unremoved)
-            for owner, cursor in self._cursors.items()
-        )
+        return self._connection.do(self.share.waiting)
 
     def is_full(self) -> bool:
         """Tell whether the file has reached its limit."""
-        return self._do(self._is_full)
-
-    def _is_full(self, connection: sqlite3.Connection) -> bool:
-        return self._taken_bytes(connection) >= self.limit
+        return self._connection.do(self._taken_bytes) >= self.limit
 
     def _taken_bytes(self, connection: sqlite3.Connection) -> int:
         pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
         return pages * self._connection.page_size + 2 * self._connection.wal_bytes
-
-    def recover(self, until: float | None = None) -> int:
-        """Take over what processes that have died, or closed their stores, have left.
-
-        Returns:
-            How many events are the store's now, beyond those that were: none where nobody left
-            any, and otherwise those of an owner or several, until there are a thousand.
-        """
-        query = "SELECT id FROM owners WHERE destination IN (?, '') ORDER BY id"
-        owners = self._do(
-            lambda connection: connection.execute(query, (self.destination,)).fetchall(), until
-        )
-        left: dict[int, int] = {}
-        for (owner,) in owners:
-            if self._connection.acquire(owner):
-                # Only now, because it may have been alive a moment ago.
-                left[owner] = self._left(owner, until)
-                if sum(left.values()) >= _RECOVER_AT_ONCE:
-                    break
-        found = {owner: 0 for owner, count in left.items() if count}
-        others = {owner: last for owner, last in self._cursors.items() if owner != self._owner}
-        self._cursors = {**others, **found, **self._cursors}
-        self._forget_owners(left.keys() - found.keys())
-        return sum(left.values())
-
-    def _left(self, owner: int, until: float | None) -> int:
-        try:
-            return self._do(lambda connection: _count(connection, owner, 0, self._unremoved), until)
-        except BaseException:
-            self._connection.release(owner)
-            raise
-
-    def _forget_owners(self, owners: Iterable[int]) -> None:
-        """Let go of owners that have no events, if that can be done without waiting."""
-
-        def forget(connection: sqlite3.Connection) -> None:
-            for owner in owners:
-                connection.execute(
-                    "DELETE FROM owners WHERE id = ? AND NOT EXISTS"
-                    " (SELECT 1 FROM events WHERE owner = owners.id)",
-                    (owner,),
-                )
-
-        with contextlib.suppress(StoreError):
-            self._do(forget, 0.0, write=True)
-        for owner in owners:
-            # One that has events all the same is found again.
-            self._cursors.pop(owner, None)
-            self._connection.release(owner)
-            if owner == self._owner:
-                self._owner = None
 
     def shrink(self, until: float | None = None) -> bool:
         """Give some of the room that events have left back to the file system.
@@ -375,58 +271,18 @@ class SQLiteFile:
             Whether there is more of it.
         """
         pages = min(_SHRINK_PAGES, self._connection.wal_bytes // 2 // self._connection.page_size)
-        free = self._do(lambda connection: pragma(connection, "freelist_count"))
+        free = self._connection.do(lambda connection: pragma(connection, "freelist_count"))
         if free <= 2 * pages:
             return False
 
         def vacuum(connection: sqlite3.Connection) -> None:
             connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
 
-        self._do(vacuum, until, write=True)
+        self._connection.do(vacuum, until, write=True)
         more = free > 3 * pages
         if not more:
             self._connection.checkpoint()  # only then does the file become smaller
         return more
-
-    def close(self, *, again: bool) -> None:
-        """Close the file, without waiting, and leave its events to whoever opens it next.
-
-        Args:
-            again: Whether what was taken and not removed is to be taken again then.
-        """
-        if not self._open:
-            return
-        with contextlib.suppress(StoreError):
-            self.remove((), 0.0)
-        empty = False
-        with contextlib.suppress(StoreError):
-            done, empty = self._do(self._what_is_done, 0.0)
-            self._forget_owners(done)
-        self._open = False
-        self._connection.close(empty=empty)
-        if again:
-            self._cursors = dict.fromkeys(self._cursors, 0)
-
-    def _what_is_done(self, connection: sqlite3.Connection) -> tuple[list[int], bool]:
-        """Return the owners that have no events, and whether nobody has any."""
-        owners = [owner for owner in self._connection.held if not _has_events(connection, owner)]
-        return owners, connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None
-
-
-def _has_events(connection: sqlite3.Connection, owner: int) -> bool:
-    query = "SELECT 1 FROM events WHERE owner = ? LIMIT 1"
-    return connection.execute(query, (owner,)).fetchone() is not None
-
-
-def _count(connection: sqlite3.Connection, owner: int, after: int, besides: Iterable[int]) -> int:
-    """Return how many events an owner has after an id, besides those that are done with."""
-    query = "SELECT count(*) FROM events WHERE owner = ? AND id > ?"
-    (count,) = connection.execute(query, (owner, after)).fetchone()
-    for number in besides:
-        query = "SELECT 1 FROM events WHERE id = ? AND owner = ?"
-        if number > after and connection.execute(query, (number, owner)).fetchone():
-            count -= 1
-    return int(count)
 
 
 def _can_be_sent(payload: object, checksum: object, *, parse: bool) -> bool:
@@ -439,7 +295,3 @@ def _can_be_sent(payload: object, checksum: object, *, parse: bool) -> bool:
         except (ValueError, RecursionError):
             return False
     return True
-
-
-def _as_bytes(payload: object) -> bytes:
-    return payload if isinstance(payload, bytes) else str(payload).encode(errors="replace")

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -101,11 +102,14 @@ def look(path: str) -> What:
         # Whoever put it there chose the file, and SQLite would open that.
         raise StoreError(f"{path} is a symbolic link, which is not followed; give the file's path")
     try:
-        status = os.stat(path)  # noqa: PTH116 - the path is a str
+        status = os.lstat(path)
     except FileNotFoundError:
         return What.NOTHING
     except OSError as error:
         raise StoreError(f"the store {path} cannot be used: {error}") from None
+    if stat.S_ISLNK(status.st_mode):
+        # Somebody else may have put it there, and SQLite has its other files where it leads.
+        raise StoreError(f"{path} is a link, which is not followed: the store needs its own path")
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a file, so it cannot be a store")
     if not status.st_size:
@@ -254,13 +258,16 @@ def is_corrupt(error: BaseException) -> bool:
 
 
 def _connect(path: str, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{Path(path).as_uri()}?{how}",
         uri=True,
-        timeout=0,  # who waits does so without a lock of SQLite's, see SQLiteFile
+        timeout=0,  # who waits does so without a lock of SQLite's, see StoreConnection
         isolation_level=None,
         check_same_thread=False,
     )
+    # A broken row may hold text that is none, and has to cost no more than itself.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    return connection
 
 
 def _execute(connection: sqlite3.Connection, statements: tuple[str, ...]) -> None:

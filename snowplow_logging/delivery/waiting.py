@@ -16,7 +16,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-__all__ = ["Bell", "Lock", "alone", "clock"]
+__all__ = ["Bell", "Exclusive", "Lock", "alone", "clock"]
+
+_LOOK_INTERVAL: Final = 0.02  # seconds after which who waits for a turn looks again at most
 
 _T = TypeVar("_T")
 
@@ -107,3 +109,47 @@ def alone(claims: list[object], work: Callable[[], _T]) -> _T | None:
         return work() if claims[0] is mine else None
     finally:
         claims.remove(mine)
+
+
+class Exclusive:
+    """What one thread at a time may use, while the others wait for it.
+
+    Args:
+        lock: The lock that a thread lets go of while it waits, see `Bell`.
+
+    Attributes:
+        latest: The time after which nobody waits any longer, by `clock`.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self.latest = math.inf
+        self._claims: list[object] = []
+        self._users: list[int] = []  # threads that use it, or wait for it
+        self._free = Bell(lock)
+
+    def use(self, work: Callable[[], None]) -> bool:
+        """Do something with it, once nobody else does.
+
+        Returns:
+            Whether it was done. It is not where the time is up, nor in a signal handler that has
+            interrupted its own thread in here, which comes to it afterwards.
+        """
+        me, used = threading.get_ident(), False
+
+        def use() -> None:
+            nonlocal used
+            used = True
+            work()
+
+        if me in self._users:
+            return False
+        try:
+            self._users.append(me)
+            while True:
+                alone(self._claims, use)
+                if used or clock.now() >= self.latest:
+                    return used
+                self._free.wait(lambda: _LOOK_INTERVAL if self._claims else 0.0)
+        finally:
+            self._users.remove(me)
+            self._free.ring()

@@ -130,6 +130,7 @@ class Worker:
             with contextlib.suppress(Exception):  # a logger may be of a class of the user's
                 _warm_loggers()
             self._turn(line, None, own_thread=True)
+        self._leave(generation)
 
     def _tend(self, generation: int) -> None:
         shared = self._shared
@@ -144,7 +145,19 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - what comes later must still be written
                 shared.reports.add("internal error", f"internal error: {error!r}")
         if generation == self._generation:
-            shared.queue.close()  # of an emitter that nobody will close
+            self.close_file()  # of an emitter that nobody will close
+        self._leave(generation)
+
+    def _leave(self, generation: int) -> None:
+        """Close the file, if who closed the emitter could not: a thread may have used it."""
+        if generation < self._generation and not self._threads:
+            self.close_file()
+
+    def close_file(self) -> None:
+        """Let go of the file, unless events of it are under way."""
+        self._shared.queue.close(
+            lambda: any(batch.ids for line in self._lines for batch in line.batches)
+        )
 
     def _be_awake(self, generation: int) -> None:
         with self._shared.lock:
@@ -186,10 +199,6 @@ class Worker:
         """Whether all threads were ended, and what waits was left to a file."""
         shared = self._shared
         return not self._threads and shared.queue.is_at_rest and shared.queue.waiting > 0
-
-    def uses_file(self) -> bool:
-        """Tell whether events of a file are under way."""
-        return any(batch.ids for line in self._lines for batch in line.batches)
 
     def is_own_thread(self) -> bool:
         """Tell whether this is one of the threads that send."""
