@@ -92,14 +92,7 @@ class _EventQueueHandler(QueueHandler):
                 if captures:
                     self._capture(record, event, event_id, error)
                     continue
-                letter = event_fields(
-                    seen,
-                    event_id,
-                    record,
-                    None if complete else around,
-                    json_default=self._json_default,
-                )
-                self._refuse(letter, record, error)
+                self._account(seen, event_id, record, None if complete else around, error)
             else:
                 if captures:
                     self._capture(record, event, event_id, payload)
@@ -124,16 +117,31 @@ class _EventQueueHandler(QueueHandler):
         else:
             self._emitter.leave_out()
 
-    def _refuse(self, event: dict[str, Any], record: logging.LogRecord, error: Exception) -> None:
-        """Account for a bad event. Called while its error is being handled."""
+    def _account(
+        self,
+        event: Any,
+        event_id: str,
+        record: logging.LogRecord,
+        around: Any,
+        error: Exception,
+    ) -> None:
+        """Account for an event that cannot be sent. Called while its error is being handled."""
         if sys.is_finalizing():
             # Even a good event may raise, because what is there to check it may be gone.
             self._emitter.give_up_at_the_end()
             return
-        if isinstance(error, MemoryError):
+        try:
+            if isinstance(error, MemoryError):
+                raise error
+            letter = event_fields(event, event_id, record, around, json_default=self._json_default)
+        except MemoryError:
             self._emitter.give_up("out of memory", "there was no memory for an event")
-            self.handleError(record)
-            return
+        else:
+            self._refuse(letter, error)
+        self.handleError(record)
+
+    def _refuse(self, event: dict[str, Any], error: Exception) -> None:
+        """Account for a bad event."""
         if isinstance(error, InvalidEvent):
             reason, loss = str(error), error.loss
         else:
@@ -143,7 +151,6 @@ class _EventQueueHandler(QueueHandler):
         # Where no handler shows it, a report goes to standard error, where the error is printed.
         told = logging.raiseExceptions and not would_show()
         self._emitter.refuse(event, reason, loss, told=told)
-        self.handleError(record)
 
     def enqueue(self, payloads: list[bytes]) -> None:  # type: ignore[override]  # by `prepare`
         """Queue the payloads."""

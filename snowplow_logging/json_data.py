@@ -182,6 +182,8 @@ def _converted(value: Any, path: str, json_default: JsonDefault | None) -> Any:
         known = meaning(value)
     except Refused as refused:
         raise refused.within(path) from None
+    except MemoryError:  # says nothing of the object
+        raise
     except Exception as error:  # the caller's objects may raise anything
         problem = f"raised {type(error).__name__} when it was read"
         raise Refused(problem, "an object that can be read", path) from error
@@ -191,6 +193,8 @@ def _converted(value: Any, path: str, json_default: JsonDefault | None) -> Any:
         raise Refused(describe(value), instead_of(value), path)
     try:
         return json_default(value)
+    except MemoryError:
+        raise
     except Exception as error:
         raised = " ".join("".join(traceback.format_exception_only(type(error), error)).split())
         problem = f"{describe(value)}, for which json_default raised {raised}"

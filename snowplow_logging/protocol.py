@@ -118,7 +118,13 @@ def describe(value: object) -> str:
 
 
 def unreadable(error: Exception) -> Refused:
-    """Return the refusal of a caller's object that has raised an error when it was read."""
+    """Return the refusal of a caller's object that has raised an error when it was read.
+
+    Raises:
+        MemoryError: That is the error, which says nothing of the object.
+    """
+    if isinstance(error, MemoryError):
+        raise error
     problem = f"raised {type(error).__name__} when it was read"
     return Refused(problem, "a plain value: dict, list, str, int, float, bool or None")
 

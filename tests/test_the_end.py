@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from faulty_collector import SILENCE, FaultyCollector, nowhere
-from programs import Programs
+from programs import PREAMBLE, Programs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends here is POSIX")
 
-SOON = 2.5  # seconds: half the default `shutdown_timeout`
+SOON = 4.0  # seconds: less than the default `shutdown_timeout`
 
 
 @pytest.fixture
@@ -56,15 +56,67 @@ FINALISER = """
     """
 
 
-@pytest.mark.parametrize("before", ["", "log('before')", "log('before'); late.itself = late"])
-def test_a_finaliser_that_logs_while_the_interpreter_goes_down_ends(collector, run, before):
-    """Its event arrives, or one line says that it did not: how much of Python is left differs."""
-    ran = run(FINALISER.format(before=before), collector, error=None)
+@pytest.mark.parametrize("before", ["log('before')", "log('before'); late.itself = late"])
+def test_a_finaliser_that_logs_while_the_interpreter_goes_down_is_heard(collector, run, before):
+    """Its event arrives once, and nobody says that it did not."""
+    ran = run(FINALISER.format(before=before), collector)
+    assert [event["se_la"] for event in collector.events] == ["before", "late"]
+    assert len(collector.requests) == 2
+    assert ran.ended_after() < SOON
+
+
+def test_a_finaliser_that_logs_the_first_event_ends(collector, run):
+    """One line says that it was not sent, where too little of Python is left to begin with that."""
+    ran = run(FINALISER.format(before=""), collector, error=None)
     lines = [line for line in ran.err.splitlines() if line.startswith("snowplow_logging: ")]
     arrived = [event["se_la"] for event in collector.events]
-    assert len(lines) == len(ran.err.splitlines()) <= 1
-    assert lines or "late" in arrived
-    assert arrived.count("before") == bool(before)
+    assert len(lines) == len(ran.err.splitlines()) == 1 - len(arrived)
+    assert ran.ended_after() < SOON
+
+
+BEFORE_LOGGING = """
+import atexit, threading
+wanted, taken = threading.Event(), threading.Event()
+def stand_still():
+    wanted.set()
+    taken.wait()
+atexit.register(stand_still)  # first, so that it runs last
+"""
+
+HELD = """
+    handler = configure(shutdown_timeout=1)
+    logging.getLogger("snowplow_logging").addHandler(logging.NullHandler())
+    def hold(lock=handler._emitter._shared.lock):
+        wanted.wait()
+        with lock:
+            taken.set()
+            threading.Event().wait()
+    threading.Thread(target=hold, daemon=True).start()
+    class Late:
+        def __del__(self, info=logging.getLogger("shop").info):
+            event = {{"event": "struct_event", "category": "c", "action": "a", "label": {label}}}
+            info("", extra={{"snowplow": event}})
+    import types
+    sys.modules["late"] = types.ModuleType("late")  # the thread keeps all of this one
+    sys.modules["late"].late = Late()
+    log("before")
+    say(time.monotonic())
+    """
+
+
+@pytest.mark.parametrize(
+    ("label", "arriving"),
+    [("'late'", ["before", "late"]), ("[]", ["before"])],
+    ids=["good", "bad"],
+)
+def test_a_finaliser_finds_our_lock_held_by_a_thread_that_stands_still(
+    collector, run, label, arriving
+):
+    """It waits for no thread that never goes on: its event is sent, or one line says it is not."""
+    ran = run(HELD.format(label=label), collector, preamble=BEFORE_LOGGING + PREAMBLE, error=None)
+    assert [event["se_la"] for event in collector.events] == arriving
+    lines = [line for line in ran.err.splitlines() if line.startswith("snowplow_logging: ")]
+    assert len(lines) == len(ran.err.splitlines()) == 2 - len(arriving)
     assert ran.ended_after() < SOON
 
 

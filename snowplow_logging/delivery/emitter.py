@@ -135,17 +135,23 @@ class Emitter:
         if not lifecycle.ends_here():
             self.give_up_at_the_end()
             return
-        if sys.is_finalizing() and not self._shared.lock.acquire(blocking=False):
-            # A thread that stands still for ever has the lock.
-            self._workers.clear()
-            self._adopt()
-        elif sys.is_finalizing():
-            self._shared.lock.release()
+        self._survive_the_end()
         for _ in self._put(payload):
             self._shared.ledger.drop(self._shared.queue.full)
         # What cannot be sent at once then never can: too much of Python is gone.
         self.close(clock.now() + (GRACE if sys.is_finalizing() else self.shutdown_timeout))
         self.leave()
+
+    def _survive_the_end(self) -> None:
+        """Go on with what still works while the interpreter goes down, if it does."""
+        if not sys.is_finalizing():
+            return
+        if self._shared.lock.acquire(blocking=False):
+            self._shared.lock.release()
+        else:  # a thread that stands still for ever has it
+            self._workers.clear()
+            self._adopt()
+            self._pid = 0
 
     def refuse(
         self, event: Mapping[str, Any], reason: str, loss: str, *, told: bool = False
@@ -175,6 +181,7 @@ class Emitter:
     def give_up_at_the_end(self) -> None:
         """Account for an event that comes too late to be sent, with one line for all of them."""
         reason = "logged when the process had come to its end"
+        self._survive_the_end()
         self._shared.ledger.give_up("process ended", reason)
         if not self._said_at_exit:
             self._say_at_exit(f"events for {self.url} are not sent: they were {reason}")

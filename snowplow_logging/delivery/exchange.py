@@ -10,20 +10,26 @@ what they always were.
 
 from __future__ import annotations
 
+import datetime  # noqa: F401, ICN001 - for `_datetime`, see below
 import http.client
 import io
 import os
 import socket
 import ssl
+import sys
 import threading
 from functools import cache
 from typing import Any, Final
 
 import requests
+import urllib3.response
 
 from snowplow_logging.delivery.waiting import clock
 
 __all__ = ["Exchange", "exchanges", "keep_time", "this_thread"]
+
+_held: Final = sys.modules.get("_datetime")
+"""Kept because Python 3.13.0 crashes in `requests` where a finaliser logs when this one is gone."""
 
 _RECORD: Final = 16_384  # bytes that TLS sends at a time
 _LINE: Final = 65_536  # bytes that `http.client` takes for a line
@@ -274,6 +280,10 @@ class _Connection(http.client.HTTPConnection):
             raise
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        # urllib3 imports it again for each answer. That fails once the interpreter, which goes
+        # down, has let go of its modules, and an event that was sent would count as failed.
+        if sys.modules.get("urllib3.response") is None:
+            sys.modules["urllib3.response"] = urllib3.response
         exchange = exchanges.get(this_thread())
         try:
             response = super().getresponse(*args, **kwargs)

@@ -229,7 +229,10 @@ class MemoryQueue:
         events.append(payload)
         if len(events) <= self._unseen_until and len(payload) <= _SMALL:
             return _NONE
-        return self._look()
+        try:
+            return self._look()
+        except MemoryError:  # the event is there all the same, and who puts the next one looks
+            return _NONE
 
     def _look(self) -> list[bytes]:
         """Count what has come, call who has to know, and take back what is too much."""
