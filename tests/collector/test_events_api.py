@@ -233,6 +233,68 @@ def test_the_timeline_counts_each_event_once(collector):
     ]
 
 
+def rows(collector, query, status=200):
+    """Return what the page is told of the rows of its table: the users, and how many there are."""
+    answer = requests.get(f"{collector.endpoint}/micro/ui/rows?{query}", timeout=60)
+    assert answer.status_code == status
+    if status != 200:
+        return answer.text
+    return [row["user"] for row in answer.json()["rows"]], answer.json()["total"]
+
+
+@pytest.mark.parametrize(
+    ("query", "users"),
+    [
+        ("", ["u-1", "u-2", "U-3", "u-1"]),
+        ("offset=1&limit=2", ["u-2", "U-3"]),
+        ("until=2", ["U-3", "u-1"]),
+        ("until=99&status=bad", ["u-2"]),
+        ("user=U-", ["u-1", "u-2", "U-3", "u-1"]),
+        ("app=shop&about=o", ["u-1", "u-2", "u-1"]),
+        ("q=is+not+an+int", ["u-2"]),
+        ("sort=time", ["u-1", "U-3", "u-2", "u-1"]),
+        ("sort=-time", ["u-1", "u-2", "U-3", "u-1"]),
+        ("sort=-user", ["U-3", "u-2", "u-1", "u-1"]),
+        ("sort=verdict", ["u-2", "u-1", "U-3", "u-1"]),
+        ("sort=-column.domain_sessionidx&app=shop&status=good", ["u-1", "u-1"]),
+        (f"column.{SAVED}.level=1", ["U-3"]),
+        ("column.contexts_com_acme_plan_1.name=GOLD", ["U-3"]),
+        ("column.collector_tstamp=20", ["u-1", "u-2", "U-3", "u-1"]),
+        ("column.nothing=&sort=column.nothing", ["u-1", "u-2", "U-3", "u-1"]),
+    ],
+)
+def test_the_pages_rows_are_found(collector, query, users):
+    """The rows of the page's table are filtered and sorted by all that it shows."""
+    found, total = rows(collector, query)
+
+    assert found == users
+    assert total == (4 if query.startswith("offset") else len(users))
+
+
+@pytest.mark.parametrize("query", ["offset=x", "from=-1", "sort=nothing", "sort=user&until=1.5"])
+def test_rows_that_make_no_sense_are_refused(collector, query):
+    """A number that is none, and an order that there is not, are answered in words."""
+    name = query.rpartition("=")[0].rpartition("&")[2]
+    assert rows(collector, query, 400).startswith(f"{name} is ")
+
+
+def test_a_list_stays_while_events_come_and_go():
+    """What is asked for by `until` stays in its order while others arrive and the oldest go."""
+    with LocalCollector(keep=6) as collector:
+        for number in range(6):
+            send(collector, {**VIEW, "uid": f"u-{number}", "page": "even" if number % 2 else "odd"})
+        held = "until=6&sort=-user&about=even"
+        assert rows(collector, held) == (["u-5", "u-3", "u-1"], 3)
+        send(collector, *({**VIEW, "uid": "u-9", "page": "even"} for _ in range(3)))
+        assert rows(collector, held) == (["u-5", "u-3"], 2)
+        assert rows(collector, "until=6") == (["u-5", "u-4", "u-3"], 3)
+        collector.reset()
+        assert rows(collector, held) == ([], 0)
+        send(collector, {**VIEW, "uid": "u-1", "page": "even"})
+        assert rows(collector, held) == ([], 0)
+        assert rows(collector, "about=even") == (["u-1"], 1)
+
+
 def test_nobody_has_to_sign_in(collector):
     """The page's first question has the answer of a Micro that has no accounts."""
     assert requests.get(f"{collector.endpoint}/micro/auth-config", timeout=10).json() == {

@@ -37,6 +37,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 if CHROMIUM is None:
     pytest.skip("there is no Chromium; Debian has it as chromium", allow_module_level=True)
 
+# Seconds for one test. They take a few; a machine on which they take that long is hopeless.
+pytestmark = pytest.mark.timeout(300)
+
 DOCS = Path(__file__).parents[2] / "docs"
 PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 FORM = "iglu:com.snowplowanalytics.snowplow/submit_form/jsonschema/1-0-0"

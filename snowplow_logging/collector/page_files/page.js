@@ -29,11 +29,11 @@ const panel = new Panel((back) => {
 });
 
 // What the list in sight is asked for by; the columns come in their order, with a filter or without.
-function query() {
+function query(sorted = true) {
   return new URLSearchParams([
     ...NAMES.filter((name) => filters[name] !== "").map((name) => [name, filters[name]]),
     ...columns.extras.map((name) => [`column.${name}`, filters[`column.${name}`] ?? ""]),
-    ...(columns.sort === "" ? [] : [["sort", columns.sort]]),
+    ...(columns.sort === "" || !sorted ? [] : [["sort", columns.sort]]),
   ]).toString();
 }
 
@@ -148,7 +148,7 @@ async function lookOnce() {
     if (await rows.load(query(), now.last, [...columns.extras])) byId("new").hidden = true;
     showList();
   } else if (arrived) {
-    const { total } = await ask(`/micro/ui/rows?limit=0&${query()}`);
+    const { total } = await ask(`/micro/ui/rows?limit=0&${query(false)}`);
     const more = total - rows.total;
     byId("new").hidden = more <= 0;
     byId("new").textContent = `${more.toLocaleString("en")} new event${more === 1 ? "" : "s"} ↑`;
