@@ -13,6 +13,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from .printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
@@ -66,6 +68,22 @@ def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         default=MICRO_PORT,
         help="the port to listen on, 0 for a free one (default: %(default)s)",
     )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help=(
+            "the address to listen on, such as 0.0.0.0 in a container; whoever reaches it sees "
+            "what arrives (default: %(default)s)"
+        ),
+    )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name with dots that it may be asked by on a network; may be repeated",
+    )
     _add_iglu(parser)
     parser.add_argument(
         "--keep",
@@ -118,7 +136,10 @@ def _run_collector(arguments: argparse.Namespace) -> int:
     registry = os.environ.get("MICRO_IGLU_REGISTRY_URL")
     try:
         collector = LocalCollector(
+            arguments.host,
             port=arguments.port,
+            allow_network=True,
+            names=arguments.name,
             iglu=[*(arguments.iglu or ()), *([registry] if registry else ())] or None,
             iglu_api_key=arguments.iglu_api_key or os.environ.get("MICRO_IGLU_API_KEY") or None,
             keep=arguments.keep or KEEP,
@@ -131,7 +152,9 @@ def _run_collector(arguments: argparse.Namespace) -> int:
         print(f"snowplow-logging collector: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
+        reason = f"cannot be used on {arguments.host}: {error}"
+        if error.errno == errno.EADDRINUSE:
+            reason = "is in use"
         print(
             f"snowplow-logging collector: port {arguments.port} {reason}; "
             "choose another with --port",
@@ -141,6 +164,13 @@ def _run_collector(arguments: argparse.Namespace) -> int:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         terminal.greet(collector.endpoint)
+        if collector.is_on_network:
+            print(
+                f"It is open to the network: whoever reaches port {collector.port} of "
+                f"{arguments.host} sees the events that arrive, and may remove them.",
+                file=sys.stderr,
+                flush=True,
+            )
         while (entry := arrived.get()) is not None:
             terminal.show(entry)
     finally:
@@ -152,7 +182,7 @@ def _run_collector(arguments: argparse.Namespace) -> int:
 
 def _say(line: str) -> None:
     """Print a line; what came over the wire must not steer the terminal."""
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    text = printable(line)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import socket
+import time
 from contextlib import suppress
+from functools import partial
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from werkzeug.serving import DechunkedInput, ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.test import run_wsgi_app
 
-from .protocol import BODY_LIMIT, HEADERS_LIMIT, REQUEST_LINE_LIMIT
+from .http_body import BadBody, TimedReader, monotonic, read_body
+from .protocol import HEADERS_LIMIT, REQUEST_LINE_LIMIT
 
 if TYPE_CHECKING:
     from .wsgi import Application
@@ -22,6 +26,8 @@ __all__ = ["Server"]
 _BLOCK: Final = 65_536
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.05
+_SHORTAGE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_SHORTAGE_SECONDS: Final = 0.2  # between two tries
 _SPLIT_BY_PYTHON: Final = re.compile(rb"[\s\x1c-\x1f\x85\xa0]")
 
 
@@ -35,6 +41,26 @@ class _Handler(WSGIRequestHandler):
     # delayed acknowledgement, some 40 ms a request.
     disable_nagle_algorithm = True
     _refused = False
+
+    def setup(self) -> None:
+        """Have what the client sends read in a time that has an end."""
+        super().setup()
+        self._reader = TimedReader(
+            self.connection, self.server.idle_seconds, partial(self._is_idle, now=False)
+        )
+        self.rfile = io.BufferedReader(self._reader)
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        self._is_idle(now=True)
+        self._reader.expect()
+        try:
+            super().handle_one_request()
+        finally:
+            self._is_idle(now=False)
+
+    def _is_idle(self, *, now: bool) -> None:
+        (self.server.idle.add if now else self.server.idle.discard)(self.connection)
 
     def parse_request(self) -> bool:
         """Read the request line and the headers, within the collector's limits."""
@@ -71,9 +97,9 @@ class _Handler(WSGIRequestHandler):
         # The bytes of the request line as WSGI has them; werkzeug encodes them once more.
         environ["REQUEST_URI"] = self.path
         try:
-            body = self._read_body(environ["wsgi.input"])
-        except ValueError:
-            self.send_error(400)
+            body = read_body(self.rfile, self.headers)
+        except BadBody as error:
+            self.send_error(error.status)
             return
         if body is None:
             status, body_out = "413 Content Too Large", [b"Request body too large"]
@@ -94,44 +120,19 @@ class _Handler(WSGIRequestHandler):
         headers.append(("Date", self.date_time_string()))
         headers.append(("Connection", "close" if self.close_connection else "keep-alive"))
         head = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        self.connection.settimeout(self.server.idle_seconds)  # for a client that does not read
         self.wfile.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + b"".join(body_out))
-
-    def _read_body(self, stream: io.RawIOBase) -> bytes | None:
-        """Read the whole body, so that the next request begins where this one ends.
-
-        Returns:
-            The body, or None where it is larger than the collector takes.
-        """
-        left: float
-        if isinstance(stream, DechunkedInput):
-            left = float("inf")
-        else:
-            left = int(self.headers.get("Content-Length", "0"))
-            if left < 0:
-                raise ValueError
-        blocks: list[bytes] = []
-        size = 0
-        while left > 0:
-            block = stream.read(int(min(left, _BLOCK)))
-            if not block:
-                break
-            size += len(block)
-            left -= len(block)
-            if size <= BODY_LIMIT:
-                blocks.append(block)
-        if 0 < left < float("inf"):
-            message = "the client went away in the middle of a body"
-            raise ConnectionAbortedError(message)
-        return None if size > BODY_LIMIT else b"".join(blocks)
 
     def finish(self) -> None:
         """End the connection; where it was refused, only once the client has had its answer."""
         if self._refused:
             with suppress(OSError):
                 self.connection.shutdown(socket.SHUT_WR)
-                self.connection.settimeout(_CLOSE_SECONDS)
-                while self.connection.recv(_BLOCK):
-                    pass
+                until = monotonic() + _CLOSE_SECONDS
+                while (left := until - monotonic()) > 0:
+                    self.connection.settimeout(left)
+                    if not self.connection.recv(_BLOCK):
+                        break
         super().finish()
 
     def log(self, type: str, message: str, *args: Any) -> None:
@@ -149,10 +150,19 @@ class Server(ThreadedWSGIServer):
         port: The port that it is bound to.
         app: What answers.
         fd: The file descriptor of a listening socket, which is duplicated.
+        idle_seconds: How long a request is waited for on a connection, and how long it may take to
+            come.
+
+    Attributes:
+        idle: The connections on which a request is waited for.
     """
 
-    def __init__(self, host: str, port: int, app: Application, *, fd: int) -> None:
+    def __init__(
+        self, host: str, port: int, app: Application, *, fd: int, idle_seconds: float
+    ) -> None:
         self.closing = False
+        self.idle_seconds = idle_seconds
+        self.idle: set[socket.socket] = set()
         self._open: set[socket.socket] = set()
         self._ended = Condition()
         super().__init__(host, port, app, _Handler, fd=fd)
@@ -162,6 +172,22 @@ class Server(ThreadedWSGIServer):
             name=f"LocalCollector:{port}",
             daemon=True,
         )
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection.
+
+        Where the process has no descriptor left for it, those that nobody uses are ended, and the
+        next one is looked for a moment later, not again and again.
+        """
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _SHORTAGE:
+                for connection in [*self.idle]:
+                    with suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+                time.sleep(_SHORTAGE_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remember a connection, and serve it."""

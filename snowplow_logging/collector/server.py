@@ -33,7 +33,9 @@ _LOOPBACK: Final = {
     "localhost": socket.AF_INET,
     "::1": socket.AF_INET6,
 }
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask for it then
 _BACKLOG: Final = 128
+_LONGEST_IDLE: Final = 86_400  # seconds
 _PATH: Final = re.compile(r"/(?!micro/)[^/<>\s]+/[^/<>\s]+")
 
 
@@ -66,11 +68,19 @@ class LocalCollector:
             took the request, while the collector is locked for other threads.
         keep: How many events are kept at most. The oldest ones go first; they stay counted.
         keep_bytes: How many bytes of events are kept at most.
+        allow_network: Whether the host may be any address of this machine, such as ``0.0.0.0`` in
+            a container. Whoever reaches it sees what arrives, and may `reset` it.
+        names: Further names by which it may be asked on a network. Without them Micro's API answers
+            to IP addresses, to this machine's name and to names without a dot, as containers have
+            them, because a page of another site could give itself any other name.
+        idle_seconds: Seconds after which a connection is ended on which no request has come, and
+            that a request may take to come.
 
     Raises:
         ModuleNotFoundError: The extra ``collector`` is not installed.
-        ValueError: The host is not loopback, the port is no port, the registry's folder does
-            not exist, a path is not of the form ``/vendor/version``, or nothing is to be kept.
+        ValueError: The host is not loopback and no network is allowed, the port is no port, the
+            registry's folder does not exist, a path is not of the form ``/vendor/version``, nothing
+            is to be kept, or nothing can be waited for.
     """
 
     def __init__(
@@ -84,9 +94,18 @@ class LocalCollector:
         on_event: Callable[[dict[str, Any]], None] | None = None,
         keep: int = KEEP,
         keep_bytes: int = KEEP_BYTES,
+        allow_network: bool = False,
+        names: Iterable[str] = (),
+        idle_seconds: float = 60.0,
     ) -> None:
-        if host not in _LOOPBACK:
-            message = f"host: {host!r} is not loopback; give one of {', '.join(_LOOPBACK)}"
+        if host not in _LOOPBACK and not allow_network:
+            message = (
+                f"host: {host!r} is not loopback; give one of {', '.join(_LOOPBACK)}, or "
+                "allow_network=True for an address that others may reach"
+            )
+            raise ValueError(message)
+        if not 0 < idle_seconds <= _LONGEST_IDLE:
+            message = f"idle_seconds: {idle_seconds!r} is no time to wait; give up to a day"
             raise ValueError(message)
         if not 0 <= port <= 65_535:
             message = f"port: {port!r} is no TCP port; give 0 to 65535, 0 for a free one"
@@ -101,9 +120,12 @@ class LocalCollector:
                 message = f"paths: {path!r} cannot be mapped; give '/vendor/version'"
                 raise ValueError(message)
         # Here and not in `start`, so that a missing extra is told where the fault is made.
+        from .own_names import OwnNames
         from .wsgi import Application
 
-        self._application = Application(self, self._paths)
+        hosts = OwnNames(names, on_network=host not in _LOOPBACK)
+        self._application = Application(self, self._paths, hosts)
+        self._idle_seconds = idle_seconds
         self._host = host
         self._wanted_port = port
         checks = iglu is not None or find_spec("jsonschema_rs") is not None
@@ -146,14 +168,22 @@ class LocalCollector:
         from .http_server import Server
 
         host = "127.0.0.1" if self._host == "localhost" else self._host
+        family = _LOOPBACK.get(self._host)
+        if family is None:
+            family, *_, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+            host = str(address[0])
         # Bound here: werkzeug would end the process where the port is taken.
-        with socket.socket(_LOOPBACK[self._host], socket.SOCK_STREAM) as listener:
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
             if os.name != "nt":  # there it would let two processes share the port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, self._wanted_port))
             listener.listen(_BACKLOG)
             self._server = Server(
-                host, listener.getsockname()[1], self._application, fd=listener.fileno()
+                host,
+                listener.getsockname()[1],
+                self._application,
+                fd=listener.fileno(),
+                idle_seconds=self._idle_seconds,
             )
         self._pid = os.getpid()
         self._server.start()
@@ -181,13 +211,19 @@ class LocalCollector:
         return self._server.port
 
     @property
+    def is_on_network(self) -> bool:
+        """Whether others than this machine may reach it."""
+        return self._host not in _LOOPBACK
+
+    @property
     def endpoint(self) -> str:
         """The URL to send events to, such as ``http://127.0.0.1:43123``.
 
         Raises:
             RuntimeError: The collector is not started.
         """
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = _EVERYWHERE.get(self._host, self._host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
 
     @property

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from snowplow_logging.printable import printable
+
 from .enrich import BadEvent, GoodEvent
 from .flat import flat_event, tsv_line
 
@@ -68,7 +70,10 @@ class Terminal:
         if isinstance(verdict, GoodEvent) and self._form == "output-json":
             _write(sys.stdout, json.dumps(flat_event(verdict), default=str))
         elif isinstance(verdict, GoodEvent) and self._form == "output-tsv":
-            _write(sys.stdout, tsv_line(verdict))
+            line = tsv_line(verdict)
+            # A program gets what came, a terminal what it can show.
+            shown = "\t".join(map(printable, line.split("\t"))) if sys.stdout.isatty() else line
+            _write(sys.stdout, shown)
         if self._quiet:
             return
         errors = list(verdict.errors) if isinstance(verdict, BadEvent) else []
@@ -78,7 +83,7 @@ class Terminal:
             _write(self._lines, self._line(entry, errors))
 
     def _line(self, entry: Entry, errors: list[str]) -> str:
-        event, about, user, app = map(_printable, entry.outline)
+        event, about, user, app = map(printable, entry.outline)
         if len(about) > _LONGEST_ABOUT:
             about = f"{about[: _LONGEST_ABOUT - 1]}…"
         parts = [
@@ -88,7 +93,7 @@ class Terminal:
             about,
             *([f"user={user}"] if user else []),
             *([f"app={app}"] if app else []),
-            self._paint(_RED, _printable(" | ".join(errors))),
+            self._paint(_RED, printable(" | ".join(errors))),
         ]
         return "  ".join(part for part in parts if part)
 
@@ -116,13 +121,6 @@ def _clock(milliseconds: int) -> str:
 def _takes_colour(stream: TextIO) -> bool:
     """Tell whether colour is wanted: on a terminal, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _printable(text: str) -> str:
-    r"""Return a text in which what would steer the terminal is escaped, as in ``\\x1b``."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def _write(stream: TextIO, line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from .kept import Entry
+    from .own_names import OwnNames
     from .server import LocalCollector
 
 __all__ = ["Application"]
@@ -43,9 +43,6 @@ _MICRO_PATHS: Final = (
     "/micro/all, /micro/good, /micro/bad, /micro/reset, /micro/iglu, /micro/events, "
     "/micro/timeline, /micro/columns, /micro/columnStats, /micro/auth-config, /micro/ui"
 )
-_LOOPBACK_NAME: Final = re.compile(
-    r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])\.?", re.IGNORECASE
-)
 _PAGES: Final = ("/", "/micro/ui", "/micro/ui/")
 
 
@@ -55,10 +52,12 @@ class Application:
     Args:
         collector: What takes the requests with events, and has the answers.
         paths: Paths to take events at besides the protocol's own.
+        names: The names that it may be asked by.
     """
 
-    def __init__(self, collector: LocalCollector, paths: Iterable[str]) -> None:
+    def __init__(self, collector: LocalCollector, paths: Iterable[str], names: OwnNames) -> None:
         self._collector = collector
+        self._own_names = names
         routes: list[tuple[str, tuple[str, ...], Callable[..., Response]]] = [
             ("/health", ("GET",), self._health),
             ("/i", ("GET",), self._track),
@@ -113,15 +112,28 @@ class Application:
         would be that site.
         """
         host = request.headers.get("Host", "")
-        name = re.sub(r":[0-9]*$", "", host)
-        if name and not _LOOPBACK_NAME.fullmatch(name):
-            text = f"Ask for this by the name localhost, not {name!r}"
+        if not self._own_names.has(host):
+            text = f"Ask for this by the name localhost, or one that was given, not {host!r}"
             return Response(text, 403, mimetype="text/plain")
-        origin = request.headers.get("Origin")
-        foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        own = f"http://{host}"
+        origin, referer = request.headers.get("Origin"), request.headers.get("Referer")
+        site = request.headers.get("Sec-Fetch-Site")
+        # A browser says where a request comes from, by one of these at least, unless the page that
+        # makes it forbids all: then it says so only of an address that it takes for a safe one.
+        comes_from_elsewhere = (
+            origin not in (None, own)
+            or site in ("cross-site", "same-site")
+            or (site is None and referer is not None and not f"{referer}/".startswith(f"{own}/"))
+        )
         # A link from elsewhere may lead to the page, which tells that other site nothing.
-        opened = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.path in _PAGES
-        if origin not in (None, f"http://{host}") or (foreign and not opened):
+        mode = request.headers.get("Sec-Fetch-Mode", "navigate")
+        is_page = request.method == "GET" and request.path in _PAGES and mode == "navigate"
+        is_silent = (
+            request.path == "/micro/reset"
+            and not (site or origin or referer)
+            and request.headers.get("User-Agent", "").startswith("Mozilla/")
+        )
+        if is_silent or (comes_from_elsewhere and not (is_page and origin in (None, own))):
             return Response("This is for no other site", 403, mimetype="text/plain")
         return None
 
