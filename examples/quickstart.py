@@ -71,6 +71,7 @@ def configure(endpoint: str) -> None:
     # For an event that it refuses, logging prints a traceback that leads to the log call. That
     # helps in development; in production, and here, it is off, and `on_failure` is told anyway.
     logging.raiseExceptions = False
+    logging.getLogger("snowplow_logging").addHandler(logging.NullHandler())
 
 
 def log_events() -> None:

@@ -255,7 +255,7 @@ class TestJsonDefault:
 
     def test_has_to_be_callable(self):
         """A setting that makes no sense is named."""
-        with pytest.raises(TypeError, match="json_default is 5; give a callable"):
+        with pytest.raises(TypeError, match="json_default is of the type int; give a callable"):
             SnowplowHandler("http://localhost", json_default=5)
 
 

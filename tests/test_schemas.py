@@ -436,8 +436,8 @@ class TestSettings:
         ("settings", "error", "words"),
         [
             ({"iglu": "/nowhere/at/all"}, ValueError, "iglu: '/nowhere/at/all' is no folder; give"),
-            ({"iglu": 5}, TypeError, "iglu is or holds 5; give a folder"),
-            ({"iglu": [""]}, TypeError, "iglu is or holds ''; give a folder"),
+            ({"iglu": 5}, TypeError, "iglu is, or holds, none of these; give a folder"),
+            ({"iglu": [""]}, TypeError, "iglu is, or holds, none of these; give a folder"),
             ({"iglu": "ftp://host/"}, ValueError, "iglu: a URL has the scheme 'ftp'; give"),
             ({"iglu": "http://"}, ValueError, "iglu: a URL has no host; give"),
             ({"iglu_api_key": 5}, TypeError, "iglu_api_key is of the type int; give"),

@@ -98,9 +98,6 @@ def look(path: str) -> What:
     Raises:
         StoreError: It is not a store, or one of a newer version, or cannot be read.
     """
-    if os.path.islink(path):  # noqa: PTH114 - the path is a str
-        # Whoever put it there chose the file, and SQLite would open that.
-        raise StoreError(f"{path} is a symbolic link, which is not followed; give the file's path")
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -109,7 +106,7 @@ def look(path: str) -> What:
         raise StoreError(f"the store {path} cannot be used: {error}") from None
     if stat.S_ISLNK(status.st_mode):
         # Somebody else may have put it there, and SQLite has its other files where it leads.
-        raise StoreError(f"{path} is a link, which is not followed: the store needs its own path")
+        raise StoreError(f"{path} is a symbolic link, which is not followed; give the file's path")
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a file, so it cannot be a store")
     if not status.st_size:

@@ -81,7 +81,7 @@ def ended(process):
 def test_it_prints_a_line_for_each_event(launch):
     """Each event has a line: verdict, name, main values, user, application, and what is wrong."""
     process, endpoint = launch()
-    hostile = "u-1\u202e\u2028\x9b2J"
+    hostile = "u-1���2J"
     requests.get(
         f"{endpoint}/i", params={**EVENT, "aid": "shöp\x1b[2J", "uid": hostile}, timeout=60
     )
@@ -90,7 +90,7 @@ def test_it_prints_a_line_for_each_event(launch):
 
     (good, bad, request), problems = ended(process)
 
-    assert good.split()[1:5] == ["good", "page_view", "https://a/", R"user=u-1\u202e\u2028\x9b2J"]
+    assert good.split()[1:5] == ["good", "page_view", "https://a/", R"user=u-1���2J"]
     assert "app=sh\\xf6p" in good
     assert "\x1b" not in good
     assert bad.split()[1:3] == ["BAD", "page_view"]
