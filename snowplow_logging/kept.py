@@ -351,6 +351,8 @@ def bound_to(record: logging.LogRecord) -> Bound | None:
 def message_event(record: logging.LogRecord) -> Any:
     """Return the event that is a record's message, or was before that became text; else None."""
     message = record.msg
+    if type(message) is IdentifiedEvent:
+        return message  # that of a record of another class than ours has got its id in its place
     if hasattr(type(message), "as_event_dict"):  # asked of the class: objects may say yes to all
         try:
             event = cast("Any", message).as_event_dict()

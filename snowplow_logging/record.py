@@ -52,8 +52,6 @@ def events_of(record: LogRecord, event_key: str) -> list[tuple[Any, str]]:
     message = None
     if type(record.msg) is not str or type(record) is not LogRecord:
         message = message_event(record)
-        if message is None and _is_event(record.msg):
-            message = record.msg  # of a record that no logger has made
     if message is None and type(value) is IdentifiedEvent and "items" not in value:
         return [({**value}, value.event_id)]
     if message is None and type(value) is dict and "items" not in value:

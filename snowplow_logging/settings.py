@@ -92,6 +92,7 @@ class Setting:
 
 def _number(unit: str, *, least: int = 0, most: float = math.inf, optional: bool = False) -> Check:
     whole = unit != "seconds"
+    most = most if whole else threading.TIMEOUT_MAX  # beyond which nothing can wait
     above = f"of at least {least:,}"
     if whole and most < math.inf:
         above = f"from {least:,} to {most:,}"
@@ -102,7 +103,7 @@ def _number(unit: str, *, least: int = 0, most: float = math.inf, optional: bool
             return
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise TypeError(f"{name} is {value!r}; {expected}")
-        if not least <= value <= most or math.isinf(value):
+        if not least <= value <= most:
             raise ValueError(f"{name} is {value!r}; {expected}")
 
     return check

@@ -1213,9 +1213,10 @@ def test_a_handler_of_others_that_raises_at_a_report_loses_nothing(collector):
     assert labels(collector.events) == [0, 1, 2, 3]
 
 
-def test_times_may_be_beyond_what_a_lock_can_wait(collector):
-    """Seconds for ever are no error, neither of a setting nor of a call."""
-    settings = {"flush_interval": 1e300, "max_retry_delay": 1e300, "block_timeout": 1e300}
+def test_times_may_be_as_long_as_a_lock_can_wait(collector):
+    """Centuries are no error of a setting, nor is for ever one of a call."""
+    longest = threading.TIMEOUT_MAX
+    settings = dict.fromkeys(("flush_interval", "max_retry_delay", "block_timeout"), longest)
     collector.answers.append(503)
     with tracking(collector, timeout=None, on_full="block", queue_size=2, **settings) as tracked:
         log(tracked, 5)

@@ -81,7 +81,7 @@ def ended(process):
 def test_it_prints_a_line_for_each_event(launch):
     """Each event has a line: verdict, name, main values, user, application, and what is wrong."""
     process, endpoint = launch()
-    hostile = "u-1���2J"
+    hostile = "u-1\u202e\u2028\x9b2J"
     requests.get(
         f"{endpoint}/i", params={**EVENT, "aid": "shöp\x1b[2J", "uid": hostile}, timeout=60
     )
