@@ -214,7 +214,9 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
             if isinstance(record, _Record):
                 record.id_of_message()  # beside the message, which stays the object it is
             else:
-                record.msg = _with_id(message, record.process)
+                given = _with_id(message, record.process)
+                # One that names its id already stays the object by which it is found.
+                record.msg = given if type(given) is IdentifiedEvent else message
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return
 
@@ -351,7 +353,8 @@ def bound_to(record: logging.LogRecord) -> Bound | None:
 def message_event(record: logging.LogRecord) -> Any:
     """Return the event that is a record's message, or was before that became text; else None."""
     message = record.msg
-    if type(message) is IdentifiedEvent:
+    # By its name, because a second import of this package has a class of its own.
+    if type(message).__name__ == IdentifiedEvent.__name__:
         return message  # that of a record of another class than ours has got its id in its place
     if hasattr(type(message), "as_event_dict"):  # asked of the class: objects may say yes to all
         try:
