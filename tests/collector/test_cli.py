@@ -90,7 +90,7 @@ def test_it_prints_a_line_for_each_event(launch):
 
     (good, bad, request), problems = ended(process)
 
-    assert good.split()[1:5] == ["good", "page_view", "https://a/", "user=u-1\ufffd\ufffd\ufffd2J"]
+    assert good.split()[1:5] == ["good", "page_view", "https://a/", R"user=u-1\ufffd\ufffd\ufffd2J"]
     assert "app=sh\\xf6p" in good
     assert "\x1b" not in good
     assert bad.split()[1:3] == ["BAD", "page_view"]
