@@ -6,20 +6,16 @@ import asyncio
 import contextlib
 import functools
 import inspect
-import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
-from snowplow_logging.delivery.waiting import clock
 from snowplow_logging.lifecycle import lifecycle
 
 __all__ = ["aflush", "flush", "flushing"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-_REPORT_INTERVAL: Final = 60.0  # seconds between two reports that the time was up
 
 
 def flush(timeout: float | None = None) -> bool:
@@ -158,10 +154,6 @@ def flushing(timeout: Any = None) -> Any:
     return _Flushing(None)(timeout) if callable(timeout) else _Flushing(timeout)
 
 
-_told_at: Final = [-math.inf]  # when it was last said that the time was up
-
-
 def _tell(*, answered: bool) -> None:
-    if not answered and clock.now() - _told_at[0] >= _REPORT_INTERVAL:
-        _told_at[0] = clock.now()
+    if not answered:
         lifecycle.tell_what_waits()

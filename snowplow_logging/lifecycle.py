@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from snowplow_logging.delivery.waiting import clock
-from snowplow_logging.reporting import report
+from snowplow_logging.reporting import report_seldom
 
 if TYPE_CHECKING:
     from snowplow_logging.delivery.ledger import Stats
@@ -102,12 +102,14 @@ class Lifecycle:
         return answered
 
     def tell_what_waits(self) -> None:
-        """Report what has not been answered for."""
+        """Report what has not been answered for, once a minute."""
+        waits = []
         for emitter in self._each_once():
             stats = emitter.stats
             if stats.queued:
                 error = f"; the last error was: {stats.last_error}" if stats.last_error else ""
-                report(f"{stats.queued:,} events for {emitter.url} still wait{error}")
+                waits.append(f"{stats.queued:,} events for {emitter.url} still wait{error}")
+        report_seldom("flush", *waits)
 
     def _each_once(self) -> list[_Emitter]:
         """Return the emitters; another thread may be making one."""

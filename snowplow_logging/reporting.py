@@ -5,17 +5,31 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from logging.handlers import QueueListener
 from typing import Final
 
-__all__ = ["LOGGER_NAME", "report", "show_behind_queue", "would_show"]
+from snowplow_logging.delivery.waiting import clock
+
+__all__ = [
+    "INTERVAL",
+    "LOGGER_NAME",
+    "report",
+    "report_seldom",
+    "show_behind_queue",
+    "would_show",
+]
 
 LOGGER_NAME: Final = "snowplow_logging"
 """The logger of all reports. No Snowplow handler takes a record of it."""
 
+INTERVAL: Final = 60.0
+"""Seconds between two reports of one kind."""
+
 _logger: Final = logging.getLogger(LOGGER_NAME)
+_reported: Final[dict[str, float]] = {}  # when, by kind
 
 
 def report(message: str) -> None:
@@ -40,6 +54,20 @@ def report(message: str) -> None:
             _logger.callHandlers(record)
     if not _shows(record):
         _write(message)
+
+
+def report_seldom(kind: str, *messages: str) -> None:
+    """Write reports, unless there were some of their kind in the last minute.
+
+    Args:
+        kind: What tells them from others.
+        *messages: The reports.
+    """
+    now = clock.now()
+    if messages and now - _reported.get(kind, -math.inf) >= INTERVAL:
+        _reported[kind] = now
+        for message in messages:
+            report(message)
 
 
 def show_behind_queue(record: logging.LogRecord) -> None:

@@ -16,14 +16,13 @@ from typing import Any, Final, TypeAlias
 from snowplow_logging.dead_letter import DeadLetterFile
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.waiting import Bell, Lock, clock
-from snowplow_logging.reporting import report
+from snowplow_logging.reporting import INTERVAL, report
 
 __all__ = ["Notices", "OnFailure", "OnSuccess", "Reports"]
 
 OnSuccess: TypeAlias = Callable[[list[dict[str, Any]]], None]
 OnFailure: TypeAlias = Callable[[list[dict[str, Any]], str], None]
 
-_REPORT_INTERVAL: Final = 60.0  # seconds between two reports of one kind
 _ONE: Final = ((),)  # the arguments of one call
 
 
@@ -59,7 +58,7 @@ class Reports:
         """Have something written, unless something of its kind was in the last minute."""
         with self._lock:
             now = clock.now()
-            if now - self._reported.get(kind, -_REPORT_INTERVAL) < _REPORT_INTERVAL:
+            if now - self._reported.get(kind, -INTERVAL) < INTERVAL:
                 self._more[kind] = self._more.get(kind, 0) + 1
                 return
             self._reported[kind] = now

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
 from snowplow_logging.flushes import aflush
-from snowplow_logging.reports import report
+from snowplow_logging.reporting import report_seldom
 from snowplow_logging.surroundings import enter, leave, surroundings
 from snowplow_logging.web.request import Facts, Request, Settings
 
@@ -103,7 +103,7 @@ async def _flush() -> None:
     except asyncio.CancelledError:
         raise
     except Exception as error:  # noqa: BLE001 - the server goes on ending
-        report("web flush", f"events could not be flushed at the server's end: {error!r}")
+        report_seldom("web flush", f"events could not be flushed at the server's end: {error!r}")
 
 
 def facts_of_scope(scope: Any) -> Facts:

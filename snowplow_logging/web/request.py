@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from snowplow_logging.adapter import SnowplowAdapter
 from snowplow_logging.protocol import Refused, is_given
-from snowplow_logging.reports import report
+from snowplow_logging.reporting import report_seldom
 from snowplow_logging.surroundings import Bound
 from snowplow_logging.urls import page_uri, referrer_uri
 from snowplow_logging.web.cookies import ids_in_cookies
@@ -114,7 +114,7 @@ class Request:
             try:
                 bound = _bound(self._read(self._native), self._settings)
             except Exception as error:  # noqa: BLE001 - a server that says something else than its rules
-                report("web request", f"a request could not be read: {error!r}")
+                report_seldom("web request", f"a request could not be read: {error!r}")
                 bound = Bound({}, ())
             self._bound = bound
         user = self._settings.user
@@ -126,7 +126,9 @@ class Request:
         try:
             user_id = user(self._native)
         except Exception as error:  # noqa: BLE001 - it is the user's code
-            report("web user", f"the middleware's user raised {error!r}; events go without user_id")
+            report_seldom(
+                "web user", f"the middleware's user raised {error!r}; events go without user_id"
+            )
             return bound, False
         finally:
             self._is_asking = False
@@ -140,7 +142,7 @@ class Request:
         try:
             keys = which(self._native) if callable(which) else which
         except Exception as error:  # noqa: BLE001 - it is the user's code
-            report("web page_view", f"the middleware's page_view raised {error!r}")
+            report_seldom("web page_view", f"the middleware's page_view raised {error!r}")
             return
         if keys is None or keys is False:
             return
