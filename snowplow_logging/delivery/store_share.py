@@ -6,13 +6,13 @@ import contextlib
 import sqlite3
 from collections.abc import Collection
 from typing import Final
-from urllib.parse import urlsplit
 
 from snowplow_logging.delivery.owners import MOST_OWNERS
 from snowplow_logging.delivery.store_connection import StoreConnection
 from snowplow_logging.delivery.store_file import StoreError
+from snowplow_logging.endpoint import without_credentials
 
-__all__ = ["Share", "without_credentials"]
+__all__ = ["Share"]
 
 _RECOVER_AT_ONCE: Final = 1_000  # events, so that several processes share what others left
 
@@ -214,12 +214,3 @@ class Share:
         idle, is_empty = self._connection.do(look, 0.0)
         self.forget(idle)
         return is_empty
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL without the user and password in it, which belong in no file and no report."""
-    try:
-        parts = urlsplit(url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    except ValueError:
-        return url.rpartition("@")[2]
