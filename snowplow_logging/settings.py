@@ -45,6 +45,7 @@ __all__ = [
     "OnSuccess",
     "Setting",
     "Settings",
+    "check_at_once",
     "described",
     "from_environment",
     "takes_settings",
@@ -135,11 +136,19 @@ def _callable(name: str, value: Any) -> None:
         return
     if not callable(value):
         raise TypeError(f"{name} is {_kind(value)}; give a callable, or None for none")
-    _at_once(name, value)
+    check_at_once(name, value)
 
 
-def _at_once(name: str, value: Any) -> None:
-    """Check that a callable does what it does when it is called, for nobody awaits its result."""
+def check_at_once(name: str, value: Any) -> None:
+    """Check that a callable does what it does when it is called, for nobody awaits its result.
+
+    Args:
+        name: What it is given as.
+        value: The callable.
+
+    Raises:
+        TypeError: It is a coroutine or generator function, or calls one.
+    """
     while isinstance(value, functools.partial):
         value = value.func
     later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
@@ -156,7 +165,7 @@ def _context(name: str, value: Any) -> None:
         # By index, because that is how a list of `dictConfig` converts its items.
         for entity in (value[index] for index in range(len(value))):
             if callable(entity):
-                _at_once(name, entity)
+                check_at_once(name, entity)
 
 
 def _endpoint(name: str, value: Any) -> None:

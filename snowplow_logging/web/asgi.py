@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 from snowplow_logging.flushes import aflush
 from snowplow_logging.reporting import report_seldom
 from snowplow_logging.surroundings import enter, leave, surroundings
-from snowplow_logging.web.request import Facts, Request, Settings
+from snowplow_logging.web.request import SAFE_IN_PATH, Facts, Request, Settings
 
 __all__ = ["facts_of_scope", "serve_asgi"]
 
@@ -18,8 +18,6 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Any, Receive, Send], Awaitable[None]]
-
-_PATH: str = "/:@!$&'()*+,;=~"
 
 
 async def serve_asgi(
@@ -123,7 +121,7 @@ def facts_of_scope(scope: Any) -> Facts:
     if isinstance(raw, bytes) and unquote_to_bytes(raw) == path.encode(errors="replace"):
         path = raw.decode("latin-1")  # as the client has encoded it
     else:
-        path = quote(path, _PATH, errors="replace")
+        path = quote(path, SAFE_IN_PATH, errors="replace")
     host = ""
     if server and server[1] is not None:  # it is a socket's path otherwise
         name = f"[{server[0]}]" if ":" in server[0] else server[0]

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from snowplow_logging.surroundings import enter, leave, surroundings
-from snowplow_logging.web.request import Facts, Request, Settings
+from snowplow_logging.web.request import SAFE_IN_PATH, Facts, Request, Settings
 from snowplow_logging.web.wsgi import Body, facts_of_environ
 
 __all__ = ["facts_of_request", "serve_django", "serve_django_async", "settings_of_project"]
@@ -88,6 +88,6 @@ async def _parts(content: AsyncIterator[Any], request: Request) -> AsyncIterator
 def facts_of_request(request: Any) -> Facts:
     """Read a request of Django's."""
     facts = facts_of_environ(request.META)
-    path = quote(request.path, "/:@!$&'()*+,;=~", errors="replace")
+    path = quote(request.path, SAFE_IN_PATH, errors="replace")
     # Django knows of a proxy that speaks TLS by its SECURE_PROXY_SSL_HEADER.
     return replace(facts, scheme=request.scheme or facts.scheme, path=path)

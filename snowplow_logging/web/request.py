@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -12,12 +11,16 @@ from typing import Any, Final
 from snowplow_logging.adapter import SnowplowAdapter
 from snowplow_logging.protocol import Refused, is_given
 from snowplow_logging.reporting import report_seldom
+from snowplow_logging.settings import check_at_once
 from snowplow_logging.surroundings import Bound
 from snowplow_logging.urls import page_uri, referrer_uri
 from snowplow_logging.web.cookies import ids_in_cookies
 from snowplow_logging.web.proxies import TrustedProxies, client_address, hops_of
 
-__all__ = ["Facts", "Request", "Settings"]
+__all__ = ["SAFE_IN_PATH", "Facts", "Request", "Settings"]
+
+SAFE_IN_PATH: Final = "/:@!$&'()*+,;=~"
+"""What stands in the path of a URL as it is, besides letters, digits and `_.-` (RFC 3986, 3.3)."""
 
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.~-]+)(?::\d*)?", re.ASCII)
 _REFERRER: Final = re.compile(r"(?:https?|android-app|ios-app)://([^/?#]*)(?:[/?#].*)?", re.DOTALL)
@@ -32,19 +35,17 @@ class Settings:
     def __init__(
         self,
         *,
-        user: Callable[[Any], Any] | None = None,
-        page_view: bool | Callable[[Any], bool | Mapping[str, Any] | None] = False,
-        trusted_proxies: Iterable[Any] = (),
-        address_header: str = "X-Forwarded-For",
-        id_cookie: str = "_sp_",
-        network_cookie: str = "sp",
-        logger: str = "snowplow_logging.web",
+        user: Callable[[Any], Any] | None,
+        page_view: bool | Callable[[Any], bool | Mapping[str, Any] | None],
+        trusted_proxies: Iterable[Any],
+        address_header: str,
+        id_cookie: str,
+        network_cookie: str,
+        logger: str,
     ) -> None:
         for name, callback in (("user", user), ("page_view", page_view)):
             if callable(callback):
-                called = getattr(callback, "__call__", None)  # noqa: B004 - it may be async
-                if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(called):
-                    raise TypeError(f"{name} is a coroutine function; give one that is not")
+                check_at_once(name, callback)
             elif callback is not None and not (name == "page_view" and isinstance(callback, bool)):
                 expected = "True, False or a callable" if name == "page_view" else "a callable"
                 raise TypeError(f"{name} is {callback!r}; give {expected} that takes the request")

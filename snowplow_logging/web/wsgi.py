@@ -8,11 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from snowplow_logging.surroundings import enter, surroundings
-from snowplow_logging.web.request import Facts, Request, Settings
+from snowplow_logging.web.request import SAFE_IN_PATH, Facts, Request, Settings
 
 __all__ = ["Body", "facts_of_environ", "serve_wsgi"]
-
-_PATH: str = "/:@!$&'()*+,;=~"
 
 
 def serve_wsgi(
@@ -100,6 +98,6 @@ def facts_of_environ(environ: Mapping[str, Any]) -> Facts:
         str(environ.get("REMOTE_ADDR") or ""),
         scheme,
         server,
-        quote(path, _PATH, "latin-1", "replace"),
+        quote(path, SAFE_IN_PATH, "latin-1", "replace"),
         str(environ.get("QUERY_STRING") or ""),
     )
