@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from helpers import ANYTHING, IGLU, tracking
+from programs import Programs
 from snowplow_logging import LocalCollector, json_data, protocol
 
 # A shell starts what runs in its background with this ignored, and each process that the tests
@@ -81,3 +82,17 @@ def reports():
     logging.getLogger("snowplow_logging").addHandler(handler)
     yield kept
     logging.getLogger("snowplow_logging").removeHandler(handler)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts a program, which has the preamble's functions."""
+    with Programs(tmp_path) as programs:
+        yield programs.start
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that runs such a program to its end."""
+    with Programs(tmp_path) as programs:
+        yield programs.run

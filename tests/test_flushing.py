@@ -15,7 +15,6 @@ import pytest
 
 from faulty_collector import SILENCE, FaultyCollector
 from helpers import tracking
-from programs import Programs
 from snowplow_logging import aflush, flush, flushing
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="these signals and forks are POSIX")
@@ -29,20 +28,6 @@ def collector():
     """Start a collector that takes everything until it is told otherwise."""
     with FaultyCollector() as running:
         yield running
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Return a function that starts a program."""
-    with Programs(tmp_path) as programs:
-        yield programs.start
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Return a function that runs a program to its end."""
-    with Programs(tmp_path) as programs:
-        yield programs.run
 
 
 def event(label):

@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from faulty_collector import RESET, SILENCE, Answer, FaultyCollector, nowhere
-from programs import PREAMBLE, Programs
+from programs import PREAMBLE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends and forks is POSIX")
 
@@ -22,20 +22,6 @@ def collector():
     """Start a collector that takes everything until it is told otherwise."""
     with FaultyCollector() as running:
         yield running
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Return a function that starts a program, which has the preamble's functions."""
-    with Programs(tmp_path) as programs:
-        yield programs.start
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Return a function that runs such a program to its end."""
-    with Programs(tmp_path) as programs:
-        yield programs.run
 
 
 def labels(collector):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from faulty_collector import SILENCE, FaultyCollector, nowhere
-from programs import PREAMBLE, Programs
+from programs import PREAMBLE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends here is POSIX")
 
@@ -22,20 +22,6 @@ def collector():
     """Start a collector that takes everything until it is told otherwise."""
     with FaultyCollector() as running:
         yield running
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Return a function that runs a program to its end."""
-    with Programs(tmp_path) as programs:
-        yield programs.run
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Return a function that starts a program."""
-    with Programs(tmp_path) as programs:
-        yield programs.start
 
 
 def labels(collector):
