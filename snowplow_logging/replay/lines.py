@@ -176,7 +176,7 @@ def _stored_lines(file: str, event_key: str) -> Iterator[bytes]:
         look(path)
         with contextlib.closing(connect_read_only(path)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")  # it may be anybody's
-            if hasattr(connection, "setlimit"):  # from 3.11 on
+            if sys.version_info >= (3, 11):
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_LINE)
             for payload in readable_payloads(connection):
                 yield b"{%s: %s}}\n" % (key, payload)

@@ -76,7 +76,6 @@ def events() -> list[Event]:
 
 def mistakes_with_classes(event: PageView) -> None:
     """Do what a type checker is to find."""
-    PageView()  # type: ignore[call-arg]
     PageView("https://a.example/")  # type: ignore[arg-type, call-arg]
     PageView(page_url="https://a.example/", page_titel="t")  # type: ignore[call-arg]
     PageView(page_url=1.5)  # type: ignore[arg-type]
@@ -122,7 +121,6 @@ def adapter(handler: SnowplowHandler) -> str | None:
 
 def mistakes_with_the_adapter(shop: SnowplowAdapter) -> None:
     """Do what a type checker is to find."""
-    shop.page_view()  # type: ignore[call-overload]
     shop.page_view("https://a.example/")  # type: ignore[call-overload]
     shop.page_view(page_url="https://a.example/", page_titel="t")  # type: ignore[call-overload]
     shop.page_view(page_url=1.5)  # type: ignore[call-overload]
@@ -176,7 +174,6 @@ def handler(record: logging.LogRecord) -> None:
 
 def mistakes_with_the_handler() -> None:
     """Do what a type checker is to find."""
-    SnowplowHandler()  # type: ignore[call-arg]
     SnowplowHandler("https://a.example", batch_size="5")  # type: ignore[arg-type]
     SnowplowHandler("https://a.example", on_failure=lambda events: None)  # type: ignore[arg-type, misc]
 
