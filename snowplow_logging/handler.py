@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
+from snowplow_logging.given_settings import described, takes_settings
 from snowplow_logging.hidden import HIDDEN, hides_event
 from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
 from snowplow_logging.payload import PayloadEncoder
 from snowplow_logging.record import carries_event, events_of, on_page
 from snowplow_logging.reporting import LOGGER_NAME, show_behind_queue, would_show
-from snowplow_logging.settings import Settings, described, takes_settings
+from snowplow_logging.settings import Settings
 
 if TYPE_CHECKING:
     from snowplow_logging.delivery.emitter import Emitter

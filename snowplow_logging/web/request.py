@@ -11,7 +11,7 @@ from typing import Any, Final
 from snowplow_logging.adapter import SnowplowAdapter
 from snowplow_logging.protocol import Refused, is_given
 from snowplow_logging.reporting import report_seldom
-from snowplow_logging.settings import check_at_once
+from snowplow_logging.setting_checks import check_at_once
 from snowplow_logging.surroundings import Bound
 from snowplow_logging.urls import page_uri, referrer_uri
 from snowplow_logging.web.cookies import ids_in_cookies
