@@ -20,6 +20,7 @@ from snowplow_logging.formatter import event_fields, event_json
 from snowplow_logging.hidden import HIDDEN, hides_event
 from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
+from snowplow_logging.metrics import handlers
 from snowplow_logging.payload import PayloadEncoder
 from snowplow_logging.record import carries_event, events_of, on_page
 from snowplow_logging.reporting import LOGGER_NAME, show_behind_queue, would_show
@@ -233,6 +234,7 @@ class SnowplowHandler(logging.Handler):
                 keep_in_records(settings.capture_level, application_error)
         self._is_closed = False
         self._await_sigterm()
+        handlers.add(self)
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
