@@ -19,6 +19,7 @@ from snowplow_logging.protocol import MAX_HEADER_BYTES, POST_PATH
 __all__ = [
     "Check",
     "check_at_once",
+    "client_session",
     "context",
     "endpoint",
     "event_key",
@@ -100,6 +101,12 @@ def file(name: str, value: Any) -> None:
     """Check the path of a file, or None."""
     if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
         raise TypeError(f"{name} is {value!r}; give a path, or None for none")
+
+
+def client_session(name: str, value: Any) -> None:
+    """Check whether, or in which file, the id of a user is kept."""
+    if not isinstance(value, (bool, str, os.PathLike)) or not (value is False or value):
+        raise TypeError(f"{name} is {value!r}; give True, False or a path")
 
 
 def function(name: str, value: Any) -> None:

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeAlias, get_args
 
 from snowplow_logging import setting_checks as checks
+from snowplow_logging.anonymous import check_anonymous_tracking
 from snowplow_logging.endpoint import read_endpoint
 from snowplow_logging.protocol import MAX_BODY_BYTES, POST_PATH
 
@@ -87,6 +88,17 @@ class Settings:
             checks.context,
         ),
     ] = None
+    client_session: Annotated[
+        bool | str | os.PathLike[str],
+        Setting(
+            "True, or a path: every event has the entity `client_session`, with a random id of the"
+            " user that is kept in that file",
+            checks.client_session,
+            "For programs that a user starts on a machine of their own. A session is one run of the"
+            " program. True keeps the file in the user's folder for the state of programs, under"
+            " the `app_id`.",
+        ),
+    ] = False
     encode_base64: Annotated[
         bool, Setting("whether self-describing data and entities go as base64", checks.flag)
     ] = True
@@ -183,7 +195,21 @@ class Settings:
     ] = None
     anonymous: Annotated[
         bool,
-        Setting("True asks the collector to keep neither IP address nor cookie", checks.flag),
+        Setting(
+            "True asks the collector to keep neither IP address nor cookie",
+            checks.flag,
+            "That is what Snowplow's other trackers call server anonymisation.",
+        ),
+    ] = False
+    anonymous_tracking: Annotated[
+        bool | str,
+        Setting(
+            "True leaves out the ids of user and session and the address of each event;"
+            ' `"with_session"` leaves the ids of the session in',
+            check_anonymous_tracking,
+            "It leaves out what any subject says, wherever that comes from, before anything else"
+            " sees the event: `before_send`, callbacks, dead letters.",
+        ),
     ] = False
     max_retry_delay: Annotated[
         float, Setting("seconds between two attempts at most", checks.number("seconds"))
@@ -289,6 +315,11 @@ class Settings:
         for name, setting in SETTINGS.items():
             if setting.check is not None:
                 setting.check(name, getattr(self, name))
+        if self.client_session is True and not self.app_id:
+            raise ValueError(
+                "client_session is True and app_id is missing; give both, so that programs do not"
+                " share the id of a user, or a path"
+            )
         url, authorization = read_endpoint("endpoint", self.endpoint)
         if authorization is None:
             return
