@@ -549,7 +549,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_the_wait_for_a_collector(self, launch, tmp_path, number):
-        """Ctrl-C or SIGTERM while nobody answers ends it with a summary and status 1."""
+        """Ctrl-C or SIGTERM while nobody answers ends it with a summary, and their status."""
         log = write(tmp_path / "log", map(page, range(5_000)))
         with nowhere() as endpoint:
             process = launch(log, "--endpoint", endpoint, "--batch-size", 10)
@@ -558,13 +558,49 @@ class TestFaults:
 
             output, _ = process.communicate(timeout=SECONDS)
 
-        assert process.returncode == 1
+        assert process.returncode == 128 + number
         assert output.startswith("events: 0 sent, 0 refused")
         # No more than a few batches wait in memory.
         waiting = re.search(
             r"not finished, interrupted; events read and not answered for: (\d+)", output
         )
         assert 0 < int(waiting[1]) <= 41
+
+    @pytest.mark.parametrize("silent", [True, False], ids=["silent", "absent"])
+    @pytest.mark.parametrize("events", [1, 3_000], ids=["at the end", "in the middle"])
+    def test_it_gives_up_if_asked(self, sink, tmp_path, capsys, silent, events):
+        """Once nothing has been answered for so long; the summary says what is left."""
+        log = write(tmp_path / "log", map(page, range(events)))
+        sink.default = SILENCE
+        with nowhere() as endpoint:
+            place = sink.endpoint if silent else endpoint
+            status, output, _ = replay(capsys, log, "--endpoint", place, "--give-up", 0.3)
+        assert status == 1
+        assert (
+            "not finished, the collector has answered for nothing in 0.3 s; events read " in output
+        )
+
+    def test_it_does_not_give_up_on_a_slow_reader(self, sink, launch, tmp_path):
+        """What has not come to the input yet is not the collector's fault."""
+        log = write(tmp_path / "log", [page(1)])
+        process = launch("-", "--endpoint", sink.endpoint, "--give-up", 0.1, stdin=subprocess.PIPE)
+        process.stdin.write(log.read_text())
+        process.stdin.flush()
+        sink.wait_for_events(1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        output, errors = process.communicate(timeout=SECONDS)
+        assert (process.returncode, errors) == (0, "")
+        assert output.startswith("events: 1 sent")
+
+    def test_it_does_not_give_up_on_its_own_rate(self, sink, tmp_path, capsys):
+        """An event that waits for its turn is not the collector's fault either."""
+        log = write(tmp_path / "log", map(page, range(3)))
+        status, output, _ = replay(
+            capsys, log, "--endpoint", sink.endpoint, "--give-up", 0.1, "--rate", 1
+        )
+        assert status == 0
+        assert output.startswith("events: 3 sent")
 
 
 class TestResume:
@@ -645,7 +681,7 @@ class TestResume:
         sink.wait_for_requests(4)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=SECONDS)
-        assert process.returncode == 1
+        assert process.returncode == 128 + signal.SIGINT
         assert output.startswith("events: 30 sent, 0 refused")
         assert "not finished, interrupted; " in output
 
@@ -760,7 +796,7 @@ class TestScreen:
         program += "" if bar else "sys.modules['tqdm'] = None\n"
         program += f"sys.exit(main({['replay', str(log), '--endpoint', sink.endpoint]}))"
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         process = subprocess.Popen(
             [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=theirs
         )
@@ -776,8 +812,9 @@ class TestScreen:
         assert output.startswith(b"events: 301 sent, 1 refused")
         text = shown.getvalue().decode()
         assert "log:2: refused: page_view: page_url is missing" in text
-        assert re.search(r"\d+ sent, \d+ refused, 0 skipped, 0 broken", text)
-        assert ("%|" in text) is bar
+        last = re.findall(r"[^\r\n]*301 sent, 1 refused", text)[-1]
+        assert len(last.removeprefix("\x1b[K")) <= 80
+        assert ("100%|" in last) is bar
 
     @pytest.mark.skipif(not hasattr(os, "wait4"), reason="there is no way to ask for the memory")
     def test_the_memory_is_level(self, sink, tmp_path):

@@ -69,6 +69,8 @@ class Account:
         self._under_way: defaultdict[str, deque[_Stretch]] = defaultdict(deque)
         self._refusals = 0  # requests that the collector has refused
         self._saved_at = -math.inf
+        self._owed = 0  # events that are handed over to be sent, and not answered for
+        self._waits_since = math.inf
         self._ending = False
         self.stopped: str | None = None
         self.start, self._settled = Point(), Counter[str]()
@@ -90,6 +92,23 @@ class Account:
         """The events that are not answered for."""
         with self._lock:
             return sum(stretch.waiting for stretch in self._stretches)
+
+    @property
+    def waits(self) -> float:
+        """The seconds for which the collector has answered for none of what it was to be sent."""
+        with self._lock:
+            return max(0.0, time.monotonic() - self._waits_since) if self._owed else 0.0
+
+    def hand_over(self, due: float) -> None:
+        """Note that an event is about to be handed over.
+
+        Args:
+            due: The seconds within which it leaves.
+        """
+        with self._lock:
+            if not self._owed:
+                self._waits_since = time.monotonic() + due
+            self._owed += 1
 
     def begin(
         self, where: str, end: Point | None, ids: Sequence[str], counts: Mapping[str, int]
@@ -149,6 +168,8 @@ class Account:
 
     def _answered(self, event_id: str, count: str) -> _Stretch:
         stretches = self._under_way[event_id]
+        self._owed -= 1
+        self._waits_since = time.monotonic()
         stretch = stretches.popleft()
         if not stretches:
             del self._under_way[event_id]

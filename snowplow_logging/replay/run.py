@@ -90,6 +90,8 @@ class Replay:
             lambda message: screen.complain("refused", message),
             keeps=not dry_run,
         )
+        self._due = 0.0
+        self._has_been_stopped = False
         queue_size = _BATCHES_QUEUED * batch_size
         if rate is not None:
             queue_size = min(queue_size, math.ceil(rate * _RATE_BURST))
@@ -106,6 +108,7 @@ class Replay:
             on_success=self._account.sent,
             on_failure=self._account.failed,
         )
+        self._due = settings.flush_interval
         self._emitter = Emitter(settings, transport)
 
     def run(self) -> bool:
@@ -129,6 +132,7 @@ class Replay:
             account.stopped = account.stopped or "interrupted"
         finally:
             account.end()
+            reports.is_quiet = not ended  # the summary says what is left, and why
             if self._emitter is not None:
                 with contextlib.suppress(KeyboardInterrupt):  # once more, by who cannot wait
                     self._emitter.close()
@@ -137,6 +141,25 @@ class Replay:
             logger.removeHandler(reports)
         bad = account.counts["refused"] + account.counts["broken"]
         return ended and not bad and not account.open
+
+    @property
+    def waits(self) -> float:
+        """The seconds for which the collector has answered for none of what it was to be sent."""
+        return self._account.waits
+
+    @property
+    def has_been_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._has_been_stopped
+
+    def stop(self, reason: str) -> None:
+        """Have the run end before its input does, once an interrupt or an answer comes.
+
+        Args:
+            reason: Why, as the summary says it.
+        """
+        self._has_been_stopped = True
+        self._account.stopped = self._account.stopped or reason
 
     @property
     def summary(self) -> str:
@@ -198,6 +221,7 @@ class Replay:
         self._account.begin(line.where, line.end, ids, counts)
         for payload in payloads:
             self._keep_to_rate()
+            self._account.hand_over(self._due)
             self._emitter.put(payload)
 
     def _keep_to_rate(self) -> None:
