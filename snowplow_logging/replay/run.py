@@ -32,6 +32,7 @@ __all__ = ["Replay"]
 
 _BATCHES_QUEUED: Final = 4
 _RATE_BURST: Final = 2.0  # seconds' worth of events that leave at once after an outage, at most
+_FLUSH_INTERVAL: Final = 1.0  # seconds
 _END_SECONDS: Final = 2.0  # that ending early may take
 
 
@@ -89,8 +90,8 @@ class Replay:
             screen.tell,
             lambda message: screen.complain("refused", message),
             keeps=not dry_run,
+            due=_FLUSH_INTERVAL,
         )
-        self._due = 0.0
         self._has_been_stopped = False
         queue_size = _BATCHES_QUEUED * batch_size
         if rate is not None:
@@ -101,6 +102,7 @@ class Replay:
         settings = Settings(
             transport.url,
             batch_size=batch_size,
+            flush_interval=_FLUSH_INTERVAL,
             queue_size=queue_size,
             on_full="block",
             block_timeout=threading.TIMEOUT_MAX,
@@ -108,7 +110,6 @@ class Replay:
             on_success=self._account.sent,
             on_failure=self._account.failed,
         )
-        self._due = settings.flush_interval
         self._emitter = Emitter(settings, transport)
 
     def run(self) -> bool:
@@ -221,7 +222,7 @@ class Replay:
         self._account.begin(line.where, line.end, ids, counts)
         for payload in payloads:
             self._keep_to_rate()
-            self._account.hand_over(self._due)
+            self._account.hand_over()
             self._emitter.put(payload)
 
     def _keep_to_rate(self) -> None:
