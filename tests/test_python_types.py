@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import ANYTHING
+from helpers import ANYTHING, record
 from snowplow_logging import (
     FormSubmit,
     SelfDescribing,
@@ -28,7 +28,6 @@ from snowplow_logging import (
     SnowplowJsonFormatter,
     json_data,
 )
-from test_formatter import record
 from type_examples import (
     OBJECTS,
     ODD,
