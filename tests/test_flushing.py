@@ -17,6 +17,8 @@ from faulty_collector import SILENCE, FaultyCollector
 from helpers import tracking
 from snowplow_logging import aflush, flush, flushing
 
+pytestmark = pytest.mark.every_python
+
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="these signals and forks are POSIX")
 
 LATE = {"flush_interval": 600, "shutdown_timeout": 30}

@@ -68,6 +68,7 @@ def reason(event: Any, **settings: Any) -> str:
     return made
 
 
+@pytest.mark.every_python
 class TestTaken:
     """Each of the types, wherever data may hold it."""
 
@@ -160,6 +161,7 @@ class TestTaken:
         assert [one for one in reports if "more than 40 levels" in one]
 
 
+@pytest.mark.every_python
 class TestRefused:
     """What would be guessed, or is no JSON, is refused with one line that names its path."""
 
@@ -209,6 +211,7 @@ class TestRefused:
             assert "nested too deep" in reason(event_with("data", value))
 
 
+@pytest.mark.every_python
 class TestJsonDefault:
     """`json_default` takes the rest."""
 

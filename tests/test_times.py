@@ -19,6 +19,8 @@ from helpers import RecordingHandler, tracking
 from snowplow_logging import InvalidEvent, PageView
 from snowplow_logging.testing import capture_events
 
+pytestmark = pytest.mark.every_python
+
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}
 BERLIN = timezone(timedelta(hours=2))
 

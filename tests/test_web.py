@@ -22,6 +22,8 @@ from snowplow_logging.web import SnowplowMiddleware
 from snowplow_logging.web.cookies import ids_in_cookies
 from snowplow_logging.web.proxies import TrustedProxies, client_address, hops_of
 
+pytestmark = pytest.mark.every_python
+
 USER, SESSION, NETWORK = (
     "b5ab1bd0-1b0c-4c1e-9f0a-1f2e3d4c5b6a",
     "0fde5a33-b8a5-4e21-8a67-3d9f5b3d9a11",

@@ -19,6 +19,8 @@ from helpers import tracking
 from numbered_events import accounted, event, labels, log
 from snowplow_logging import SnowplowHandler
 
+pytestmark = pytest.mark.every_python
+
 OUR_ANSWER = 10.0  # seconds within which this machine answers, however busy it is
 
 
