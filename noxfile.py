@@ -74,8 +74,9 @@ def compiled(session: nox.Session) -> None:
         check = "import snowplow_logging.protocol as one; assert not one.__file__.endswith('.py')"
         # Isolated, which leaves the tree out of the path.
         session.run("python", "-I", "-c", check)
-    names = "compiled events formatter python_types refused urls values verdicts".split()
-    pytest(session, *(f"tests/test_{name}.py" for name in names))
+    names = """before_send compiled event_values events faster_ways formatter hostile_input
+        python_types refused urls values verdicts whatever_is_logged"""
+    pytest(session, *(f"tests/test_{name}.py" for name in names.split()))
 
 
 @nox.session

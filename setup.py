@@ -83,8 +83,20 @@ FEATURES = {
 }
 # What the programs in `examples/` use the handler with; the package itself knows none of it.
 EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uvicorn"]
-# What the handler has to get on with in one process.
-BESIDE = ["gevent", "sqlalchemy"]
+# What the handler has to get on with in one process, or works with where it is there. channels,
+# httpx and websockets are what the middleware is tested with.
+BESIDE = [
+    "channels",
+    "gevent",
+    "httpx",
+    "loguru",
+    "opentelemetry-sdk",
+    "prometheus-client",
+    "rich",
+    "sentry-sdk",
+    "sqlalchemy",
+    "websockets",
+]
 # Whose objects are taken as data.
 OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
 # What tests/benchmarks compares the package with, whose version is part of the comparison, and what

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from snowplow_logging.configuration import Configuration, ConfigurationError, Found, read
+from snowplow_logging.configuration import Configuration, Found
+from snowplow_logging.configuration_source import ConfigurationError, read
 from snowplow_logging.delivery.retry import Answer, Outcome
 from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.events import StructuredEvent

@@ -1,4 +1,4 @@
-"""A logging configuration as `dictConfig` takes it: reads it, and says what is wrong and where.
+"""A logging configuration as `dictConfig` takes it: what is wrong with it, and where.
 
 No handler but Snowplow's is built, no logger is touched, and no store or dead-letter file is
 opened, so that looking at a configuration does not disturb the program that runs with it.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import inspect
-import json
 import logging
 import logging.config
 import logging.handlers
@@ -23,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from snowplow_logging.given_settings import from_environment, variable
 from snowplow_logging.handler import SnowplowHandler
 from snowplow_logging.protocol import nearest
-from snowplow_logging.settings import SETTINGS, from_environment, variable
+from snowplow_logging.settings import SETTINGS
 
-__all__ = ["Configuration", "ConfigurationError", "Found", "read"]
+__all__ = ["Configuration", "Found"]
 
 _SECTIONS: Final = (
     *("version", "formatters", "filters", "handlers", "loggers", "root"),
@@ -41,11 +40,6 @@ _LEVELS: Final = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _SETTING: Final = re.compile(r"(?P<setting>\w+)\S* ")
 """How the message of a setting that is refused begins."""
-_IN_CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-
-class ConfigurationError(Exception):
-    """A configuration cannot be read at all, and why."""
 
 
 @dataclass(frozen=True)
@@ -63,75 +57,6 @@ class Found:
     handler: SnowplowHandler
     settings: Mapping[str, Any]
     on: Mapping[str, int]
-
-
-def read(source: str) -> Mapping[str, Any]:
-    """Read a configuration.
-
-    Args:
-        source: A YAML or JSON file, or `package.module:NAME`.
-
-    Raises:
-        ConfigurationError: It cannot be read, or is no mapping.
-    """
-    path = Path(source)
-    if _IN_CODE.fullmatch(source) and not path.exists():
-        value = _import(source)
-    else:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigurationError(f"{source} cannot be read: {reason}") from None
-        value = _parse(source, text)
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{source} is a {type(value).__name__}; a mapping is needed")
-    return value
-
-
-def _import(source: str) -> Any:
-    module_name, _, names = source.partition(":")
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - a str is what stands there
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise ConfigurationError(
-            f"{source}: {module_name} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-    value: Any = module
-    for name in names.split("."):
-        try:
-            value = getattr(value, name)
-        except AttributeError:
-            known = [key for key in dir(value) if not key.startswith("__")]
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; is it {close[0]}?" if close else ""
-            raise ConfigurationError(f"{source}: there is no {name}{hint}") from None
-    return value
-
-
-def _parse(source: str, text: str) -> Any:
-    if source.endswith((".ini", ".cfg", ".conf")):
-        raise ConfigurationError(
-            f"{source} looks like a file for fileConfig; give one for dictConfig, in YAML or JSON, "
-            "or package.module:NAME"
-        )
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        if source.endswith(".json"):
-            raise ConfigurationError(f"{source} is not JSON: {error}") from None
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            f"{source} is not JSON; for YAML install snowplow-logging[yaml]"
-        ) from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
 
 
 class Configuration:

@@ -6,19 +6,14 @@ import contextlib
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.file_lock import try_lock, unlock
 from snowplow_logging.private_files import open_private
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 __all__ = ["DeadLetterFile"]
 
@@ -147,14 +142,14 @@ class DeadLetterFile:
         try:
             # Who keeps it once may keep it for good, and is waited for once.
             until = clock.now() + (0.0 if self._is_held else _LOCK_TIMEOUT)
-            while not (alone := _lock(descriptor)) and clock.now() < until:
+            while not (alone := try_lock(descriptor)) and clock.now() < until:
                 time.sleep(0.005)
             self._is_held = not alone
             try:
                 yield alone
             finally:
                 if alone:
-                    _unlock(descriptor)
+                    unlock(descriptor)
         finally:
             os.close(descriptor)
 
@@ -176,31 +171,3 @@ def _lines(path: str) -> int:
         while some := file.read(1_048_576):
             count += some.count(b"\n")
     return count
-
-
-if sys.platform == "win32":
-
-    def _lock(descriptor: int) -> bool:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        # Not by closing the file alone: a child that was forked meanwhile has it open as well.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

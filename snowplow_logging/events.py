@@ -10,7 +10,16 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 from uuid import UUID
 
-from snowplow_logging.kept import MessageText, identified, keep_in_records
+from snowplow_logging.event_ids import MessageText, identified
+from snowplow_logging.kept import keep_in_records
+from snowplow_logging.nested_values import (
+    ELEMENT_TYPE,
+    NODE_NAME,
+    boolean,
+    filters,
+    form_element,
+    list_of,
+)
 from snowplow_logging.number_types import (
     Number,
     decimal,
@@ -20,7 +29,6 @@ from snowplow_logging.number_types import (
     number,
 )
 from snowplow_logging.protocol import (
-    Check,
     Key,
     Refused,
     Text,
@@ -28,13 +36,12 @@ from snowplow_logging.protocol import (
     atomic_text,
     derived_uuid,
     describe,
-    nearest,
     one_of,
     schema_uri,
     text,
     uuid,
 )
-from snowplow_logging.python_types import is_single, meaning, members
+from snowplow_logging.python_types import is_single
 from snowplow_logging.subject import Subject
 from snowplow_logging.urls import page_uri, referrer_uri
 
@@ -120,83 +127,6 @@ class SelfDescribingJson:
 
     schema: str
     data: Data
-
-
-def _list_of(check: Check, least: int = 0) -> Check:
-    def checked(value: Any) -> list[Any]:
-        items = value if isinstance(value, (list, tuple)) else meaning(value)
-        if not isinstance(items, (list, tuple)):
-            raise Refused(describe(value), "a list")
-        if len(items) < least:
-            raise Refused("is empty", f"a list of at least {least}")
-        checked_items = []
-        for index, item in enumerate(items):
-            try:
-                checked_items.append(check(item))
-            except Refused as error:
-                path = f"[{index}]{error.path}"
-                raise Refused(error.problem, error.expected, path) from None
-        return checked_items
-
-    return checked
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Refused(describe(value), "True or False")
-    return value
-
-
-def _filters(value: Any) -> dict[str, Any]:
-    filters = value if isinstance(value, Mapping) else members(value)
-    if not isinstance(filters, Mapping):
-        raise Refused(describe(value), "a dict of strings or booleans")
-    as_text, checked = text(), {}
-    for key, item in filters.items():
-        if not isinstance(key, str):
-            raise Refused(f"has a key that {describe(key)}", "strings as keys")
-        try:
-            checked[as_text(key)] = item if isinstance(item, bool) else as_text(item)
-        except Refused as error:
-            raise Refused(error.problem, f"{error.expected} or a bool", f".{key[:60]}") from None
-    return checked
-
-
-_NODE_NAME: Final = one_of("INPUT", "TEXTAREA", "SELECT")
-_ELEMENT_TYPE: Final = one_of(
-    *"button checkbox color date datetime datetime-local email file hidden image month number "
-    "password radio range reset search submit tel text time url week".split()
-)
-_FORM_ELEMENT: Final = {
-    "name": Key("name", text(65_535), required=True),
-    "value": Key("value", text(65_535), nullable=True, required=True),
-    "node_name": Key("nodeName", _NODE_NAME, required=True),
-    "nodeName": Key("nodeName", _NODE_NAME),
-    "type": Key("type", _ELEMENT_TYPE),
-}
-
-
-def _form_element(value: Any) -> dict[str, Any]:
-    fields = value if isinstance(value, Mapping) else members(value)
-    if not isinstance(fields, Mapping):
-        raise Refused(describe(value), "a dict with name, value and node_name")
-    element: dict[str, Any] = {}
-    for key, item in fields.items():
-        known = _FORM_ELEMENT.get(key) if isinstance(key, str) else None
-        if known is None:
-            problem = f"has the key {key!r}" if type(key) is str else "has a key that is no string"
-            raise Refused(problem, nearest(key, _FORM_ELEMENT))
-        if item is not None:
-            try:
-                element[known.name] = known.check(item)
-            except Refused as error:
-                raise Refused(error.problem, error.expected, f".{key}") from None
-        elif known.nullable:
-            element[known.name] = None
-    for key, known in _FORM_ELEMENT.items():
-        if known.required and known.name not in element:
-            raise Refused(f"has no {key}", f"{key}, which a form's element requires")
-    return element
 
 
 def summary(name: object, keys: Mapping[str, Any]) -> str:
@@ -362,9 +292,7 @@ class LinkClick(Event, names=["link_click"], schema=f"{_SNOWPLOW}/link_click/jso
 
     target_url: Annotated[Text, Key("targetUrl", text(least=1))]
     element_id: Annotated[Text | None, Key("elementId", text())] = None
-    element_classes: Annotated[Sequence[Text] | None, Key("elementClasses", _list_of(text()))] = (
-        None
-    )
+    element_classes: Annotated[Sequence[Text] | None, Key("elementClasses", list_of(text()))] = None
     element_target: Annotated[Text | None, Key("elementTarget", text())] = None
     element_content: Annotated[Text | None, Key("elementContent", text())] = None
 
@@ -396,11 +324,11 @@ class FormChange(Event, names=["form_change"], schema=f"{_SNOWPLOW}/change_form/
 
     form_id: Annotated[Text, Key("formId", text(4_096))]
     element_id: Annotated[Text, Key("elementId", text(4_096))]
-    node_name: Annotated[str, Key("nodeName", _NODE_NAME)]
+    node_name: Annotated[str, Key("nodeName", NODE_NAME)]
     value: Annotated[Text | None, Key("value", text(65_535), nullable=True)]
-    type: Annotated[str | None, Key("type", _ELEMENT_TYPE)] = None
+    type: Annotated[str | None, Key("type", ELEMENT_TYPE)] = None
     element_classes: Annotated[
-        Sequence[Text] | None, Key("elementClasses", _list_of(text(4_096)))
+        Sequence[Text] | None, Key("elementClasses", list_of(text(4_096)))
     ] = None
 
 
@@ -413,9 +341,9 @@ class FormSubmit(Event, names=["form_submit"], schema=f"{_SNOWPLOW}/submit_form/
     """
 
     form_id: Annotated[Text, Key("formId", text(4_096))]
-    form_classes: Annotated[Sequence[Text] | None, Key("formClasses", _list_of(text(4_096)))] = None
+    form_classes: Annotated[Sequence[Text] | None, Key("formClasses", list_of(text(4_096)))] = None
     elements: Annotated[
-        Sequence[Mapping[str, Any]] | None, Key("elements", _list_of(_form_element))
+        Sequence[Mapping[str, Any]] | None, Key("elements", list_of(form_element))
     ] = None
 
 
@@ -423,8 +351,8 @@ class FormSubmit(Event, names=["form_submit"], schema=f"{_SNOWPLOW}/submit_form/
 class SiteSearch(Event, names=["site_search"], schema=f"{_SNOWPLOW}/site_search/jsonschema/1-0-0"):
     """Somebody searched the site."""
 
-    terms: Annotated[Sequence[Text], Key("terms", _list_of(text(), least=1))]
-    filters: Annotated[Mapping[str, Text | bool] | None, Key("filters", _filters)] = None
+    terms: Annotated[Sequence[Text], Key("terms", list_of(text(), least=1))]
+    filters: Annotated[Mapping[str, Text | bool] | None, Key("filters", filters)] = None
     total_results: Annotated[int | None, Key("totalResults", integer(least=0))] = None
     page_results: Annotated[int | None, Key("pageResults", integer(least=0))] = None
 
@@ -506,6 +434,6 @@ class ApplicationError(
     line_number: Annotated[int | None, Key("lineNumber", integer(least=0))] = None
     class_name: Annotated[Text | None, Key("className", text(1_024, cut=True))] = None
     exception_name: Annotated[Text | None, Key("exceptionName", text(1_024, cut=True))] = None
-    is_fatal: Annotated[bool | None, Key("isFatal", _boolean)] = None
+    is_fatal: Annotated[bool | None, Key("isFatal", boolean)] = None
     line_column: Annotated[int | None, Key("lineColumn", integer(least=0))] = None
     file_name: Annotated[Text | None, Key("fileName", text(1_024, cut=True))] = None

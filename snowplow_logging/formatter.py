@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
 
+from snowplow_logging.anonymous import anonymity, check_anonymous_tracking
 from snowplow_logging.events import EVENTS, Event
 from snowplow_logging.json_data import (
     MAX_JSON_DEPTH,
@@ -56,12 +57,22 @@ class SnowplowJsonFormatter(JsonFormatter):
         *args: What `pythonjsonlogger.json.JsonFormatter` takes. Its `json_default` also takes
             what is no JSON in the data and entities of events.
         event_key: The attribute of a record that holds its event.
+        anonymous_tracking: As the handler has it: True leaves out the ids of user and session and
+            the address, `"with_session"` leaves the ids of the session in.
         **kwargs: What `pythonjsonlogger.json.JsonFormatter` takes.
     """
 
-    def __init__(self, *args: Any, event_key: str = "snowplow", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        event_key: str = "snowplow",
+        anonymous_tracking: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        check_anonymous_tracking("anonymous_tracking", anonymous_tracking)
         super().__init__(*args, **kwargs)
         self._event_key = event_key
+        self._hides = anonymity(anonymous_tracking)
         keep_ids(event_key)
 
     def add_fields(
@@ -75,16 +86,21 @@ class SnowplowJsonFormatter(JsonFormatter):
             if isinstance(value, Event):  # the attribute `msg`, where it is asked for
                 log_data[name] = str(value)
         around = bound_to(record)
+        page = None if around is None else around.page
+        logged = events_of(record, self._event_key)
+        if self._hides is not None:
+            around = None if around is None else self._hides.bound(around)
+            logged = [(self._hides.event(event), event_id) for event, event_id in logged]
         events = [
             event_fields(
-                event if around is None or around.page is None else on_page(event, around.page),
+                event if page is None else on_page(event, page),
                 event_id,
                 record,
                 around,
                 as_number=_marked,
                 json_default=self.json_default if callable(self.json_default) else None,
             )
-            for event, event_id in events_of(record, self._event_key)
+            for event, event_id in logged
         ]
         log_data[self.rename_fields.get(self._event_key, self._event_key)] = (
             events[0] if len(events) == 1 else events or None

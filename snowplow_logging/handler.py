@@ -15,15 +15,19 @@ from functools import partial
 from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
+from snowplow_logging.anonymous import Anonymity, anonymity
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
+from snowplow_logging.given_settings import described, takes_settings
 from snowplow_logging.hidden import HIDDEN, hides_event
 from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
+from snowplow_logging.metrics import handlers
 from snowplow_logging.payload import PayloadEncoder
 from snowplow_logging.record import carries_event, events_of, on_page
 from snowplow_logging.reporting import LOGGER_NAME, show_behind_queue, would_show
-from snowplow_logging.settings import Settings, described, takes_settings
+from snowplow_logging.settings import Settings
+from snowplow_logging.surroundings import Bound
 
 if TYPE_CHECKING:
     from snowplow_logging.delivery.emitter import Emitter
@@ -54,6 +58,7 @@ class _EventQueueHandler(QueueHandler):
         event_key: str,
         json_default: JsonDefault | None,
         before_send: Callable[[dict[str, Any]], Any] | None,
+        anonymity: Anonymity | None,
         transport: Transport,
         handle_error: Callable[[logging.LogRecord], None],
     ) -> None:
@@ -63,6 +68,7 @@ class _EventQueueHandler(QueueHandler):
         self._event_key = event_key
         self._json_default = json_default
         self._before_send = before_send
+        self._anonymity = anonymity
         self._transport = transport
         self._fits_for_sure = transport.fits_for_sure
         self._handle_error = handle_error
@@ -72,14 +78,16 @@ class _EventQueueHandler(QueueHandler):
         around = bound_to(record)
         complete = self._before_send is not None
         payloads = []
-        page = None if around is None else around.page
-        for logged, event_id in events_of(record, self._event_key) or _captured(record):
-            seen = event = logged if page is None else on_page(logged, page)
+        found = events_of(record, self._event_key) or _captured(record)
+        if self._anonymity is not None or (around is not None and around.page is not None):
+            around, found = self._in_place(around, found)
+        for event, event_id in found:
+            seen = event
             try:
                 if self._before_send is not None:
                     seen = None  # until it has said what may be seen, nothing is shown to anyone
                     full = self._encoder.completed(event, event_id, record, around)
-                    seen = _as_mapping(self._before_send(full))
+                    seen = self._let_through(self._before_send, full)
                     if seen is None:
                         self._leave_out(record, event, event_id)
                         continue
@@ -99,6 +107,22 @@ class _EventQueueHandler(QueueHandler):
                 else:
                     payloads.append(payload)
         return payloads
+
+    def _in_place(
+        self, around: Bound | None, found: list[tuple[Any, str]]
+    ) -> tuple[Bound | None, list[tuple[Any, str]]]:
+        """Return events with the page that they are on, and all without who the user is."""
+        if around is not None and around.page is not None:
+            page = around.page
+            found = [(on_page(event, page), event_id) for event, event_id in found]
+        if self._anonymity is not None:
+            around = None if around is None else self._anonymity.bound(around)
+            found = [(self._anonymity.event(event), event_id) for event, event_id in found]
+        return around, found
+
+    def _let_through(self, before_send: Callable[[Any], Any], full: dict[str, Any]) -> Any:
+        seen = _as_mapping(before_send(full))
+        return seen if self._anonymity is None else self._anonymity.event(seen)
 
     def _check_size(self, event: Any, payload: bytes) -> None:
         problem = self._transport.excess(payload)
@@ -203,12 +227,13 @@ class SnowplowHandler(logging.Handler):
 
             letters = DeadLetterFile(settings.dead_letter, event_json)
         self._emitter = Emitter(settings, transport, letters)
+        hides = anonymity(settings.anonymous_tracking)
         encoder = PayloadEncoder(
             namespace=settings.namespace,
             app_id=settings.app_id,
             platform=settings.platform,
-            subject=settings.subject,
-            context=settings.context,
+            subject=hides.subject(settings.subject) if hides else settings.subject,
+            context=_context(settings, hides, self._emitter.report),
             encode_base64=settings.encode_base64,
             report=partial(self._emitter.report, "context"),
             schemas=_schemas(settings, self._emitter.report),
@@ -222,6 +247,7 @@ class SnowplowHandler(logging.Handler):
             event_key=settings.event_key,
             json_default=settings.json_default,
             before_send=settings.before_send,
+            anonymity=hides,
             transport=transport,
             handle_error=self.handleError,
         )
@@ -233,6 +259,7 @@ class SnowplowHandler(logging.Handler):
                 keep_in_records(settings.capture_level, application_error)
         self._is_closed = False
         self._await_sigterm()
+        handlers.add(self)
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
@@ -329,6 +356,29 @@ class SnowplowHandler(logging.Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._emitter.url} ({logging.getLevelName(self.level)})>"
+
+
+def _context(
+    settings: Settings, hides: Anonymity | None, report: Callable[[str, str], None]
+) -> Any:
+    """Return the entities of every event: those of the settings, and the program's session."""
+    context: Any = settings.context if hides is None else hides.context(settings.context)
+    if settings.client_session is False or not settings.enabled:
+        return context
+    from snowplow_logging.client_session import program_session, session_entity
+
+    path = None if settings.client_session is True else settings.client_session
+    session = program_session(settings.app_id, path, report)
+
+    def client_session(record: logging.LogRecord) -> Any:
+        entity = session_entity(session, record, settings.event_key)
+        return entity if hides is None else next(iter(hides.context([entity])), None)
+
+    if context is not None and not isinstance(context, (list, tuple)):
+        return context  # for its check to say so
+    # By index, because that is how a list of `dictConfig` converts its items.
+    given = [] if context is None else [context[index] for index in range(len(context))]
+    return [*given, client_session]
 
 
 def _schemas(settings: Settings, report: Callable[[str, str], None]) -> SchemaCheck | None:

@@ -1,4 +1,4 @@
-"""What a log record keeps through copies: the ids of its events, what was bound, event, error.
+"""What a log record keeps through copies: its events with their ids, what was bound, its error.
 
 Every handler and formatter that sees a record, or a copy of it in another thread or process, has
 to come to the same event with the same event id. The standard library copies records in many ways
@@ -9,183 +9,36 @@ record. And formatters write whatever attributes they find, so that none is adde
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import os
-import time
-from collections import OrderedDict, UserString
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeAlias, cast
+from collections import UserString
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, cast
 
+from snowplow_logging.event_ids import (
+    IdentifiedEvent,
+    MessageText,
+    event_of_text,
+    id_of,
+    is_absent,
+    log_call_of,
+    new_id,
+    with_id,
+    with_this_id,
+)
 from snowplow_logging.surroundings import Bound, Layer, surroundings
 
 __all__ = [
-    "IdentifiedEvent",
-    "MessageText",
     "bound_to",
     "error_id_of",
     "give_ids",
-    "id_of",
-    "identified",
     "keep_ids",
     "keep_in_records",
-    "keep_log_call",
     "kept_error",
     "lift",
     "message_event",
-    "new_id",
 ]
-
-# Event ids.
-
-_LONGEST_USE: Final = 1.0  # seconds
-
-
-class _Ids:
-    """Makes the event ids of this process: what is random, and a count behind it.
-
-    So two ids of one process differ by the count, whatever the clock does. Two processes differ
-    by what is random. That is drawn anew after a fork, and once a second besides, because a
-    machine may be copied with its memory and no program be told, as AWS Lambda's SnapStart does.
-    It is not drawn for each id: a thread that asks the system gives up the interpreter lock
-    meanwhile, and then waits for it for as long as other threads compute.
-    """
-
-    def __init__(self) -> None:
-        self.draw()
-        if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
-            # The process id alone does not tell: in containers two forks may both have the id 1.
-            os.register_at_fork(after_in_child=self.draw)
-
-    def draw(self) -> None:
-        """Draw what is random."""
-        h = os.urandom(16).hex()
-        start = f"{h[:8]}-{h[8:12]}-8{h[12:15]}-a{h[15:18]}-"
-        count = itertools.count(int(h[18:29], 16))  # of 48 bits, the highest four of them zero
-        self._state = os.getpid(), time.monotonic(), start, count
-
-    def new(self, process: int | None = None) -> str:
-        """Make an event id that no other event has: a UUID of version 8 (RFC 9562).
-
-        Args:
-            process: The id of this process, where the caller has just asked for it.
-        """
-        owner, since, start, count = self._state
-        # Not every server that forks runs Python's hooks for that; uWSGI does not.
-        if not 0 <= time.monotonic() - since < _LONGEST_USE or (
-            process != owner and os.getpid() != owner
-        ):
-            self.draw()
-            _, _, start, count = self._state
-        return f"{start}{next(count):012x}"
-
-
-new_id: Final = _Ids().new
-
-
-_ID: Final = "_snowplow_event_id"
-"""The attribute beside the fields of an event object, or of a dict, that holds its given id."""
-
-_LOG_CALL: Final = "_snowplow_log_call"
-"""The attribute of a dict that holds when and in what surroundings it was logged."""
-
-
-LogCall: TypeAlias = tuple[float, Mapping[str, Any], Sequence[Any], Mapping[str, Any] | None]
-"""When an event was logged, in seconds since 1970, and the parts of what surrounded it.
-
-Plain values, for whoever unpickles them may not have this package.
-"""
-
-
-class IdentifiedEvent(dict[str, Any]):
-    """An event of a record as a dict, with the id that it was given beside its keys.
-
-    Where the record itself cannot keep it, its log call is there, too.
-
-    It stands in the record for the dict that was logged, which is the caller's and may be logged
-    again. To whoever reads the record it is an equal dict. A receiver of the pickled record that
-    does not have this package finds an `OrderedDict`, which keeps attributes, too.
-    """
-
-    __slots__ = ("event_id", "log_call")
-
-    event_id: str
-    log_call: LogCall | None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        state: dict[str, Any] = {_ID: self.event_id}
-        if self.log_call is not None:
-            state[_LOG_CALL] = self.log_call
-        return OrderedDict, (), state, None, iter(self.items())
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return self.__reduce__()
-
-
-def _identified(
-    event: Mapping[str, Any], event_id: str, log_call: LogCall | None = None
-) -> IdentifiedEvent:
-    identified = IdentifiedEvent(event)
-    identified.event_id, identified.log_call = event_id, log_call
-    return identified
-
-
-def identified(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an event object as a dict, which keeps the id that it was given."""
-    event_id = fields.pop(_ID, None)
-    return fields if event_id is None else _identified(fields, event_id)
-
-
-def _is_absent(event_id: Any) -> bool:
-    """Tell whether an event's own id is none: absent, or empty text."""
-    return event_id is None or (isinstance(event_id, str) and not event_id)
-
-
-def id_of(event: Any) -> str:
-    """Return the id of an event of a record, given by its owner or by `give_ids`.
-
-    What can hold no id, because it is no event at all, has a new one each time.
-    """
-    if type(event) is IdentifiedEvent:
-        return event.event_id
-    try:
-        given = event.get("event_id")
-        if _is_absent(given) and type(event) is OrderedDict:
-            given = vars(event).get(_ID)
-        return new_id() if _is_absent(given) else str(given)
-    except Exception:  # noqa: BLE001 - it may be anything
-        return new_id()
-
-
-def _with_id(event: Any, process: int | None) -> Any:
-    """Return an event, or a list of them, with ids; itself where it has one or is no event."""
-    kind = type(event)
-    if kind is dict:
-        given = event.get("event_id")
-        if given is None or _is_absent(given):
-            return _identified(event, new_id(process))
-        return event
-    if kind is IdentifiedEvent:
-        return event
-    if issubclass(kind, (list, tuple)):
-        with_ids = [_with_id(event[index], process) for index in range(len(event))]
-        same = all(one is other for one, other in zip(event, with_ids, strict=True))
-        return event if same else with_ids
-    return _other_with_id(kind, event, process)
-
-
-def _other_with_id(kind: type, event: Any, process: int | None) -> Any:
-    if hasattr(kind, "as_event_dict"):
-        fields = event.as_event_dict()
-        if type(fields) is IdentifiedEvent or not _is_absent(fields.get("event_id")):
-            return fields
-        return _identified(fields, new_id(process))
-    if issubclass(kind, Mapping):
-        is_marked = kind is OrderedDict and _ID in vars(event)
-        if _is_absent(event.get("event_id")) and not is_marked:
-            return _identified(dict(event.items()), new_id(process))
-    return event
 
 
 def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
@@ -207,14 +60,14 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
                     lift(record, key)
         for key in event_keys:
             value = attributes.get(key)
-            if value is not None and (given := _with_id(value, record.process)) is not value:
+            if value is not None and (given := with_id(value, record.process)) is not value:
                 attributes[key] = given
         message = record.msg
         if type(message) is not str and hasattr(type(message), "as_event_dict"):
             if isinstance(record, _Record):
                 record.id_of_message()  # beside the message, which stays the object it is
             else:
-                given = _with_id(message, record.process)
+                given = with_id(message, record.process)
                 # One that names its id already stays the object by which it is found.
                 record.msg = given if type(given) is IdentifiedEvent else message
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
@@ -234,10 +87,10 @@ def lift(record: logging.LogRecord, event_key: str) -> bool:
     extra, message = attributes.get("extra"), record.msg
     if type(extra) is dict and extra.get(event_key) is not None:
         # loguru makes a record for each handler, and of one dict for all, which is the log call's.
-        event = extra[event_key] = _with_id(extra[event_key], record.process)
+        event = extra[event_key] = with_id(extra[event_key], record.process)
         _restore(record, event)
     elif type(message) is dict and message.get(event_key) is not None:
-        event = _with_id(message[event_key], record.process)
+        event = with_id(message[event_key], record.process)
     else:
         return False
     attributes[event_key] = event
@@ -246,36 +99,13 @@ def lift(record: logging.LogRecord, event_key: str) -> bool:
 
 def _restore(record: logging.LogRecord, event: Any) -> None:
     """Have a record say what was so at the log call that its event keeps, if it does."""
-    first = event[0] if isinstance(event, (list, tuple)) and event else event
-    log_call: LogCall | None = None
-    if type(first) is IdentifiedEvent:
-        log_call = first.log_call
-    elif type(first) is OrderedDict:
-        log_call = vars(first).get(_LOG_CALL)
+    log_call = log_call_of(event)
     if log_call is None:
         return
     record.created, subject, context, page = log_call
     record.msecs = int(record.created % 1 * 1000) + 0.0
     if isinstance(record, _Record):
         record.bound = Bound(subject, context, page)
-
-
-def keep_log_call(event: Any) -> Any:
-    """Return an event, or a list of them, that keeps its id, and what is so now, by itself.
-
-    For records that are made later, and elsewhere than the log call.
-    """
-    layer = surroundings()
-    around = Bound({}, ()) if layer is None else layer.bound()
-    log_call = time.time(), around.subject, around.context, around.page
-
-    def keeping(one: Any) -> Any:
-        one = _with_id(one, None)
-        if not isinstance(one, dict):
-            return one  # no event at all, for the check to say so
-        return _identified(one, id_of(one), log_call)
-
-    return [*map(keeping, event)] if isinstance(event, (list, tuple)) else keeping(event)
 
 
 _event_keys: Final[list[str]] = []
@@ -359,14 +189,14 @@ def message_event(record: logging.LogRecord) -> Any:
     if hasattr(type(message), "as_event_dict"):  # asked of the class: objects may say yes to all
         try:
             event = cast("Any", message).as_event_dict()
-            if isinstance(record, _Record) and _is_absent(event.get("event_id")):
-                event = _identified(event, record.id_of_message())
+            if isinstance(record, _Record) and is_absent(event.get("event_id")):
+                event = with_this_id(event, record.id_of_message())
         except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
             return message
         return event
     event = record.event if isinstance(record, _Record) else None
     if event is None and type(message) is UserString:
-        event = vars(message).get(_EVENT)
+        event = event_of_text(message)
     return event
 
 
@@ -387,24 +217,6 @@ def error_id_of(record: logging.LogRecord) -> str:
     # A record of a class of the program's own has no other place. The underscore keeps it out of
     # the lines of most formatters.
     return str(record.__dict__.setdefault("_snowplow_error_id", new_id(record.process)))
-
-
-_EVENT: Final = "snowplow_event"
-
-
-class MessageText(str):
-    """The text of an event that is a record's message.
-
-    `SocketHandler` sends a message's text in its place. This one takes the event along, as an
-    attribute of what also a receiver without this library reads as the text.
-    """
-
-    __slots__ = ("event",)
-
-    event: dict[str, Any]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return UserString, (str.__str__(self),), {_EVENT: self.event}
 
 
 class _Record(logging.LogRecord):
@@ -447,8 +259,8 @@ class _Record(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802 - the standard library's name
         """Return the message as text, which keeps the event that it was, with its id."""
         text = super().getMessage()
-        if type(text) is MessageText and _is_absent(text.event.get("event_id")):
-            text.event = _identified(text.event, self.id_of_message())
+        if type(text) is MessageText and is_absent(text.event.get("event_id")):
+            text.event = with_this_id(text.event, self.id_of_message())
         return text
 
     def __copy__(self) -> _Record:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from snowplow_logging.kept import MessageText, keep_log_call
+from snowplow_logging.event_ids import MessageText, keep_log_call
 
 __all__ = ["keep_event"]
 

@@ -29,6 +29,7 @@ __all__ = [
     "MAX_REQUEST_LINE_BYTES",
     "PAYLOAD_DATA",
     "PLATFORMS",
+    "POST_PATH",
     "UNSTRUCT_EVENT",
     "Check",
     "Key",
@@ -65,6 +66,9 @@ _SNOWPLOW: Final = "iglu:com.snowplowanalytics.snowplow"
 PAYLOAD_DATA: Final = f"{_SNOWPLOW}/payload_data/jsonschema/1-0-4"
 UNSTRUCT_EVENT: Final = f"{_SNOWPLOW}/unstruct_event/jsonschema/1-0-0"
 CONTEXTS: Final = f"{_SNOWPLOW}/contexts/jsonschema/1-0-1"
+
+POST_PATH: Final = "/com.snowplowanalytics.snowplow/tp2"
+"""Where a collector takes requests of many events."""
 
 MAX_BODY_BYTES: Final = 1_048_576
 """A larger POST body is answered with 200 and becomes one failed event (collector)."""

@@ -9,8 +9,9 @@ from enum import Enum
 from logging import LogRecord
 from typing import Any, Final
 
+from snowplow_logging.event_ids import IdentifiedEvent, id_of, new_id
 from snowplow_logging.events import Event
-from snowplow_logging.kept import IdentifiedEvent, give_ids, id_of, lift, message_event, new_id
+from snowplow_logging.kept import give_ids, lift, message_event
 from snowplow_logging.number_types import number
 from snowplow_logging.protocol import Refused, derived_uuid, is_given
 from snowplow_logging.python_types import UNKNOWN, meaning, members

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -96,3 +98,18 @@ def run(tmp_path):
     """Return a function that runs such a program to its end."""
     with Programs(tmp_path) as programs:
         yield programs.run
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """Return the file of a certificate for this machine, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not there")
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3"]
+    command += ["-keyout", str(file), "-out", f"{file}.only", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    with file.open("ab") as both:
+        both.write(file.with_name("certificate.pem.only").read_bytes())
+    return file

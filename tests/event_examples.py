@@ -8,8 +8,19 @@ from uuid import UUID
 
 from helpers import ANYTHING
 from snowplow_logging import SelfDescribingJson
+from snowplow_logging.events import EVENTS
 
-__all__ = ["BY_NAME", "COMMON", "EVENT_ID", "EXAMPLES", "OTHER_ID", "PAGE", "Example"]
+__all__ = [
+    "BY_NAME",
+    "COMMON",
+    "EVENT_ID",
+    "EXAMPLES",
+    "OTHER_ID",
+    "PAGE",
+    "Example",
+    "as_dict",
+    "as_object",
+]
 
 SNOWPLOW = "iglu:com.snowplowanalytics.snowplow"
 EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -278,3 +289,13 @@ COMMON = {
     "true_timestamp": 1_700_000_000_123,
     "event_id": EVENT_ID,
 }
+
+
+def as_object(example: Example, **common: Any) -> Any:
+    """Return the event as an object of its class."""
+    return EVENTS[example.name](**example.keys, **common)
+
+
+def as_dict(example: Example, **common: Any) -> dict[str, Any]:
+    """Return the event as a dict."""
+    return {"event": example.name, **example.keys, **common}

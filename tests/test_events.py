@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import enum
 import json
 import logging
-import os
-import re
-import subprocess
-import sys
 from collections import OrderedDict, UserDict
-from decimal import Decimal
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from event_examples import BY_NAME, COMMON, EVENT_ID, EXAMPLES, OTHER_ID, PAGE, Example
+from event_examples import (
+    BY_NAME,
+    COMMON,
+    EVENT_ID,
+    EXAMPLES,
+    OTHER_ID,
+    as_dict,
+    as_object,
+)
 from helpers import ANYTHING, RecordingHandler, entity, tracking
 from snowplow_logging import (
     EcommerceTransaction,
@@ -27,11 +27,7 @@ from snowplow_logging import (
     FormChange,
     PageView,
     ScreenView,
-    SelfDescribing,
-    SelfDescribingJson,
-    StructuredEvent,
     Subject,
-    protocol,
 )
 from snowplow_logging.events import EVENTS
 
@@ -40,16 +36,6 @@ UNSTRUCT = f"{SNOWPLOW}/unstruct_event/jsonschema/1-0-0"
 CONTEXTS = f"{SNOWPLOW}/contexts/jsonschema/1-0-1"
 
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-
-
-def as_object(example: Example, **common: Any) -> Any:
-    """Return the event as an object of its class."""
-    return EVENTS[example.name](**example.keys, **common)
-
-
-def as_dict(example: Example, **common: Any) -> dict[str, Any]:
-    """Return the event as a dict."""
-    return {"event": example.name, **example.keys, **common}
 
 
 class TestEveryEvent:
@@ -255,226 +241,6 @@ class TestForms:
                 assert f"{key}={shown}" in line
 
 
-class Colour(enum.Enum):
-    """An enum of strings."""
-
-    RED = "red"
-
-
-class Size(str, enum.Enum):
-    """An enum whose members are strings themselves."""
-
-    LARGE = "large"
-
-
-class Number(enum.IntEnum):
-    """An enum whose members are ints."""
-
-    TWO = 2
-
-
-class TestValues:
-    """What is taken where Snowplow wants text, a number, a whole number."""
-
-    @pytest.mark.parametrize(
-        ("value", "sent"),
-        [
-            ("text", "text"),
-            (42, "42"),
-            (-1, "-1"),
-            (UUID(EVENT_ID), EVENT_ID),
-            (Colour.RED, "red"),
-            (Size.LARGE, "large"),
-            ("🧺 ünïcode \u2028", "🧺 ünïcode \u2028"),
-        ],
-    )
-    def test_text(self, tracked, value, sent):
-        """A str, an int, a UUID and an enum of strings are text, in the protocol and in JSON."""
-        tracked.log(
-            [
-                StructuredEvent(category=value, action="a"),
-                {"event": "link_click", "target_url": value, "element_classes": [value]},
-                PageView(page_url="https://a.example/", subject={"user_id": value}),
-            ]
-        )
-        struct, link, page = tracked.arrived()
-        assert struct["rawEvent"]["parameters"]["se_ca"] == sent
-        data = link["event"]["unstruct_event"]["data"]["data"]
-        assert data == {"targetUrl": sent, "elementClasses": [sent]}
-        assert page["rawEvent"]["parameters"]["uid"] == sent
-
-    @pytest.mark.parametrize(
-        ("value", "text", "in_json"),
-        [
-            (5, "5", 5),
-            (9.9, "9.9", 9.9),
-            (Decimal("9.90"), "9.90", 9.9),
-            (Decimal(3), "3", 3),
-            (Number.TWO, "2", 2),
-            (1e22, "1" + "0" * 22, 1e22),
-            (-0.5, "-0.5", -0.5),
-            (2**70, str(2**70), 2**70),
-        ],
-    )
-    def test_numbers(self, tracked, value, text, in_json):
-        """An int, a float and a Decimal are numbers, in the protocol and in JSON."""
-        tracked.log(
-            [
-                StructuredEvent(category="c", action="a", value=value),
-                {"event": "add_to_cart", "sku": "s", "quantity": value},
-            ]
-        )
-        struct, cart = tracked.arrived()
-        assert struct["rawEvent"]["parameters"]["se_va"] == text
-        assert cart["event"]["unstruct_event"]["data"]["data"]["quantity"] == in_json
-
-    @pytest.mark.parametrize(
-        ("value", "sent"), [(12, "12"), (12.0, "12"), (Decimal("12.00"), "12"), (Number.TWO, "2")]
-    )
-    def test_whole_numbers(self, tracked, value, sent):
-        """An integral float is a whole number, and is sent without its fraction."""
-        item = {"event": "ecommerce_transaction_item", "order_id": "o", "sku": "s", "price": 1}
-        tracked.log(
-            [
-                {**item, "quantity": value},
-                {"event": "site_search", "terms": ["t"], "total_results": value},
-            ]
-        )
-        item, search = tracked.arrived()
-        assert item["rawEvent"]["parameters"]["ti_qu"] == sent
-        total = search["event"]["unstruct_event"]["data"]["data"]["totalResults"]
-        assert type(total) is int
-        assert str(total) == sent
-
-    def test_free_json(self, tracked):
-        """Data of one's own keeps its values; what JSON has no type for takes the nearest."""
-        tracked.log(
-            SelfDescribing(
-                schema=ANYTHING,
-                data={
-                    "none": None,
-                    "flag": True,
-                    "float": 1.5,
-                    "big": 2**64,
-                    "tuple": (1, 2),
-                    "uuid": UUID(EVENT_ID),
-                    "decimal": Decimal("1.25"),
-                    "whole": Decimal(7),
-                    "enums": [Colour.RED, Size.LARGE, Number.TWO],
-                    Size.LARGE: "key",
-                },
-            )
-        )
-        (arrived,) = tracked.arrived()
-        assert arrived["event"]["unstruct_event"]["data"]["data"] == {
-            "none": None,
-            "flag": True,
-            "float": 1.5,
-            "big": 2**64,
-            "tuple": [1, 2],
-            "uuid": EVENT_ID,
-            "decimal": 1.25,
-            "whole": 7,
-            "enums": ["red", "large", 2],
-            "large": "key",
-        }
-
-
-class TestCut:
-    """Free text that is too long is cut to its limit."""
-
-    @pytest.mark.parametrize("unit", ["a", "é", "\t", "😀", "a😀\t"])
-    @pytest.mark.parametrize("more", [0, 1, 5])
-    def test_title_and_user_agent(self, tracked, unit, more):
-        """A title and a user agent keep as many whole characters as Enrich takes."""
-        width = {"a": 1, "é": 1, "\t": 4, "😀": 2, "a😀\t": 7}[unit]
-        title, agent = (unit * (limit // width + more) for limit in (2_000, 1_000))
-        tracked.log(
-            PageView(page_url="https://a.example/", page_title=title, subject={"useragent": agent})
-        )
-        (sent,) = tracked.payloads()
-        for given, cut, limit in (title, sent["page"], 2_000), (agent, sent["ua"], 1_000):
-            full = given.replace("\t", "    ")
-            assert full.startswith(cut)
-            used = len(cut.encode("utf-16-le")) // 2
-            assert used <= limit
-            following = {"😀": 2}.get(full[len(cut) : len(cut) + 1], 1)
-            assert cut == full or used + following > limit
-
-    @pytest.mark.parametrize("unit", ["a", "😀", "\t"])
-    def test_errors(self, tracked, unit):
-        """The texts of an error are cut to what the schema takes, which counts characters."""
-        limits = {
-            "message": 2_048,
-            "thread_name": 1_024,
-            "stack_trace": 8_192,
-            "cause_stack_trace": 8_192,
-            "class_name": 1_024,
-            "exception_name": 1_024,
-            "file_name": 1_024,
-        }
-        tracked.log(
-            {
-                "event": "application_error",
-                **{key: unit * (limit + 3) for key, limit in limits.items()},
-            }
-        )
-        (arrived,) = tracked.arrived()
-        data = arrived["event"]["unstruct_event"]["data"]["data"]
-        del data["programmingLanguage"]
-        assert sorted(map(len, data.values())) == sorted(limits.values())
-
-
-class TestFixedAtTheLogCall:
-    """What an event is, is fixed when it is logged."""
-
-    def test_a_later_change_changes_nothing(self, collector):
-        """A dict that its owner changes afterwards arrives as it was at the log call."""
-        event = {
-            "event": "self_describing_event",
-            "schema": ANYTHING,
-            "data": {"list": [1], "dict": {"a": 1}},
-            "context": [entity(a=[1])],
-            "subject": {"user_id": "u-1"},
-        }
-        for settings in ({}, {"before_send": lambda event: event}):
-            with tracking(collector, flush_interval=60, **settings) as tracked:
-                logged = copy.deepcopy(event)
-                tracked.log(logged)
-                logged["data"]["list"].append(2)
-                logged["data"]["dict"]["a"] = 2
-                logged["context"][0]["data"]["a"].clear()
-                logged["context"].clear()
-                logged["subject"]["user_id"] = "u-2"
-                logged.clear()
-                arrived = tracked.arrived()[-1]["event"]
-            assert arrived["unstruct_event"]["data"] == entity(list=[1], dict={"a": 1})
-            assert arrived["contexts"]["data"] == [entity(a=[1])]
-            assert arrived["user_id"] == "u-1"
-
-    def test_the_caller_s_dicts_stay_as_they_are(self, collector):
-        """Nothing is written into what the caller gave, whatever `before_send` does to it."""
-
-        def meddle(event):
-            event.setdefault("context", []).append(entity(b=1))
-            event["subject"]["user_id"] = "changed"
-            event.get("data", {}).clear()
-            event.get("elements", [{}])[0].clear()
-            return event
-
-        for settings in ({}, {"before_send": meddle}):
-            with tracking(collector, subject={"language": "de"}, **settings) as tracked:
-                for example in EXAMPLES:
-                    event = as_dict(example, **COMMON)
-                    items = [{"sku": "s", "price": 1, "quantity": 1}]
-                    if example.name == "ecommerce_transaction":
-                        event["items"] = items
-                    before = copy.deepcopy(event)
-                    tracked.log(event)
-                    assert event == before
-                assert tracked.handler.flush(30)
-
-
 class TestTransactions:
     """A transaction with items is one event for itself and one for each item."""
 
@@ -584,105 +350,6 @@ class TestEventIds:
         assert [sent["eid"] for sent in tracked.payloads()] == [EVENT_ID]
 
 
-class TestBeforeSend:
-    """What `before_send` makes of an event."""
-
-    def logged(self, collector, before_send, event=None, **settings):
-        """Log an event through `before_send`, and return what arrived and the handler."""
-        event = event or as_dict(BY_NAME["page_view"], subject={"user_id": "u-1"})
-        with tracking(collector, before_send=before_send, **settings) as tracked:
-            tracked.log(event)
-            return tracked.arrived(), tracked.handler
-
-    def test_sees_the_whole_event(self, collector):
-        """It gets a dict with the event's id, its whole subject and all its entities."""
-        seen = []
-        arrived, _ = self.logged(
-            collector,
-            lambda event: seen.append(event) or event,
-            subject={"language": "de", "user_id": "u-0"},
-            context=[entity(a=1), lambda record: SelfDescribingJson(ANYTHING, {"b": record.name})],
-        )
-        (event,) = seen
-        assert event.pop("event_id") == arrived[0]["event"]["event_id"]
-        assert event == {
-            "event": "page_view",
-            **PAGE,
-            "subject": {"user_id": "u-1", "language": "de"},
-            "context": [entity(a=1), entity(b="shop")],
-        }
-        assert arrived[0]["event"]["contexts"]["data"] == event["context"]
-        assert arrived[0]["event"]["br_lang"] == "de"
-
-    def test_changes_it(self, collector):
-        """What it returns is what is sent, and what it takes out is not put back."""
-
-        def before_send(event):
-            event["page_title"] = "changed"
-            del event["referrer"], event["subject"]["user_id"], event["context"]
-            return event
-
-        arrived, _ = self.logged(
-            collector, before_send, subject={"user_id": "u-0"}, context=[entity(a=1)]
-        )
-        sent = arrived[0]["rawEvent"]["parameters"]
-        assert sent["page"] == "changed"
-        assert not {"refr", "uid", "cx"} & sent.keys()
-
-    def test_leaves_it_out(self, collector):
-        """None leaves the event out, and it is counted as filtered."""
-        arrived, handler = self.logged(collector, lambda event: None)
-        assert arrived == []
-        assert (handler.stats.filtered, handler.stats.invalid, handler.errors) == (1, 0, [])
-
-    def test_returns_an_object(self, collector):
-        """It may return another event, as an object."""
-        arrived, _ = self.logged(
-            collector, lambda event: StructuredEvent(category="c", action=event["page_title"])
-        )
-        assert arrived[0]["event"]["se_action"] == "Bäsket 🧺"
-
-    def test_raises(self, collector):
-        """One that raises costs the event, which is counted, and nothing else."""
-        failures = []
-
-        def before_send(event):
-            raise KeyError("nothing")
-
-        arrived, handler = self.logged(
-            collector, before_send, on_failure=lambda events, reason: failures.append(reason)
-        )
-        assert arrived == []
-        assert handler.stats.invalid == 1
-        assert dict(handler.stats.losses) == {"before_send failed": 1}
-        assert [type(error) for error in handler.errors] == [KeyError]
-        assert len(failures) == 1
-        assert "KeyError" in failures[0]
-
-    @pytest.mark.parametrize("returned", [True, 5, [], "page_view", {"event": "page_view"}])
-    def test_returns_nonsense(self, collector, returned):
-        """What Snowplow would refuse is refused after it as before."""
-        arrived, handler = self.logged(collector, lambda event: returned)
-        assert arrived == []
-        assert handler.stats.invalid == 1
-
-    def test_null_values(self, collector):
-        """A form's value of None is there for it, and still null when it is sent."""
-        event = FormChange(form_id="f", element_id="e", node_name="INPUT", value=None)
-        seen = []
-        arrived, _ = self.logged(collector, lambda event: seen.append(event) or event, event)
-        assert seen[0]["value"] is None
-        assert "type" not in seen[0]
-        assert arrived[0]["event"]["unstruct_event"]["data"]["data"]["value"] is None
-
-    def test_each_part_of_a_transaction(self, collector):
-        """It is called for the transaction and for each item."""
-        names = []
-        event = as_dict(BY_NAME["ecommerce_transaction"], items=TestTransactions.ITEMS)
-        self.logged(collector, lambda event: names.append(event["event"]), event)
-        assert names == ["ecommerce_transaction", *["ecommerce_transaction_item"] * 3]
-
-
 class TestCommonKeys:
     """The forms that the keys of every event may have."""
 
@@ -737,116 +404,3 @@ class TestCommonKeys:
             (sent,) = tracked.payloads()
         assert sent["uid"] == "u"
         assert not {"page", "refr", "lang", "cx"} & sent.keys()
-
-
-LOG_ALL = """
-import importlib.util, json, logging, os, sys
-if "without orjson" in sys.argv:
-    sys.modules["orjson"] = None
-class AsPython:
-    def find_spec(name, path, target):
-        package, _, module = name.partition(".")
-        source = f"{path[0]}/{module}.py" if path else ""
-        if package == "snowplow_logging" and os.path.exists(source):
-            return importlib.util.spec_from_file_location(name, source)
-if "as Python" in sys.argv:
-    sys.meta_path.insert(0, AsPython)
-import test_events
-from helpers import tracking
-from snowplow_logging import LocalCollector, json_data, protocol
-assert (json_data.orjson is None) == ("without orjson" in sys.argv)
-assert protocol.__file__.endswith(".py") or "as Python" not in sys.argv
-with LocalCollector() as collector, tracking(collector, encode_base64=False) as tracked:
-    for number, event in enumerate(test_events.corpus()):
-        event = {"event_id": f"00000000-0000-8000-8000-{number:012}", **event}
-        record = {"created": 1.7e9 + number, "snowplow": event}
-        tracked.handler.handle(logging.makeLogRecord(record))
-    assert tracked.handler.flush(30)
-    for sent in tracked.payloads():
-        del sent["stm"]
-        print(json.dumps(sent))
-    print(json.dumps(list(map(str, tracked.handler.errors))))
-"""
-
-
-def corpus():
-    """Return events of all kinds, good and bad, for both ways of writing JSON."""
-    odd = {
-        "texts": ['é\0\x1f"\\/\u2028😀', "\ud83d", Size.LARGE, UUID(EVENT_ID), Colour.RED],
-        "numbers": [1e16, 1e-7, -0.0, 2**63, 2**64, Decimal("0.1"), Number.TWO, float("nan")],
-        "others": [b"bytes", {1}, object, (1, (2,)), MappingProxyType({"a": float("inf")})],
-    }
-    yield from (as_dict(example, **COMMON) for example in EXAMPLES)
-    for values in odd.values():
-        for value in values:
-            yield {"event": "self_describing_event", "schema": ANYTHING, "data": {"value": value}}
-            yield as_dict(BY_NAME["page_view"], context=[entity(value=value)])
-            yield {"event": "site_search", "terms": [value], "filters": {"a": value}}
-            yield {"event": "struct_event", "category": value, "action": "a", "value": value}
-    for levels in (35, 36, 37, 38, 49, 50):
-        value: Any = "leaf"
-        for _ in range(levels - 1):
-            value = [value]
-        yield {"event": "self_describing_event", "schema": ANYTHING, "data": value}
-
-
-class TestFasterWays:
-    """`orjson` and the compiler make the library faster and change nothing else."""
-
-    def run(self, *arguments):
-        """Run Python in the folder of the tests."""
-        tests = Path(__file__).parent
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tests,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-
-    @pytest.mark.parametrize(
-        "slower", [["without orjson"], ["as Python"], ["without orjson", "as Python"]]
-    )
-    def test_payloads_are_equal(self, slower):
-        """With and without them the same values are sent and the same errors found."""
-        pytest.importorskip("orjson")
-        pytest.importorskip("werkzeug")
-        if "as Python" in slower and protocol.__file__.endswith(".py"):
-            pytest.skip("is not compiled here")
-        ways = [self.run("-c", LOG_ALL, *way) for way in ([], slower)]
-        assert [way.returncode for way in ways] == [0, 0], [way.stderr for way in ways]
-        fast, slow = (list(map(self.values, way.stdout.splitlines())) for way in ways)
-        assert len(fast) > 50
-        for one, other in zip(fast, slow, strict=True):
-            assert one == other
-
-    def values(self, line):
-        """Return what was printed, JSON inside of it read, whose spelling may differ."""
-        printed = json.loads(line)
-        if isinstance(printed, dict):
-            for name in {"co", "ue_pr"} & printed.keys():
-                printed[name] = json.loads(printed[name])
-        return printed
-
-    @pytest.mark.usefixtures("running_collector")  # where there is none all would be skipped
-    def test_nothing_bad_leaves_without_orjson(self):
-        """What Snowplow would refuse is refused, and the log call goes on, without it, too."""
-        result = self.run(
-            "-c",
-            "import sys; sys.modules['orjson'] = None; import pytest; sys.exit(pytest.main())",
-            *[
-                "-q",
-                "-rs",
-                "-p",
-                "no:cacheprovider",
-                "-p",
-                "no:xdist",
-                "-k",
-                "(TestWhateverIsLogged and True) or goes_on",
-            ],
-            str(Path(__file__).with_name("test_refused.py")),
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert re.search(r"\d\d+ passed", result.stdout), result.stdout

@@ -261,7 +261,13 @@ def test_celery_tasks(environment, collector):
     """Tasks in the worker's pool send their events, at the latest when the worker is stopped."""
     pytest.importorskip("celery")
     worker = ["-m", "celery", "--workdir", str(EXAMPLES), "-A", "celery_app", "worker"]
-    quick = ["--concurrency=2", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    quick = [
+        "--loglevel=INFO",
+        "--concurrency=2",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+    ]
     with started(environment, EXAMPLES, *worker, *quick) as (said, process):
         said("ready")
         assert run(environment, EXAMPLES / "celery_app.py").returncode == 0

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 
+from event_strategies import events
 from faulty_collector import FaultyCollector
 from helpers import ANYTHING, RecordingHandler, entity
 from snowplow_logging import (
@@ -30,7 +31,6 @@ from snowplow_logging import (
 )
 from snowplow_logging.cli import main
 from snowplow_logging.events import EVENTS
-from test_refused import events
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/basket"}
 EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"

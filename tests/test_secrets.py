@@ -19,9 +19,9 @@ import requests
 
 from faulty_collector import Answer, FaultyCollector, nowhere
 from helpers import NOWHERE, tracking
+from secure_collector import SecureCollector
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.settings import Settings
-from test_answers import SecureCollector, certificate  # noqa: F401 - a fixture
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}
 SECRET = "hush-hush"
@@ -527,7 +527,7 @@ class TestTLS:
     """Certificates are verified, by what the environment names."""
 
     @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", ""])
-    def test_is_verified(self, name, certificate, monkeypatch):  # noqa: F811 - a fixture
+    def test_is_verified(self, name, certificate, monkeypatch):
         """A certificate of nobody's is refused, and taken where a variable names it."""
         for other in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             monkeypatch.delenv(other, raising=False)
@@ -542,7 +542,7 @@ class TestTLS:
         if not name:
             assert "certificate verify failed" in stats.last_error
 
-    def test_what_requests_documents_comes_first(self, certificate, monkeypatch, tmp_path):  # noqa: F811
+    def test_what_requests_documents_comes_first(self, certificate, monkeypatch, tmp_path):
         """A file of OpenSSL's variable does not replace that of REQUESTS_CA_BUNDLE."""
         monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))

@@ -27,7 +27,9 @@ def settings_of_project() -> dict[str, Any]:
         raise TypeError(f"{_SETTING} is {given!r}; give a dict of SnowplowMiddleware's keywords")
     return {
         name: import_string(value)
-        if name in ("user", "page_view") and isinstance(value, str)
+        if name in ("user", "page_view", "anonymous_tracking")
+        and isinstance(value, str)
+        and "." in value
         else value
         for name, value in given.items()
     }

@@ -47,6 +47,9 @@ class SnowplowMiddleware:
             proxy nearest to the application has to set it, for clients may send it as well.
         id_cookie: What the names of the JavaScript tracker's cookies begin with, its `cookieName`.
         network_cookie: The name of the collector's cookie.
+        anonymous_tracking: True binds neither user nor address nor the ids in cookies;
+            `"with_session"` binds the ids of the session alone. A callable takes the request and
+            returns one of these, for a user who has not agreed to be known.
         logger: The name of the logger of `page_view`.
 
     Raises:
@@ -67,6 +70,7 @@ class SnowplowMiddleware:
         address_header: str = "X-Forwarded-For",
         id_cookie: str = "_sp_",
         network_cookie: str = "sp",
+        anonymous_tracking: bool | str | Callable[[Any], bool | str] = False,
         logger: str = "snowplow_logging.web",
     ) -> None:
         project = _settings_of_project() if _is_of_django(app) else {}
@@ -79,6 +83,7 @@ class SnowplowMiddleware:
                 "address_header": address_header,
                 "id_cookie": id_cookie,
                 "network_cookie": network_cookie,
+                "anonymous_tracking": anonymous_tracking,
                 "logger": logger,
                 **project,
             }

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from snowplow_logging.adapter import SnowplowAdapter
+from snowplow_logging.anonymous import Anonymity, anonymity, check_anonymous_tracking
 from snowplow_logging.protocol import Refused, is_given
 from snowplow_logging.reporting import report_seldom
-from snowplow_logging.settings import check_at_once
+from snowplow_logging.setting_checks import check_at_once
 from snowplow_logging.surroundings import Bound
 from snowplow_logging.urls import page_uri, referrer_uri
 from snowplow_logging.web.cookies import ids_in_cookies
@@ -41,8 +42,13 @@ class Settings:
         address_header: str,
         id_cookie: str,
         network_cookie: str,
+        anonymous_tracking: bool | str | Callable[[Any], bool | str],
         logger: str,
     ) -> None:
+        if callable(anonymous_tracking):
+            check_at_once("anonymous_tracking", anonymous_tracking)
+        else:
+            check_anonymous_tracking("anonymous_tracking", anonymous_tracking)
         for name, callback in (("user", user), ("page_view", page_view)):
             if callable(callback):
                 check_at_once(name, callback)
@@ -62,6 +68,7 @@ class Settings:
         self.address_header = address_header.lower()
         self.id_cookie = id_cookie
         self.network_cookie = network_cookie
+        self.anonymous_tracking = anonymous_tracking
         self.adapter = SnowplowAdapter(logging.getLogger(logger))
 
 
@@ -96,46 +103,70 @@ class Request:
         read: Reads it.
     """
 
-    __slots__ = ("_bound", "_is_asking", "_native", "_read", "_settings")
+    __slots__ = ("_bound", "_is_anonymous", "_is_asking", "_native", "_read", "_settings")
 
     def __init__(self, settings: Settings, native: Any, read: Callable[[Any], Facts]) -> None:
         self._settings = settings
         self._native = native
         self._read = read
         self._bound: Bound | None = None
-        self._is_asking = False
+        self._is_anonymous = self._is_asking = False
 
     def __call__(self) -> tuple[Bound, bool]:
         """Return subject and page, and whether they stay so: a user may yet sign in. Never raises.
 
-        Who the user is, is not asked while it is being asked, for what is asked may log events.
+        Nothing is asked while it is being asked, for what is asked may log events.
         """
-        bound = self._bound
-        if bound is None:
-            try:
-                bound = _bound(self._read(self._native), self._settings)
-            except Exception as error:  # noqa: BLE001 - a server that says something else than its rules
-                report_seldom("web request", f"a request could not be read: {error!r}")
-                bound = Bound({}, ())
-            self._bound = bound
-        user = self._settings.user
-        if user is None:
-            return bound, True
         if self._is_asking:
-            return bound, False
+            return self._bound or Bound({}, ()), False
         self._is_asking = True
         try:
-            user_id = user(self._native)
+            if self._bound is None:
+                self._bound = self._asked()
+            if self._settings.user is None or self._is_anonymous:
+                return self._bound, True
+            user_id = self._user(self._settings.user)
+        finally:
+            self._is_asking = False
+        if not is_given(user_id):
+            return self._bound, False
+        return Bound({**self._bound.subject, "user_id": user_id}, (), self._bound.page), True
+
+    def _asked(self) -> Bound:
+        """Return what the request says, without the user."""
+        try:
+            bound = _bound(self._read(self._native), self._settings)
+        except Exception as error:  # noqa: BLE001 - a server that says something else than its rules
+            report_seldom("web request", f"a request could not be read: {error!r}")
+            bound = Bound({}, ())
+        hides = self._anonymity()
+        self._is_anonymous = hides is not None
+        return bound if hides is None else hides.bound(bound)
+
+    def _user(self, user: Callable[[Any], Any]) -> Any:
+        try:
+            return user(self._native)
         except Exception as error:  # noqa: BLE001 - it is the user's code
             report_seldom(
                 "web user", f"the middleware's user raised {error!r}; events go without user_id"
             )
-            return bound, False
-        finally:
-            self._is_asking = False
-        if not is_given(user_id):
-            return bound, False
-        return Bound({**bound.subject, "user_id": user_id}, (), bound.page), True
+            return None
+
+    def _anonymity(self) -> Anonymity | None:
+        """Return what leaves out who the user is, if that is to be left out of this request."""
+        wanted = self._settings.anonymous_tracking
+        if callable(wanted):
+            try:
+                wanted = wanted(self._native)
+                check_anonymous_tracking("the answer", wanted)
+            except Exception as error:  # noqa: BLE001 - it is the user's code
+                report_seldom(
+                    "web anonymous_tracking",
+                    f"the middleware's anonymous_tracking raised {error!r}; "
+                    "events go without the user",
+                )
+                wanted = True
+        return anonymity(wanted)
 
     def log_page_view(self) -> None:
         """Log a view of the page, if this request is to have one. Never raises."""

@@ -574,6 +574,26 @@ def test_it_can_be_read(opened, local, scheme, width):
         expect(page.locator("#rows tr")).to_have_count(1)
 
 
+def test_columns_that_were_chosen_are_in_sight_on_a_phone(opened, local):
+    """Each has a line of its own in the row, with its name, and the rows stand below each other."""
+    send(local, *({**VIEW, "url": f"https://shop.example.com/{path}"} for path in "ab"))
+    page = opened("/?column.page_urlpath=&column.page_urlhost=")
+    page.set_viewport_size({"width": 390, "height": 800})
+    extras = page.locator("#rows td.extra")
+    expect(extras).to_have_text(["/b", "shop.example.com", "/a", "shop.example.com"])
+    tops = [
+        box["y"] for box in extras.evaluate_all("all => all.map((e) => e.getBoundingClientRect())")
+    ]
+    assert tops == sorted(set(tops))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    rows = page.locator("#rows tr").evaluate_all(
+        "all => all.map((e) => [e.getBoundingClientRect().top, e.getBoundingClientRect().bottom])"
+    )
+    assert (
+        rows[0][0] < tops[0] < tops[1] < rows[0][1] <= rows[1][0] < tops[2] < tops[3] < rows[1][1]
+    )
+
+
 # The least contrast between any text that is shown and what is behind it (WCAG 2: at least 4.5).
 LEAST_CONTRAST = """() => {
   const channels = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);

@@ -42,8 +42,12 @@ export class Rows {
     return this.table.scrollTop < this.height / 2;
   }
 
+  // On a phone each column that was chosen has a line of its own in the row.
   measure() {
-    this.height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row"));
+    const style = getComputedStyle(document.documentElement);
+    const [row, line] = ["--row", "--extra-line"].map((name) => parseFloat(style.getPropertyValue(name)));
+    this.height = row + line * this.extras.length;
+    this.table.style.setProperty("--extras", this.extras.length);
     this.room = this.table.clientHeight - this.head.offsetHeight;
   }
 
@@ -58,6 +62,7 @@ export class Rows {
     if (mine !== this.loading) return false;
     if (extras.join("\n") !== this.extras.join("\n")) this.removeRows();
     this.extras = extras;
+    this.measure();
     this.query = query;
     this.until = until;
     this.total = answer.total;
@@ -268,7 +273,8 @@ function blankRow(extras) {
   const row = element(
     "tr", { role: "row" },
     cell("time"), cell("event"), cell("about", element("span"), element("span", { class: "reason" })),
-    cell("user"), cell("app"), cell("good-or-bad", element("span")), ...extras.map(() => cell("extra")),
+    cell("user"), cell("app"), cell("good-or-bad", element("span")),
+    ...extras.map((name) => element("td", { role: "cell", class: "extra", "data-column": name })),
   );
   row.number = undefined;
   return row;

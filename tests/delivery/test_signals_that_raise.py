@@ -9,7 +9,7 @@ import pytest
 
 from faulty_collector import FaultyCollector
 from helpers import tracking
-from test_signal_points import LEAST_POINTS, Program, signal_at
+from signal_points import LEAST_POINTS, Program, signal_at
 
 
 class Interrupt(BaseException):

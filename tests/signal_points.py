@@ -1,20 +1,18 @@
-"""A signal handler that logs, flushes or closes does no harm, wherever in the emitter it comes."""
+"""Signals that come at one point after the other of the code of delivery, and programs for it."""
 
 from __future__ import annotations
 
 import dis
-import itertools
 import os
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from faulty_collector import Answer, FaultyCollector
-from helpers import tracking
+from faulty_collector import Answer
 from snowplow_logging import delivery, lifecycle
+
+__all__ = ["LEAST_POINTS", "Program", "signal_at"]
 
 FOLDER = str(Path(delivery.__file__).parent)
 """Where the code is in which a signal may come, that of the file and of the requests left out."""
@@ -156,55 +154,6 @@ class Program:
         self.log()
         self.collector.wait_for_requests(1)
         self.log()
-
-
-SITUATIONS = {
-    "first": ({}, lambda program: None, Program.log),
-    "batch": ({"batch_size": 4}, lambda program: program.log(3), Program.log),
-    "full": (
-        {"queue_size": 2, "on_full": "drop_oldest", "flush_interval": 0.0},
-        Program.fill,
-        Program.log,
-    ),
-    "flush": ({}, lambda program: program.log(3), Program.flush),
-    "close": ({}, lambda program: program.log(3), Program.close),
-    "store": ({"store_sync": True}, Program.log, Program.log),
-}
-
-
-@pytest.mark.parametrize(
-    ("situation", "handle"),
-    [
-        *itertools.product(("first", "batch", "full"), ("log", "log_two", "flush", "close")),
-        ("flush", "log"),
-        ("close", "log"),
-        ("store", "log"),
-    ],
-)
-def test_a_signal_handler_may_come_anywhere(situation, handle, tmp_path):
-    """Each event is accounted for once, arrives once, and the next one finds all in order."""
-    settings, prepare, act = SITUATIONS[situation]
-    for number in itertools.count(1):
-        if "store_sync" in settings:
-            settings = {**settings, "store": tmp_path / f"{number}.db"}
-        with FaultyCollector() as collector, tracking(collector, **settings) as tracked:
-            program = Program(tracked, collector)
-            prepare(program)
-            with signal_at(number, getattr(program, handle)) as points:
-                act(program)
-            program.flush()
-            program.log()
-            program.flush()
-            stats = tracked.handler.stats
-            assert (stats.queued, stats.failed, stats.invalid) == (0, 0, 0)
-            assert stats.sent + stats.dropped == program.logged
-            assert len({sent["eid"] for sent in collector.events}) == stats.sent
-            assert len(collector.events) == stats.sent
-            assert tracked.handler.errors == []
-            assert stats.queued_bytes == 0
-        if points.left > 0:
-            break
-    assert number > LEAST_POINTS[situation]
 
 
 LEAST_POINTS = {"first": 30, "batch": 15, "full": 30, "flush": 30, "close": 60, "store": 30}

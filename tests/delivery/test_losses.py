@@ -8,18 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from faulty_collector import Answer, FaultyCollector
+from faulty_collector import Answer
 from helpers import ANYTHING, tracking
 
 SOON = 20.0  # seconds within which this machine does anything, however busy it is
 KILOBYTES_100 = "x" * 100_000
-
-
-@pytest.fixture
-def collector():
-    """Start a collector that takes everything until it is told otherwise."""
-    with FaultyCollector() as running:
-        yield running
 
 
 def event(label="", **more):

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from faulty_collector import SILENCE, FaultyCollector
+from faulty_collector import SILENCE
 from helpers import tracking
 
 freezegun = pytest.importorskip("freezegun")
@@ -28,13 +28,6 @@ CLOCKS = {
 def replaced(request):
     """Give a context in which the clocks are replaced."""
     return CLOCKS[request.param]()
-
-
-@pytest.fixture
-def collector():
-    """Start a collector that takes everything until it is told otherwise."""
-    with FaultyCollector() as running:
-        yield running
 
 
 def event(label):

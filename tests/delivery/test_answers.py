@@ -6,10 +6,7 @@ import contextlib
 import gzip
 import itertools
 import logging
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +17,12 @@ from requests.adapters import HTTPAdapter
 
 from faulty_collector import RESET, Answer, FaultyCollector, nowhere
 from helpers import tracking
+from secure_collector import SecureCollector
 from snowplow_logging import SnowplowHandler
 
 SOON = 10.0  # seconds within which this machine does anything, however busy it is
 NO_ANSWER = Answer(raw=b"", close=True)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@pytest.fixture
-def collector():
-    """Start a collector that takes everything until it is told otherwise."""
-    with FaultyCollector() as running:
-        yield running
 
 
 @pytest.fixture(params=["own session", "user's session"])
@@ -659,57 +650,6 @@ def test_what_a_proxy_says_is_not_the_collectors_word(pieces):
             assert time.monotonic() - start < SOON
         assert (handler.stats.sent, handler.stats.failed, handler.stats.queued) == (0, 0, 1)
         handler.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Return the file of a certificate for this machine, with its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate, and is not there")
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3"]
-    command += ["-keyout", str(file), "-out", f"{file}.only", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    with file.open("ab") as both:
-        both.write(file.with_name("certificate.pem.only").read_bytes())
-    return file
-
-
-class SecureCollector(FaultyCollector):
-    """One that speaks TLS.
-
-    Args:
-        certificate: The file of its certificate.
-        hears: Seconds between the pieces of a body that it reads; None to read at once.
-    """
-
-    def __init__(self, certificate, hears=None):
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.load_cert_chain(certificate)
-        self.hears = hears
-        super().__init__()
-
-    @property
-    def endpoint(self):
-        """What a handler is given to send here."""
-        return super().endpoint.replace("http:", "https:")
-
-    def start(self):
-        """Listen, with little room for what is not read yet."""
-        super().start()
-        if self.hears is not None:
-            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-
-    def _serve(self, connection, number, stopping):
-        with (
-            contextlib.suppress(OSError),
-            connection,
-            self.context.wrap_socket(connection, server_side=True) as secure,
-        ):
-            while self.hears is not None and not stopping.wait(self.hears):
-                secure.recv(1_024)
-            super()._serve(secure, number, stopping)
 
 
 @pytest.fixture(params=["own session", "user's session"])

@@ -1,0 +1,90 @@
+"""Where a logging configuration comes from: a file of YAML or JSON, or a name in a module."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["ConfigurationError", "read"]
+
+_IN_CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class ConfigurationError(Exception):
+    """A configuration cannot be read at all, and why."""
+
+
+def read(source: str) -> Mapping[str, Any]:
+    """Read a configuration.
+
+    Args:
+        source: A YAML or JSON file, or `package.module:NAME`.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no mapping.
+    """
+    path = Path(source)
+    if _IN_CODE.fullmatch(source) and not path.exists():
+        value = _import(source)
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"{source} cannot be read: {reason}") from None
+        value = _parse(source, text)
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{source} is a {type(value).__name__}; a mapping is needed")
+    return value
+
+
+def _import(source: str) -> Any:
+    module_name, _, names = source.partition(":")
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - a str is what stands there
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{source}: {module_name} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    value: Any = module
+    for name in names.split("."):
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            known = [key for key in dir(value) if not key.startswith("__")]
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; is it {close[0]}?" if close else ""
+            raise ConfigurationError(f"{source}: there is no {name}{hint}") from None
+    return value
+
+
+def _parse(source: str, text: str) -> Any:
+    if source.endswith((".ini", ".cfg", ".conf")):
+        raise ConfigurationError(
+            f"{source} looks like a file for fileConfig; give one for dictConfig, in YAML or JSON, "
+            "or package.module:NAME"
+        )
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if source.endswith(".json"):
+            raise ConfigurationError(f"{source} is not JSON: {error}") from None
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            f"{source} is not JSON; for YAML install snowplow-logging[yaml]"
+        ) from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
