@@ -14,8 +14,11 @@ exclude_patterns = ["_build"]
 # Furo has its fonts, styles and scripts in the package, so that no page asks another host.
 html_theme = "furo"
 html_title = f"snowplow-logging {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
 
 myst_heading_anchors = 3
