@@ -8,7 +8,8 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 import requests
 
 from snowplow_logging.configuration import Configuration, Found
-from snowplow_logging.configuration_source import ConfigurationError, read
+from snowplow_logging.configuration_source import Announce, ConfigurationError, read
 from snowplow_logging.delivery.retry import Answer, Outcome
 from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.events import StructuredEvent
@@ -40,19 +41,61 @@ _SOON: Final = 14 * 86_400  # seconds before a certificate's end at which to say
 Tell = Callable[[str], None]
 
 
-def check(source: str, tell: Tell, *, send: bool = True) -> int:
+def check(
+    source: str,
+    tell: Tell,
+    *,
+    send: bool = True,
+    imports: bool = True,
+    announce: Tell | None = None,
+) -> int:
     """Check a configuration and try its Snowplow handlers.
 
     Args:
         source: A YAML or JSON file, or `package.module:NAME`.
-        tell: Called with each line of the report.
+        tell: Called with each line of the report, the verdict first.
         send: Whether to send a test event.
+        imports: Whether to import what the configuration names, which runs it.
+        announce: Called with a line that says what is about to be imported; None means `tell`.
 
     Returns:
         The exit status: 0, `BAD_CONFIGURATION` or `UNREACHABLE`.
     """
+
+    def about_to(names: Sequence[str]) -> None:
+        named = ", ".join(names)
+        (announce or tell)(f"imports {named}, which runs what is there (--no-import does not)")
+
+    lines: list[str] = []
+    tried: list[str] = []  # what each handler has come to
+    status = _check(source, lines.append, about_to if imports else None, tried, send=send)
+    tell(_verdict(status, lines, tried))
+    for line in lines:
+        tell(line)
+    return status
+
+
+def _verdict(status: int, lines: Sequence[str], tried: Sequence[str]) -> str:
+    """Say in one line what the others say in many."""
+    said = [line.strip().partition(": ") for line in lines]
+    count = Counter(kind for kind, _, _ in said)
+    warnings = count["warning"]
+    more = f", with {warnings} warning{'s' * (warnings != 1)}" if warnings else ""
+    if status == BAD_CONFIGURATION:
+        errors = count["error"]
+        return f"bad: the configuration has {errors} error{'s' * (errors != 1)}{more}"
+    if status == UNREACHABLE:
+        reason = next((text for kind, _, text in said if kind == "error"), "a registry is away")
+        return f"bad: {reason}{more}"
+    results = " and ".join(dict.fromkeys(tried)) or "nothing was sent"
+    return f"good: the configuration is right, and {results}{more}"
+
+
+def _check(
+    source: str, tell: Tell, announce: Announce | None, tried: list[str], *, send: bool
+) -> int:
     try:
-        configuration = Configuration(read(source))
+        configuration = Configuration(read(source, announce), announce)
     except ConfigurationError as error:
         tell(f"error: {error}")
         return BAD_CONFIGURATION
@@ -65,35 +108,39 @@ def check(source: str, tell: Tell, *, send: bool = True) -> int:
     status = 0
     for found in configuration.found:
         tell(f"handlers.{found.name}: {found.handler.settings.url}")
-        status = max(status, _try(found, lambda line: tell(f"  {line}"), send=send))
+        came_to = _try(found, lambda line: tell(f"  {line}"), send=send)
+        status = max(status, came_to[0])
+        tried.append(came_to[1])
         status = max(status, _look_up(found.settings, lambda line: tell(f"  {line}")))
         for line in _meaning(found.settings):
             tell(f"  {line}")
     return status
 
 
-def _try(found: Found, tell: Tell, *, send: bool) -> int:
+def _try(found: Found, tell: Tell, *, send: bool) -> tuple[int, str]:
+    """Try a handler; return the status, and in words what it came to where that is 0."""
     levels = (f"{name} (from {logging.getLevelName(level)})" for name, level in found.on.items())
-    tell(f"on {', '.join(levels) or 'no logger'}")
+    tell(f"on {', '.join(levels)}")
     if not found.settings["enabled"]:
         tell("it is not enabled, so nothing is sent, now or later")
-        return 0
-    payload = None
+        return 0, f"nothing is sent by {found.name}, which is not enabled"
+    payload, result = None, "the collector answers"
     if send:
         outcome = _test_event(found)
         if isinstance(outcome, Exception):
             tell(f"error: the test event cannot be sent: {outcome}")
-            return BAD_CONFIGURATION
+            return BAD_CONFIGURATION, ""
+        payload, result = outcome, "the collector takes events"
         if outcome is None:
             tell("warning: before_send leaves the test event out, so that none is sent")
-        payload = outcome
+            result = "the collector answers"
     transport = Transport(found.handler.settings)
     try:
         _connect(transport, tell)
-        return _request(transport, payload, tell)
+        return _request(transport, payload, tell), result
     except OSError as error:
         tell(f"error: {error}")
-        return UNREACHABLE
+        return UNREACHABLE, ""
     finally:
         transport.close()
 

@@ -11,9 +11,11 @@ import sys
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .printable import printable
+from ._version import __version__
+from .colour import GREEN, RED, YELLOW
+from .streams import fail, flushed, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     from .schema_check import SchemaCheck
 
 __all__ = ["main"]
+
+_CLOSED_PIPE: Final = 141
+"""The exit status where nobody reads on, as a shell has it for a process that SIGPIPE ends."""
+
+_INTERRUPTED: Final = 128  # plus the number of the signal, as a shell has it
 
 MICRO_PORT: Final = 9090
 """The port that Snowplow Micro listens on by default."""
@@ -40,9 +47,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: The arguments make no sense (status 2), or ask for help (status 0).
     """
+    status = 0
+    try:
+        status = _run(argv)
+    except KeyboardInterrupt:
+        status = _INTERRUPTED + signal.SIGINT
+    except BrokenPipeError:
+        status = _CLOSED_PIPE
+    except SystemExit:  # argparse has said what it had to say
+        if all([flushed(sys.stdout), flushed(sys.stderr)]):
+            raise
+        return _CLOSED_PIPE
+    return status if all([flushed(sys.stdout), flushed(sys.stderr)]) else _CLOSED_PIPE
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="snowplow-logging", description="Snowplow events through Python's logging."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(commands)
@@ -149,17 +172,13 @@ def _run_collector(arguments: argparse.Namespace) -> int:
             collector.listen(arrived.put)
         collector.start()
     except (ImportError, ValueError) as error:
-        print(f"snowplow-logging collector: {error}", file=sys.stderr)
+        fail("collector", error)
         return 1
     except OSError as error:
         reason = f"cannot be used on {arguments.host}: {error}"
         if error.errno == errno.EADDRINUSE:
             reason = "is in use"
-        print(
-            f"snowplow-logging collector: port {arguments.port} {reason}; "
-            "choose another with --port",
-            file=sys.stderr,
-        )
+        fail("collector", f"port {arguments.port} {reason}; choose another with --port")
         return 1
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -180,13 +199,6 @@ def _run_collector(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say(line: str) -> None:
-    """Print a line; what came over the wire must not steer the terminal."""
-    text = printable(line)
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
 def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``replay``, which sends logged events again."""
     parser = commands.add_parser(
@@ -205,18 +217,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="a file, gzipped or not, or a store that was set aside; - for standard input",
     )
     parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
-    parser.add_argument(
-        "--method", choices=("post", "get"), default="post", help="(default: %(default)s)"
-    )
-    parser.add_argument("--path", help="the path on the collector (default: the protocol's own)")
-    parser.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        type=_header,
-        metavar="NAME:VALUE",
-        help="a header of every request; may be given several times",
-    )
+    _add_request(parser)
     parser.add_argument(
         "--batch-size",
         type=partial(_number, int),
@@ -229,6 +230,12 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=partial(_number, float),
         metavar="N",
         help="the events a second at most",
+    )
+    parser.add_argument(
+        "--give-up",
+        type=partial(_number, float),
+        metavar="SECONDS",
+        help="end, with status 1, once no event has been taken or refused for so long",
     )
     parser.add_argument(
         "--resume",
@@ -262,6 +269,21 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=_run_replay)
 
 
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--method", choices=("post", "get"), default="post", help="(default: %(default)s)"
+    )
+    parser.add_argument("--path", help="the path on the collector (default: the protocol's own)")
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="NAME:VALUE",
+        help="a header of every request; may be given several times",
+    )
+
+
 def _number(kind: Callable[[str], float], text: str) -> float:
     value = kind(text)
     if not 0 < value < math.inf:
@@ -271,15 +293,15 @@ def _number(kind: Callable[[str], float], text: str) -> float:
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not (name.strip() and colon):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME:VALUE")
+    if not (name.strip() and colon):  # which may be a password, and is not shown
+        raise argparse.ArgumentTypeError("it is not of the form NAME:VALUE")
     return name.strip(), value.strip()
 
 
 def _run_replay(arguments: argparse.Namespace) -> int:
     from .delivery.transport import Transport
     from .payload import PayloadEncoder
-    from .replay import Replay, ReplayError, Screen
+    from .replay import Replay, ReplayError, Screen, giving_up
     from .settings import Settings
 
     def encoder(tracker: str) -> PayloadEncoder:
@@ -322,18 +344,30 @@ def _run_replay(arguments: argparse.Namespace) -> int:
         )
     except (ReplayError, ImportError, ValueError) as error:
         screen.close()
-        print(f"snowplow-logging replay: {error}", file=sys.stderr)
+        fail("replay", error)
         return 2
-    # As Ctrl-C does, so that the summary is printed.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    caught: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    signals = [signal.SIGINT, signal.SIGTERM]
+    before = [(number, signal.signal(number, stop)) for number in signals]
     try:
-        all_taken = replay.run()
+        with giving_up(replay, arguments.give_up):
+            all_taken = replay.run()
     except ReplayError as error:
-        print(f"snowplow-logging replay: {error}", file=sys.stderr)
+        fail("replay", error)
         return 2
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
     print(replay.summary)
+    if screen.is_closed:
+        return _CLOSED_PIPE
+    if caught and not replay.has_been_stopped:
+        return _INTERRUPTED + caught[0]
     return 0 if all_taken else 1
 
 
@@ -362,13 +396,90 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "config", metavar="CONFIG", help="a YAML or JSON file, or package.module:NAME"
     )
     parser.add_argument("--no-send", action="store_true", help="send no test event")
+    parser.add_argument(
+        "--no-import",
+        action="store_true",
+        help="import and run nothing that the configuration names, and pass over what needs that",
+    )
     parser.set_defaults(run=_run_check)
 
 
 def _run_check(arguments: argparse.Namespace) -> int:
     from .check import check
 
-    return check(arguments.config, _say, send=not arguments.no_send)
+    colours = {"good": GREEN, "bad": RED, "error": RED, "warning": YELLOW}
+
+    def tell(line: str) -> None:
+        write_line(sys.stdout, line, colours.get(line.strip().partition(":")[0]))
+
+    def announce(line: str) -> None:
+        write_line(sys.stderr, f"snowplow-logging check: {line}")
+
+    return check(
+        arguments.config,
+        tell,
+        send=not arguments.no_send,
+        imports=not arguments.no_import,
+        announce=announce,
+    )
 
 
-_COMMANDS: Final[tuple[Callable[..., None], ...]] = (_add_check, _add_collector, _add_replay)
+def _add_send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``send``, which sends one event."""
+    parser = commands.add_parser(
+        "send",
+        help="send one event, and say what became of it",
+        description=(
+            "Send one event and say what became of it. key=value gives text, or what the key takes "
+            "that the text stands for: a number, or JSON that begins with { or [. key:=value gives "
+            "JSON. A key with a dot is one within another, as in subject.user_id=u-42. The exit "
+            "status is 0 where the collector has taken the event, 1 where Snowplow would refuse "
+            "it, 2 where the collector does, or is out of reach."
+        ),
+    )
+    parser.add_argument("event", metavar="EVENT", help="the type of the event, such as page_view")
+    parser.add_argument("values", nargs="*", metavar="KEY=VALUE", help="what is in it")
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="the collector (default: the variable SNOWPLOW_ENDPOINT)"
+    )
+    _add_request(parser)
+    for name, text in (
+        ("--namespace", "the tracker's namespace"),
+        ("--app-id", "the application's id"),
+        ("--platform", "one of the protocol's platforms, such as srv"),
+    ):
+        variable = f"SNOWPLOW_{name[2:].replace('-', '_').upper()}"
+        parser.add_argument(name, help=f"{text} (default: the variable {variable})")
+    _add_iglu(parser)
+    parser.set_defaults(run=_run_send)
+
+
+def _run_send(arguments: argparse.Namespace) -> int:
+    from .send import NotSentError, read_event, send
+
+    given: dict[str, Any] = {
+        "endpoint": arguments.endpoint,
+        "namespace": arguments.namespace,
+        "app_id": arguments.app_id,
+        "platform": arguments.platform,
+        "path": arguments.path,
+        "iglu": arguments.iglu,
+        "iglu_api_key": arguments.iglu_api_key,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings |= {"method": arguments.method, "headers": dict(arguments.header)}
+    try:
+        event = read_event(arguments.event, arguments.values)
+        write_line(sys.stdout, send(event, settings))
+    except NotSentError as error:
+        fail("send", error)
+        return error.status
+    return 0
+
+
+_COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    _add_check,
+    _add_collector,
+    _add_replay,
+    _add_send,
+)

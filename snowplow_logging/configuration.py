@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from snowplow_logging.configuration_source import Announce
+from snowplow_logging.foreign_code import NotImported, named_in, resolve_own
 from snowplow_logging.given_settings import from_environment, variable
 from snowplow_logging.handler import SnowplowHandler
 from snowplow_logging.protocol import nearest
 from snowplow_logging.settings import SETTINGS
+from snowplow_logging.variables import expanded
 
 __all__ = ["Configuration", "Found"]
 
@@ -59,11 +62,21 @@ class Found:
     on: Mapping[str, int]
 
 
+class _OwnConfigurator(logging.config.DictConfigurator):
+    """Imports nothing of anybody else's, and finds nothing that would be called."""
+
+    def resolve(self, s: str) -> Any:
+        """Find what a name stands for."""
+        return resolve_own(s)
+
+
 class Configuration:
     """What is in a configuration, and what is wrong with it.
 
     Args:
         config: The configuration.
+        announce: Told before what the configuration names is imported; None where nothing is to
+            be imported and called, so that it is passed over with a warning.
 
     Attributes:
         problems: What `dictConfig` or a Snowplow handler would refuse, each with its place.
@@ -71,35 +84,52 @@ class Configuration:
         found: The Snowplow handlers, where there are no problems.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
+    def __init__(self, config: Mapping[str, Any], announce: Announce | None) -> None:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.found: list[Found] = []
+        self._bad: list[str] = []  # the places of the problems, and of what is passed over
+        self._imports = announce is not None
+        self.config = self._with_variables(config)
+        if announce is not None and (names := named_in(self.config)):
+            announce(names)
         # A copy, with parts that convert `ext://` and `cfg://` when they are asked for.
-        self._configurator: Any = logging.config.DictConfigurator(dict(config))
-        self._bad: list[str] = []  # the places of the problems
+        configurator = logging.config.DictConfigurator if self._imports else _OwnConfigurator
+        self._configurator: Any = configurator(dict(self.config))
         self._check_top()
-        self._check_references("", config)
+        self._check_references("", self.config)
         for name, part in self._section("formatters"):
             self._check_formatter(name, part)
         for name, part in self._section("filters"):
             if "()" in part:
                 self._factory(f"filters.{name}", part)
+        self._check_handlers_and_loggers()
+        if not self.found and not self.problems and (self._imports or not self._bad):
+            self._problem("handlers", "holds no SnowplowHandler")
+
+    def _with_variables(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        def part_of(key: str, part: Any) -> Any:
+            # A format may have a style in which ${message} is one of a record's attributes.
+            return part if key == "formatters" else expanded(key, part, self._problem, self._warn)
+
+        return {key: part_of(str(key), part) for key, part in config.items()}
+
+    def _check_handlers_and_loggers(self) -> None:
         factories = {name: self._check_handler(name, p) for name, p in self._section("handlers")}
         for name, part in self._section("loggers"):
             self._check_logger(f"loggers.{name}", part)
-        if self._is_mapping("root", config.get("root", {})):
-            self._check_logger("root", config.get("root", {}))
+        if self._is_mapping("root", self.config.get("root", {})):
+            self._check_logger("root", self.config.get("root", {}))
         for name, factory in factories.items():
             if factory is not None:
                 self._build(name, factory)
-        if not self.found and not self.problems:
-            self._problem("handlers", "holds no SnowplowHandler")
 
     def _problem(self, path: str, problem: str) -> None:
         self._bad.append(path)
         self.problems.append(f"{path} {problem}")
+
+    def _warn(self, path: str, warning: str) -> None:
+        self.warnings.append(f"{path} {warning}")
 
     def _is_bad(self, path: str) -> bool:
         return any(bad == path or bad.startswith((f"{path}.", f"{path}[")) for bad in self._bad)
@@ -153,6 +183,11 @@ class Configuration:
         """Import what a name stands for; None where that cannot be done."""
         try:
             return self._configurator.resolve(name)
+        except NotImported:
+            if not self._is_bad(path):
+                self._bad.append(path)
+                self._warn(path, f"is {given!r}, which is not imported or looked at")
+            return None
         except Exception as error:  # noqa: BLE001 - importing runs anybody's code
             cause = error.__cause__ or error
             if isinstance(cause, (AttributeError, ModuleNotFoundError)):
@@ -226,13 +261,22 @@ class Configuration:
                     )
             if "class" in part:
                 self._resolve(f"{path}.class", part["class"], part["class"])
-        if len(self.problems) == before:
+        made = self._imports or (not self._is_bad(path) and self._makes_a_formatter(part))
+        if len(self.problems) == before and made:
             try:
                 self._configurator.configure_formatter(
                     self._configurator.config["formatters"][name]
                 )
             except Exception as error:  # noqa: BLE001 - it may be anybody's code
                 self._problem(path, f"makes no formatter: {_said(error)}")
+
+    def _makes_a_formatter(self, part: Mapping[str, Any]) -> bool:
+        """Tell whether a formatter is made by a class, and not by any function there is."""
+        named = part.get("()") or part.get("class") or "logging.Formatter"
+        factory = named
+        if isinstance(named, str):
+            factory = self._configurator.resolve(named.removeprefix("ext://"))
+        return _is_a(factory, logging.Formatter)
 
     def _check_handler(self, name: str, part: Mapping[str, Any]) -> Any:
         """Check what handlers have in common; return what makes it, if it may be Snowplow's."""
@@ -252,6 +296,7 @@ class Configuration:
             self._check_names(path, part, "handlers", "handlers")
         # What a function makes, only the function can say.
         is_function = factory is not None and not isinstance(factory, type)
+        is_function = is_function and self._imports
         may_be = _is_a(factory, SnowplowHandler) or (is_function and "endpoint" in part)
         return factory if may_be else None
 
@@ -293,6 +338,8 @@ class Configuration:
         handler = self._made(path, factory, arguments, settings)
         if not isinstance(handler, SnowplowHandler):
             return
+        if self._is_bad(f"{path}.endpoint"):
+            return  # there is nowhere to send to
         for key in ("store", "dead_letter"):
             if settings[key] is not None:
                 folder = Path(os.path.abspath(settings[key])).parent  # noqa: PTH100
@@ -300,8 +347,12 @@ class Configuration:
                     reason = "cannot be written to" if folder.is_dir() else "is no folder"
                     self._problem(f"{path}.{key}", f"is {settings[key]!r}, but {folder} {reason}")
         if not self.problems:
-            handler.setLevel(_level(part.get("level")) or logging.NOTSET)
-            self.found.append(Found(name, handler, settings, self._loggers_with(name, handler)))
+            handler.setLevel(_level(part.get("level")) or handler.level)
+            on = self._loggers_with(name, handler)
+            if self.problems:
+                self.found.clear()
+            else:
+                self.found.append(Found(name, handler, settings, on))
 
     def _made(
         self, path: str, factory: Any, arguments: dict[str, Any], settings: dict[str, Any]
@@ -329,7 +380,7 @@ class Configuration:
         levels = {logger: _effective_level(logger, parts) for logger in parts}
         on = {k: levels[k] for k, part in parts.items() if name in self._reached_by(part)}
         if not on:
-            self.warnings.append(f"{path} is on no logger")
+            self._problem(path, "is on no logger, so that no event comes to it; add it to one")
             return on
         reaching = [
             k for k in parts if any(name in self._reached_by(parts[up]) for up in _up(k, parts))

@@ -8,30 +8,47 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["ConfigurationError", "read"]
+__all__ = ["Announce", "ConfigurationError", "read"]
+
+Announce = Callable[[Sequence[str]], None]
+"""Told the names of what is about to be imported, which runs it."""
 
 _IN_CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_FILES: Final = (".json", ".yaml", ".yml", ".ini", ".cfg", ".conf", ".toml", ".txt")
 
 
 class ConfigurationError(Exception):
     """A configuration cannot be read at all, and why."""
 
 
-def read(source: str) -> Mapping[str, Any]:
+def read(source: str, announce: Announce | None) -> Mapping[str, Any]:
     """Read a configuration.
 
     Args:
         source: A YAML or JSON file, or `package.module:NAME`.
+        announce: Told before a module is imported; None where none is to be.
 
     Raises:
         ConfigurationError: It cannot be read, or is no mapping.
     """
     path = Path(source)
+    if (problem := _named_wrongly(source, path)) is not None:
+        raise ConfigurationError(problem)
+    if announce is not None and os.getcwd() not in sys.path:  # noqa: PTH109 - a str stands there
+        # As `python -m` and a program's own script have it; what is installed as a command has not.
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
     if _IN_CODE.fullmatch(source) and not path.exists():
+        module = source.partition(":")[0]
+        if announce is None:
+            raise ConfigurationError(
+                f"{source} is in the module {module}, which is not to be imported"
+            )
+        announce([module])
         value = _import(source)
     else:
         try:
@@ -45,10 +62,21 @@ def read(source: str) -> Mapping[str, Any]:
     return value
 
 
+def _named_wrongly(source: str, path: Path) -> str | None:
+    """Say how a configuration in code is named, where that was meant and is not said so."""
+    name = "LOGGING"
+    file, colon, given = source.partition(":")
+    if file.endswith(".py") and (Path(file).exists() or colon):
+        module = file.removesuffix(".py").strip("./").replace("/", ".")
+        return f"{source} is a file of Python; give its module and a name, {module}:{given or name}"
+    module = source.removesuffix(":")
+    if path.exists() or not _MODULE.fullmatch(module) or source.endswith(_FILES):
+        return None
+    return f"{source} is no file; for a configuration in code give its name too, {module}:{name}"
+
+
 def _import(source: str) -> Any:
     module_name, _, names = source.partition(":")
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - a str is what stands there
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         module = importlib.import_module(module_name)
     except Exception as error:

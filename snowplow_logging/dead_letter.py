@@ -121,16 +121,19 @@ class DeadLetterFile:
         )
 
     def _rotate(self) -> int:
-        """Give each file the next number; return how many events the last one had."""
-        last = f"{self.path}.{self._files - 1}" if self._files > 1 else self.path
-        removed = _lines(last)
-        for number in range(self._files - 1, 0, -1):
-            older = f"{self.path}.{number}"
-            newer = f"{self.path}.{number - 1}" if number > 1 else self.path
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(newer, older)  # noqa: PTH105 - they are strs
-        if self._files == 1:
-            os.remove(self.path)  # noqa: PTH107 - it is a str
+        """Give each file the next number, up to one that none has; return how many events went.
+
+        Only where all numbers are taken does the last file go, with its events.
+        """
+        paths = [self.path, *(f"{self.path}.{number}" for number in range(1, self._files))]
+        free = next((n for n, path in enumerate(paths) if not os.path.lexists(path)), None)
+        removed = 0
+        if free is None:
+            free = self._files - 1
+            removed = _lines(paths[free])
+            os.remove(paths[free])  # noqa: PTH107 - it is a str
+        for number in range(free, 0, -1):
+            os.replace(paths[number - 1], paths[number])  # noqa: PTH105 - they are strs
         return removed
 
     @contextlib.contextmanager

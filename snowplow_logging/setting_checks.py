@@ -221,9 +221,12 @@ def headers(name: str, value: Any) -> None:
         return
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} is {_kind(value)}; give a dict of strings")
-    size = _OWN_HEADER_BYTES
+    size, seen = _OWN_HEADER_BYTES, set[str]()
     for header in value:
         _header(name, header, value[header])
+        if header.lower() in seen:  # of which only one would be sent
+            raise ValueError(f"{name} holds a {header} twice, in different cases; give it once")
+        seen.add(header.lower())
         size += len(header) + len(value[header]) + len(": \r\n")
     if size > MAX_HEADER_BYTES:
         raise ValueError(f"{name} takes over {MAX_HEADER_BYTES:,} bytes, the collector's limit")

@@ -78,11 +78,11 @@ def configuration(**handler: object) -> dict[str, object]:
 def report(tmp_path):
     """Give a function that checks a configuration and returns the exit status and the report."""
 
-    def checked(config, *, send=True):
+    def checked(config, **more):
         path = tmp_path / "logging.json"
         path.write_text(json.dumps(config))
         lines: list[str] = []
-        status = check(str(path), lines.append, send=send)
+        status = check(str(path), lines.append, announce=lambda _: None, **more)
         return status, "\n".join(lines)
 
     return checked
@@ -140,7 +140,8 @@ def run(source, *options, cwd):
     """Run the command, and return its exit status and what it printed."""
     command = [sys.executable, "-m", "snowplow_logging", "check", *options, source]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr == ""
+    # All that is said there is what is about to be imported.
+    assert all(" check: imports " in line for line in done.stderr.splitlines()), done.stderr
     return done.returncode, done.stdout
 
 
@@ -181,6 +182,18 @@ def test_yaml(tmp_path):
         ("no_such_module:LOGGING", None, "no_such_module cannot be imported: ModuleNotFoundError"),
         ("shop_logging:HANDLE", None, "there is no HANDLE; is it HANDLER?"),
         ("shop_logging:HANDLER", None, "is a str; a mapping is needed"),
+        ("shop_logging", None, "give its name too, shop_logging:LOGGING"),
+        ("shop.settings:", None, "give its name too, shop.settings:LOGGING"),
+        (
+            "settings.py",
+            "LOGGING = {}",
+            "give its module and a name, settings:L",
+        ),
+        (
+            "./settings.py:LOG",
+            None,
+            "give its module and a name, settings:LOG",
+        ),
     ],
 )
 def test_what_cannot_be_read(tmp_path, monkeypatch, name, content, message):
@@ -190,10 +203,11 @@ def test_what_cannot_be_read(tmp_path, monkeypatch, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
     lines: list[str] = []
-    assert check(name, lines.append) == 1
-    assert lines == [lines[0]]
-    assert lines[0].startswith(f"error: {name}")
-    assert message in lines[0]
+    imported: list[str] = []
+    assert check(name, lines.append, announce=imported.append) == 1
+    assert lines == ["bad: the configuration has 1 error", lines[1]]
+    assert lines[1].startswith(f"error: {name}")
+    assert message in lines[1]
 
 
 def _set(path, value):
@@ -314,7 +328,226 @@ def test_all_faults_are_told_at_once(report):
     assert status == 1
     places = ("endpoint", "batch_size", "on_full", "app_id", "batchsize")
     wanted = {f"handlers.snowplow.{key}" for key in places} | {"root.handlers[1]"}
-    assert {line.split()[1] for line in text.splitlines()} == wanted
+    verdict, *lines = text.splitlines()
+    assert verdict == "bad: the configuration has 6 errors"
+    assert {line.split()[1] for line in lines} == wanted
+
+
+def test_a_handler_that_no_logger_has(report):
+    """No event would ever come to it, which is no small thing."""
+    config = configuration()
+    config["root"]["handlers"] = []
+    status, text = report(config)
+    assert (status, text.splitlines()[0]) == (1, "bad: the configuration has 1 error")
+    assert "error: handlers.snowplow is on no logger" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${COLLECTOR}", "{endpoint}"),
+        ("http://${HOST}:${PORT}", None),
+        ("${UNSET:-{endpoint}}", None),
+        ("${UNSET-{endpoint}}", None),
+    ],
+    ids=["whole", "parts", "default", "default without colon"],
+)
+def test_variables_are_expanded(report, monkeypatch, text, value):
+    """They are checked with what they stand for now, and who reads it knows who has to do that."""
+    with FaultyCollector() as collector:
+        monkeypatch.setenv("COLLECTOR", collector.endpoint)
+        host, port = collector.endpoint.removeprefix("http://").split(":")
+        monkeypatch.setenv("HOST", host)
+        monkeypatch.setenv("PORT", port)
+        config = configuration(endpoint=text.replace("{endpoint}", collector.endpoint))
+        # What is no variable of the environment stays as it is.
+        config["formatters"] = {"dollar": {"format": "${message}", "style": "$"}}
+        status, said = report(config)
+        assert (status, len(collector.events)) == (0, 1)
+    assert "good: " in said.splitlines()[0]
+    warnings = [line for line in said.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == text.count("$")
+    assert all("handlers.snowplow.endpoint holds ${" in line for line in warnings)
+
+
+def test_a_variable_that_is_not_set_is_named(report, monkeypatch):
+    """Whatever the setting would make of the text with the variable in it."""
+    monkeypatch.delenv("NOT_SET", raising=False)
+    status, text = report(configuration(app_id="shop-${NOT_SET}"))
+    assert status == 1
+    assert (
+        "error: handlers.snowplow.app_id holds ${NOT_SET}, and the variable NOT_SET is not set"
+        in text
+    )
+
+
+def test_the_endpoint_of_the_environment(report, monkeypatch):
+    """It is the handler's where the configuration has none."""
+    with FaultyCollector() as collector:
+        monkeypatch.setenv("SNOWPLOW_ENDPOINT", collector.endpoint)
+        status, text = report(configuration(endpoint=...))
+        assert (status, len(collector.events)) == (0, 1)
+        monkeypatch.setenv("SNOWPLOW_ENABLED", "false")
+        status, text = report(configuration(endpoint=...))
+        assert (status, len(collector.events)) == (0, 1)
+        assert "it is not enabled" in text
+
+
+def test_the_verdict_comes_first(report):
+    """In one line: whether anything is to be mended, and whose it is."""
+    with FaultyCollector() as collector:
+        status, text = report(configuration(endpoint=collector.endpoint))
+        assert status == 0
+        assert text.startswith("good: the configuration is right, and the collector takes events\n")
+    with nowhere() as endpoint:
+        status, text = report(configuration(endpoint=endpoint))
+        assert status == 2
+        assert text.startswith(f"bad: 127.0.0.1 takes no connection at port {endpoint[17:]}: ")
+
+
+FOREIGN = """
+import logging, pathlib
+pathlib.Path("was_run").touch()
+class Own(logging.NullHandler): pass
+def make(**settings): pathlib.Path("was_called").touch(); return logging.NullHandler()
+LOGGING = {"version": 1}
+"""
+"""A module that shows that it was imported, and called."""
+
+REFERENCES = {
+    "handler": _set("handlers/own", {"class": "foreign_code.Own"}),
+    "factory": _set("handlers/own", {"()": "foreign_code.make"}),
+    "factory that looks like Snowplow's": _set(
+        "handlers/own", {"()": "foreign_code.make", "endpoint": NOWHERE}
+    ),
+    "external factory": _set("handlers/own", {"()": "ext://foreign_code.make"}),
+    "filter": _set("filters", {"f": {"()": "foreign_code.make"}}),
+    "formatter": _set("formatters", {"f": {"()": "foreign_code.make"}}),
+    "class of a formatter": _set("formatters", {"f": {"class": "foreign_code.Own"}}),
+    "callback": _set("handlers/snowplow/on_success", "ext://foreign_code.make"),
+    "in a list": _set("handlers/snowplow/context", ["ext://foreign_code.make"]),
+    "in a variable": _set("handlers/snowplow/on_success", "ext://${FOREIGN}.make"),
+}
+"""What may stand in a configuration and imports a module."""
+
+
+@pytest.mark.parametrize("imports", [True, False], ids=["import", "no import"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_what_it_imports_it_says_before(tmp_path, monkeypatch, collector, name, imports):
+    """And with `--no-import` it does not import that, nor call it; the rest it checks."""
+    config = configuration(endpoint=collector.endpoint)
+    REFERENCES[name](config)
+    (tmp_path / "logging.json").write_text(json.dumps(config))
+    (tmp_path / "foreign_code.py").write_text(FOREIGN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOREIGN", "foreign_code")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "foreign_code", raising=False)
+    announced: list[tuple[str, bool]] = []
+    lines: list[str] = []
+
+    def announce(line: str) -> None:
+        announced.append((line, (tmp_path / "was_run").exists()))
+
+    status = check("logging.json", lines.append, imports=imports, announce=announce)
+    sys.modules.pop("foreign_code", None)
+    if imports:
+        [(line, was_run)] = announced
+        assert line.startswith("imports foreign_code.")
+        assert not was_run
+        assert (tmp_path / "was_run").exists()
+        return
+    assert announced == []
+    assert not (tmp_path / "was_run").exists()
+    assert (status, collector.counts["good"]) == (0, 1), lines
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    assert any("which is not imported or looked at" in line for line in warnings), lines
+    assert lines[0].startswith("good: ")
+
+
+CALLS = {
+    "a module of a module": "logging.os.mkdir",
+    "a function": "snowplow_logging.flush",
+    "a function of a submodule": "snowplow_logging.cli.main",
+    "a built-in": "sys.exit",
+    "a class of another's": "logging.handlers.socket.socket",
+}
+
+
+@pytest.mark.parametrize("where", ["before_send", "formatter", "handler"])
+@pytest.mark.parametrize("name", CALLS)
+def test_without_imports_nothing_is_called_either(report, collector, name, where, monkeypatch):
+    """Not even what is imported already, or is reached through a module that is."""
+    config = configuration(endpoint=collector.endpoint)
+    if where == "before_send":
+        config["handlers"]["snowplow"]["before_send"] = f"ext://{CALLS[name]}"
+    elif where == "formatter":
+        config["formatters"] = {"f": {"()": CALLS[name], "path": "made"}}
+    else:
+        config["handlers"]["own"] = {"()": CALLS[name], "endpoint": NOWHERE}
+    status, text = report(config, imports=False)
+    assert (status, collector.counts["good"]) == (0, 1), text
+    assert "which is not imported or looked at" in text
+
+
+def test_without_imports_no_module_holds_the_configuration(tmp_path):
+    """It says so; what the library itself brings is looked at as ever."""
+    (tmp_path / "foreign_code.py").write_text(FOREIGN)
+    status, text = run("foreign_code:LOGGING", "--no-import", cwd=tmp_path)
+    assert status == 1
+    assert "is in the module foreign_code, which is not to be imported" in text
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_without_imports_what_the_library_brings_is_checked(report, collector):
+    """Formatters, handlers and streams of the standard library and of this one."""
+    config = configuration(endpoint=collector.endpoint)
+    config["formatters"] = {
+        "json": {"()": "snowplow_logging.SnowplowJsonFormatter"},
+        "plain": {"format": "%(message)s"},
+    }
+    config["handlers"]["console"] = {
+        "class": "logging.StreamHandler",
+        "stream": "ext://sys.stdout",
+        "formatter": "json",
+    }
+    config["handlers"]["file"] = {"class": "logging.handlers.NoSuchHandler", "formatter": "plain"}
+    status, text = report(config, imports=False)
+    assert status == 1
+    [error] = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert "handlers.file.class" in error
+    assert "logging.handlers has no NoSuchHandler" in error
+
+
+def test_what_is_passed_over_may_be_the_handler(report):
+    """Then there is none to try, and that is no error."""
+    config = configuration()
+    config["handlers"]["snowplow"]["class"] = "shop_logging.ShopHandler"
+    status, text = report(config, imports=False)
+    assert status == 0
+    assert text.startswith("good: the configuration is right, and nothing was sent, with 1 warning")
+
+
+def test_modules_of_the_current_folder(tmp_path):
+    """The command finds them, as `python program.py` beside them does."""
+    (tmp_path / "their_module.py").write_text(
+        "import logging\nclass Own(logging.NullHandler):\n    pass\n"
+    )
+    with FaultyCollector() as collector:
+        config = configuration(endpoint=collector.endpoint)
+        config["handlers"]["own"] = {"class": "their_module.Own"}
+        (tmp_path / "logging.json").write_text(json.dumps(config))
+        # As the console script does it, whose folder is first on the path.
+        program = "import sys; sys.path.pop(0); from snowplow_logging.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program, "check", "logging.json"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stdout.startswith("good: "), done.stdout + done.stderr
 
 
 WARNINGS = {
@@ -327,7 +560,6 @@ WARNINGS = {
         "formatters/json",
         {"class": "snowplow_logging.SnowplowJsonFormatter", "rename_fields": {}},
     ),
-    "handlers.snowplow is on no logger": _set("root/handlers", []),
     "handlers.snowplow gets nothing below WARNING: the level of root is WARNING": _set(
         "root", {"handlers": ["snowplow"]}
     ),
@@ -345,6 +577,7 @@ def test_what_is_hardly_meant_so(report, message):
         WARNINGS[message](config)
         status, text = report(config)
         assert (status, len(collector.events)) == (0, 1)
+        assert text.splitlines()[0].endswith(", with 1 warning")
         warnings = [line for line in text.splitlines() if line.startswith("warning")]
         assert len(warnings) == 1
         assert warnings[0].startswith(f"warning: {message}")

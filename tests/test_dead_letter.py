@@ -181,6 +181,31 @@ def test_the_files_are_bounded(path):
     assert kept == list(range(kept[0], 200))
 
 
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_nothing_is_removed_while_there_is_a_number_that_no_file_has(path, missing):
+    """One of the older files was taken away: the next rotation fills its place and removes none."""
+    file = DeadLetterFile(path, max_bytes=500, files=4)
+    removed = number = 0
+    while not path.with_name(f"{path.name}.3").exists():
+        removed += file.write([event(number)], "no")
+        number += 1
+    assert removed == 0
+    gone = path.with_name(f"{path.name}.{missing}")
+    count = len(lines(gone))
+    gone.unlink()
+    while not gone.exists():
+        assert file.write([event(number)], "no") == 0
+        number += 1
+    files = [path, *path.parent.glob(f"{path.name}.[0-9]")]
+    kept = [line for one in files for line in lines(one)]
+    assert len(kept) == number - count
+    # With all numbers taken the last file goes, and is counted.
+    last = len(lines(path.with_name(f"{path.name}.3")))
+    while not (removed := file.write([event(number)], "no")):
+        number += 1
+    assert removed == last
+
+
 def test_one_file_alone_begins_anew(path):
     """With a single file the letters in it go when it is full."""
     file = DeadLetterFile(path, max_bytes=500, files=1)

@@ -214,7 +214,9 @@ def test_a_resume_point_that_is_no_file_ends_in_a_sentence(kind, replay, tmp_pat
         resume = resume / "resume"
     status, _, said, _ = replay(line(1), "--resume", str(resume))
     assert status == 2
-    assert re.fullmatch(r"snowplow-logging replay: the resume point cannot be [^\n]*\n", said)
+    assert re.fullmatch(
+        r"snowplow-logging replay: error: the resume point cannot be [^\n]*\n", said
+    )
 
 
 def test_a_resume_point_with_a_byte_order_mark_is_read(replay, tmp_path):

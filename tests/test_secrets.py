@@ -289,6 +289,7 @@ BAD_HEADERS = {
     "Content-Type": {"CONTENT-TYPE": SECRET},
     "Content-Encoding": {"Content-Encoding": SECRET},
     "Connection": {"Connection": SECRET},
+    "twice": {"X-Key": SECRET, "x-key": "other"},
     "no dict": [("X-Key", SECRET)],
     "text": SECRET,
     "too much": {"X-Key": SECRET * 10_000},
@@ -443,11 +444,13 @@ class TestErrors:
         [
             f"http://me:{SECRET}@[h.example",
             f"http://me:{SECRET}@h.example:port",
+            f"http://me:{SECRET}@h.example:99999",
             f"http://me:a/{SECRET}@h.example",
+            f"http://me:{SECRET}/b@h.example",
             f"what://me:{SECRET}@127.0.0.1:9",
             f"http://me:{SECRET}@127.0.0.1:9",
         ],
-        ids=["brackets", "port", "slash", "scheme", "closed"],
+        ids=["brackets", "port", "large port", "slash before", "slash", "scheme", "closed"],
     )
     @pytest.mark.parametrize("whose", ["session", "environment"])
     def test_do_not_quote_a_proxy(self, proxy, whose, monkeypatch):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from snowplow_logging.colour import BOLD, DIM, GREEN, RED, paint, takes_colour
 from snowplow_logging.printable import printable
 
 from .enrich import BadEvent, GoodEvent
@@ -27,7 +27,6 @@ are then alone on standard output, and the lines go to standard error.
 """
 
 _LONGEST_ABOUT: Final = 70  # characters
-_BOLD, _DIM, _RED, _GREEN = "1", "2", "1;31", "32"
 
 
 class Terminal:
@@ -44,7 +43,7 @@ class Terminal:
         self._form = form
         self._quiet = quiet
         self._lines = sys.stderr if form.startswith("output-") else sys.stdout
-        self._colour = _takes_colour(self._lines)
+        self._colour = takes_colour(self._lines)
 
     def greet(self, endpoint: str) -> None:
         """Say where the collector is.
@@ -55,7 +54,7 @@ class Terminal:
         if self._form == "log-json":
             _write(sys.stdout, json.dumps({"collector": endpoint, "page": f"{endpoint}/micro/ui"}))
             return
-        address = self._paint(_BOLD, endpoint)
+        address = self._paint(BOLD, endpoint)
         _write(self._lines, f"Collector: {address} (open it in a browser to see what arrives)")
         _write(self._lines, f"Counts:    {endpoint}/micro/all")
         _write(self._lines, f"Events:    {endpoint}/micro/good and /micro/bad")
@@ -87,18 +86,18 @@ class Terminal:
         if len(about) > _LONGEST_ABOUT:
             about = f"{about[: _LONGEST_ABOUT - 1]}…"
         parts = [
-            self._paint(_DIM, _clock(entry.timestamp)),
-            self._paint(_GREEN, "good") if entry.good else self._paint(_RED, "BAD "),
-            self._paint(_BOLD, event),
+            self._paint(DIM, _clock(entry.timestamp)),
+            self._paint(GREEN, "good") if entry.good else self._paint(RED, "BAD "),
+            self._paint(BOLD, event),
             about,
             *([f"user={user}"] if user else []),
             *([f"app={app}"] if app else []),
-            self._paint(_RED, printable(" | ".join(errors))),
+            self._paint(RED, printable(" | ".join(errors))),
         ]
         return "  ".join(part for part in parts if part)
 
     def _paint(self, colour: str, text: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and text else text
+        return paint(colour, text) if self._colour else text
 
 
 def _as_json(entry: Entry, errors: list[str]) -> dict[str, Any]:
@@ -116,11 +115,6 @@ def _clock(milliseconds: int) -> str:
     """Return the time of day, as the clock on the wall has it."""
     seconds, thousandths = divmod(milliseconds, 1000)
     return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{thousandths:03}"
-
-
-def _takes_colour(stream: TextIO) -> bool:
-    """Tell whether colour is wanted: on a terminal, unless NO_COLOR is set (no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _write(stream: TextIO, line: str) -> None:

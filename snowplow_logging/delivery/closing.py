@@ -68,7 +68,7 @@ class Closing:
         finally:
             shared.closing, shared.parked = None, False
             queue.wait_until(math.inf)
-        if shared.notices.any_waits or not queue.is_at_rest:
+        if shared.notices.any_waits or queue.at_risk:
             worker.wake()  # events have come in meanwhile
 
     def _wait(self, shut: Callable[[], None]) -> bool:

@@ -65,6 +65,7 @@ class Emitter:
 
     def after_fork(self) -> None:
         """Start afresh in a child process; what waits in the parent is the parent's to send."""
+        self._transport.after_fork()  # while the descriptors are what they were, if a hook does it
         for pid, worker in [*self._workers.items()]:
             if pid != os.getpid():
                 worker.leave_to_parent()

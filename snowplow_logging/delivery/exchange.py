@@ -18,6 +18,7 @@ import socket
 import ssl
 import sys
 import threading
+import weakref
 from functools import cache
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ import urllib3.response
 
 from snowplow_logging.delivery.waiting import clock
 
-__all__ = ["Exchange", "exchanges", "keep_time", "this_thread"]
+__all__ = ["Exchange", "exchanges", "keep_time", "leave_to_parent", "this_thread"]
 
 _held: Final = sys.modules.get("_datetime")
 """Kept because Python 3.13.0 crashes in `requests` where a finaliser logs when this one is gone."""
@@ -147,6 +148,25 @@ class _Pools:
         return pool
 
 
+def leave_to_parent() -> None:
+    """Let go, in a forked child, of the connections that its parent has made.
+
+    Otherwise each closes its descriptor when the garbage collector comes to it, and that may be
+    the descriptor of a file which the child has opened since.
+    """
+    for connection in [*_connections]:
+        connection.leave_to_parent()
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Return what tells an open socket or file from others; None where nothing is open."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @cache
 def _kept(kind: type[http.client.HTTPConnection]) -> type[http.client.HTTPConnection]:
     """Return a class of connections that is like another and keeps the time."""
@@ -247,10 +267,27 @@ class _Connection(http.client.HTTPConnection):
 
     response_class = _Response
     _used = False
+    _maker = 0  # the process that has made the connection
+    _identity: tuple[int, int] | None = None
 
     def connect(self) -> None:
         self._used = False
         super().connect()
+        self._maker, self._identity = os.getpid(), _identity(self.sock.fileno())
+        _connections.add(self)
+
+    def leave_to_parent(self) -> None:
+        """Let go of the connection in a forked child, unless the child has made it itself."""
+        if self.sock is None or self._maker == os.getpid():
+            return
+        connection: Any = self.sock
+        self.sock = None
+        while not hasattr(connection, "detach"):  # TLS within the TLS of a proxy
+            connection = connection.socket
+        descriptor = connection.detach()
+        # A daemon closes all that it inherits, and what has the number since is a file of its own.
+        if self._identity is not None and _identity(descriptor) == self._identity:
+            os.close(descriptor)
 
     def send(self, data: Any) -> None:
         exchange = exchanges.get(this_thread())
@@ -293,3 +330,7 @@ class _Connection(http.client.HTTPConnection):
             raise
         self._used = True
         return response
+
+
+_connections: Final[weakref.WeakSet[_Connection]] = weakref.WeakSet()
+"""All that may be open."""

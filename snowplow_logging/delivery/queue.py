@@ -138,6 +138,10 @@ class Queue(Protocol):
         """How many of those that wait cannot be taken, nor will be soon."""
 
     @property
+    def at_risk(self) -> int:
+        """How many events would be lost with the process, less those being written into a file."""
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether there is nothing to do before an emitter is closed."""
 
@@ -467,6 +471,11 @@ class MemoryQueue:
     out_of_reach = 0
     tend = None
     was_used = False
+
+    @property
+    def at_risk(self) -> int:
+        """How many events would be lost with the process, less those being written into a file."""
+        return max(0, len(self._events) - self.held)
 
     @property
     def is_at_rest(self) -> bool:

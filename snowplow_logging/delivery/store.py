@@ -156,6 +156,11 @@ class StoreQueue:
         return self._stored.oldest() if self._stored.waiting else self._memory.oldest()
 
     @property
+    def at_risk(self) -> int:
+        """How many events would be lost with the process, less those being written."""
+        return self._memory.at_risk
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether what waits, if anything, was left to the file."""
         return self._stored.is_at_rest and not self._memory.waiting

@@ -18,7 +18,13 @@ from urllib.parse import urlencode, urlsplit
 import requests
 
 from snowplow_logging._version import __version__
-from snowplow_logging.delivery.exchange import Exchange, exchanges, keep_time, this_thread
+from snowplow_logging.delivery.exchange import (
+    Exchange,
+    exchanges,
+    keep_time,
+    leave_to_parent,
+    this_thread,
+)
 from snowplow_logging.delivery.retry import Answer, Outcome, judge
 from snowplow_logging.http_client import as_it_is, certificates, described
 from snowplow_logging.protocol import (
@@ -108,6 +114,7 @@ class Transport:
         self._session: requests.Session | None = None
         self._lock = threading.RLock()
         self._pid = os.getpid()
+        self._inherited: list[object] = []
 
     def excess(self, payload: bytes) -> str | None:
         """Say how far a payload alone would be over the collector's limit, if it is.
@@ -267,8 +274,9 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones. A user's session stays."""
+        self.after_fork()
         session, self._session = self._session, None
-        if session is not None and self._pid == os.getpid():
+        if session is not None:
             for adapter in session.adapters.values():
                 if isinstance(adapter, requests.adapters.HTTPAdapter):
                     # Otherwise urllib3 leaves it to finalizers, which at exit have already run.
@@ -277,16 +285,26 @@ class Transport:
                         pools[key].close()
             session.close()
 
+    def after_fork(self) -> None:
+        """Let go of what a forked child has inherited, where that is not done already.
+
+        It must not write into its parent's connections, nor wait for a lock that the parent held.
+        """
+        if self._pid == os.getpid():
+            return
+        leave_to_parent()
+        self._pid, self._session, self._lock = os.getpid(), None, threading.RLock()
+        adapters = [] if self._user_session is None else self._user_session.adapters.values()
+        for adapter in adapters:
+            if isinstance(adapter, requests.adapters.HTTPAdapter):
+                # The session may have connections of its own making, which close the descriptors
+                # that they had in the parent when they are forgotten.
+                self._inherited.append({**vars(adapter)})
+                adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
+
     def session(self) -> requests.Session:
         """Return the session of this process, the user's own where there is one."""
-        if self._pid != os.getpid():
-            # A forked child must not write into its parent's connections, nor wait for a lock
-            # that the parent held on them.
-            self._pid, self._session, self._lock = os.getpid(), None, threading.RLock()
-            adapters = [] if self._user_session is None else self._user_session.adapters.values()
-            for adapter in adapters:
-                if isinstance(adapter, requests.adapters.HTTPAdapter):
-                    adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
+        self.after_fork()
         if self._user_session is not None:
             adapter = self._user_session.get_adapter(self.url)
             if isinstance(adapter, requests.adapters.HTTPAdapter):

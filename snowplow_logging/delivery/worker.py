@@ -149,9 +149,11 @@ class Worker:
         self._leave(generation)
 
     def _leave(self, generation: int) -> None:
-        """Close the file, if who closed the emitter could not: a thread may have used it."""
+        """Do what who closed the emitter could not, because a thread stood still with the file."""
         if generation < self._generation and not self._threads:
             self.close_file()
+            if self._shared.queue.at_risk:  # what could not be written
+                self.wake()
 
     def close_file(self) -> None:
         """Let go of the file, unless events of it are under way."""

@@ -5,8 +5,9 @@ sees an exact duplicate of one that had arrived after all. The files may come fr
 is in them is believed in nothing, and takes no more than its share of memory.
 """
 
+from .giving_up import giving_up
 from .resume_point import ReplayError
 from .run import Replay
 from .screen import Screen
 
-__all__ = ["Replay", "ReplayError", "Screen"]
+__all__ = ["Replay", "ReplayError", "Screen", "giving_up"]

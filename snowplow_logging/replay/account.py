@@ -45,6 +45,7 @@ class Account:
         report: Told what goes wrong with the resume point.
         refused: Told of each event that the collector refuses.
         keeps: Whether the resume point moves on.
+        due: The seconds within which an event leaves that is handed over.
 
     Attributes:
         counts: What has become of events (`sent`, `refused`) and lines (`skipped`, `broken`), of
@@ -61,6 +62,7 @@ class Account:
         refused: Callable[[str], None],
         *,
         keeps: bool,
+        due: float,
     ) -> None:
         self._report = report
         self._refused = refused
@@ -69,6 +71,9 @@ class Account:
         self._under_way: defaultdict[str, deque[_Stretch]] = defaultdict(deque)
         self._refusals = 0  # requests that the collector has refused
         self._saved_at = -math.inf
+        self._due = due
+        self._owed = 0  # events that are handed over to be sent, and not answered for
+        self._waits_since = math.inf
         self._ending = False
         self.stopped: str | None = None
         self.start, self._settled = Point(), Counter[str]()
@@ -90,6 +95,19 @@ class Account:
         """The events that are not answered for."""
         with self._lock:
             return sum(stretch.waiting for stretch in self._stretches)
+
+    @property
+    def waits(self) -> float:
+        """The seconds for which the collector has answered for none of what it was to be sent."""
+        with self._lock:
+            return max(0.0, time.monotonic() - self._waits_since) if self._owed else 0.0
+
+    def hand_over(self) -> None:
+        """Note that an event is about to be handed over."""
+        with self._lock:
+            if not self._owed:
+                self._waits_since = time.monotonic() + self._due
+            self._owed += 1
 
     def begin(
         self, where: str, end: Point | None, ids: Sequence[str], counts: Mapping[str, int]
@@ -149,6 +167,9 @@ class Account:
 
     def _answered(self, event_id: str, count: str) -> _Stretch:
         stretches = self._under_way[event_id]
+        self._owed -= 1
+        # What is still owed may have been handed over only now.
+        self._waits_since = time.monotonic() + self._due
         stretch = stretches.popleft()
         if not stretches:
             del self._under_way[event_id]

@@ -32,6 +32,7 @@ __all__ = ["Replay"]
 
 _BATCHES_QUEUED: Final = 4
 _RATE_BURST: Final = 2.0  # seconds' worth of events that leave at once after an outage, at most
+_FLUSH_INTERVAL: Final = 1.0  # seconds
 _END_SECONDS: Final = 2.0  # that ending early may take
 
 
@@ -89,7 +90,9 @@ class Replay:
             screen.tell,
             lambda message: screen.complain("refused", message),
             keeps=not dry_run,
+            due=_FLUSH_INTERVAL,
         )
+        self._has_been_stopped = False
         queue_size = _BATCHES_QUEUED * batch_size
         if rate is not None:
             queue_size = min(queue_size, math.ceil(rate * _RATE_BURST))
@@ -99,6 +102,7 @@ class Replay:
         settings = Settings(
             transport.url,
             batch_size=batch_size,
+            flush_interval=_FLUSH_INTERVAL,
             queue_size=queue_size,
             on_full="block",
             block_timeout=threading.TIMEOUT_MAX,
@@ -129,6 +133,7 @@ class Replay:
             account.stopped = account.stopped or "interrupted"
         finally:
             account.end()
+            reports.is_quiet = not ended  # the summary says what is left, and why
             if self._emitter is not None:
                 with contextlib.suppress(KeyboardInterrupt):  # once more, by who cannot wait
                     self._emitter.close()
@@ -137,6 +142,25 @@ class Replay:
             logger.removeHandler(reports)
         bad = account.counts["refused"] + account.counts["broken"]
         return ended and not bad and not account.open
+
+    @property
+    def waits(self) -> float:
+        """The seconds for which the collector has answered for none of what it was to be sent."""
+        return self._account.waits
+
+    @property
+    def has_been_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._has_been_stopped
+
+    def stop(self, reason: str) -> None:
+        """Have the run end before its input does, once an interrupt or an answer comes.
+
+        Args:
+            reason: Why, as the summary says it.
+        """
+        self._has_been_stopped = True
+        self._account.stopped = self._account.stopped or reason
 
     @property
     def summary(self) -> str:
@@ -198,6 +222,7 @@ class Replay:
         self._account.begin(line.where, line.end, ids, counts)
         for payload in payloads:
             self._keep_to_rate()
+            self._account.hand_over()
             self._emitter.put(payload)
 
     def _keep_to_rate(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from snowplow_logging.printable import printable
 
+from .giving_up import interrupt
 from .resume_point import COUNTS
 
 __all__ = ["Reports", "Screen"]
@@ -31,11 +32,13 @@ class Screen:
 
     Attributes:
         shows: Whether standard error is a terminal.
+        is_closed: Whether standard error is a pipe that nobody reads any more.
     """
 
     def __init__(self, total: int | None) -> None:
         self._lock = threading.Lock()
         self.shows = sys.stderr.isatty()
+        self.is_closed = False
         self._complaints: Counter[str] = Counter()
         self._bar: Any = None
         self._latest: tuple[int, Mapping[str, int]] = 0, {}
@@ -45,10 +48,37 @@ class Screen:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr)
+            form = "{n_fmt} {elapsed}"
+            if total is not None:
+                form = "{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} {elapsed}<{remaining}"
+            # No wider than the terminal, and the numbers before anything else that could be cut.
+            self._bar = tqdm(
+                total=total,
+                unit="B",
+                unit_scale=True,
+                file=sys.stderr,
+                bar_format=f"{form}{{postfix}}",
+                dynamic_ncols=True,
+            )
 
     def tell(self, message: str) -> None:
-        """Write a line."""
+        """Write a line.
+
+        Raises:
+            BrokenPipeError: Nobody reads it; on another thread than the main one that is
+                interrupted, because none but it can end the replay.
+        """
+        try:
+            self._tell(message)
+        except BrokenPipeError:
+            self.is_closed = True
+            if threading.current_thread() is threading.main_thread():
+                raise
+            interrupt()
+
+    def _tell(self, message: str) -> None:
+        if self.is_closed:
+            return
         text = printable(message, _LONGEST)
         encoding = sys.stderr.encoding or "utf-8"
         text = text.encode(encoding, "backslashreplace").decode(encoding)
@@ -95,7 +125,8 @@ class Screen:
     def _show(self) -> None:
         self._shown_at = time.monotonic()
         read, counts = self._latest
-        numbers = ", ".join(f"{counts.get(name, 0):,} {name}" for name in COUNTS)
+        shown = [name for name in COUNTS if name == "sent" or counts.get(name)]
+        numbers = ", ".join(f"{counts.get(name, 0):,} {name}" for name in shown)
         with self._lock:
             if self._bar is not None:
                 self._bar.set_postfix_str(numbers, refresh=False)
@@ -114,7 +145,9 @@ class Reports(logging.Handler):
     def __init__(self, tell: Callable[[str], None]) -> None:
         super().__init__()
         self._tell = tell
+        self.is_quiet = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a report."""
-        self._tell(record.getMessage())
+        if not self.is_quiet:
+            self._tell(record.getMessage())

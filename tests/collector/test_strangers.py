@@ -55,6 +55,8 @@ def launch():
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
+                    # Who reads beyond a block of memory comes upon nothing then, and dies (Linux).
+                    env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4096"},
                 )
             )
             started.callback(process.kill)

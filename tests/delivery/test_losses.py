@@ -202,7 +202,8 @@ def test_letters_that_a_rotation_removes_are_counted_and_reported(collector, tmp
         file.truncate(49_999_990)
         file.seek(0, 2)
         file.write(b"\n")
-    Path(f"{path}.8").write_text("{}\n")
+    for number in range(1, 9):
+        Path(f"{path}.{number}").write_text("{}\n")
     Path(f"{path}.9").write_text("{}\n" * 1_234)
     with tracking(collector, dead_letter=path) as tracked:
         tracked.log(event())

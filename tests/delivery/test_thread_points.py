@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import sqlite3
 import threading
-from collections import Counter
+import time
 
 import pytest
 
@@ -20,18 +20,24 @@ from snowplow_logging.delivery.worker import Worker
 STANDSTILL = 0.03
 """The seconds that a thread stands still at most; `close` has less, so as to be done before."""
 
+BUSY = 0.15
+"""Seconds; where a thread or a close takes longer, the machine is too busy for a judgement.
+
+A close that has to wait for longer than it may gives events up, as it should.
+"""
+
 
 class _Points:
     """A trace function that lets a thread stand still at one of the lines that it passes.
 
     Args:
         name: The name of the thread.
-        stood: How often it has stood still at each line, in all runs; at most twice.
+        stood: The lines at which it has stood still, in all runs.
     """
 
     def __init__(self, name, stood):
         self.name, self.stood, self.where = name, stood, None
-        self.passed = Counter()
+        self.took = 0.0
         self.reached, self.closed = threading.Event(), threading.Event()
 
     def __call__(self, frame, event, argument):
@@ -42,12 +48,12 @@ class _Points:
         # With the lock it keeps the program waiting, so that nothing can come in between.
         if event == "line" and not (self.where or lock_of(frame.f_locals["self"])._is_owned()):
             place = frame.f_code.co_filename, frame.f_code.co_name, frame.f_lineno
-            self.passed[place] += 1
-            if self.stood[place] < min(2, self.passed[place]):
-                self.stood[place] += 1
-                self.where = place
+            if place not in self.stood:
+                self.stood.add(place)
+                self.where, start = place, time.monotonic()
                 self.reached.set()
                 self.closed.wait(STANDSTILL)
+                self.took = max(self.took, time.monotonic() - start)
         return self.trace
 
 
@@ -58,7 +64,7 @@ def lock_of(one):
 
 @contextlib.contextmanager
 def standing_still(name, stood):
-    """Let the thread of that name stand still at a line where it has not often done so."""
+    """Let the thread of that name stand still at a line where it has not done so."""
     points = _Points(name, stood)
     threading.settrace(points)
     try:
@@ -80,7 +86,7 @@ def test_a_thread_may_stand_still_anywhere_while_the_program_closes(thread, answ
 
     The program goes on after it, opens the file again, and still has each event in one place.
     """
-    stood = Counter()
+    stood, again = set(), 0
     for number in itertools.count(1):
         path, before = tmp_path / f"{number}.db", threads_of_emitters()
         with FaultyCollector() as collector, standing_still(thread, stood) as points:
@@ -89,12 +95,17 @@ def test_a_thread_may_stand_still_anywhere_while_the_program_closes(thread, answ
                 log(tracked, "abc")
                 points.reached.wait(STANDSTILL)
                 close(tracked, points, before)
-                check(tracked.handler.stats, 3, collector, path, points.where)
+                first = seen(tracked.handler, collector, path)
                 log(tracked, "d")
                 if answers:
                     assert tracked.handler.flush(20), points.where
                 close(tracked, points, before)
-                check(tracked.handler.stats, 4, collector, path, points.where)
+                if points.took > BUSY and again < MOST_REPEATED:
+                    again += 1
+                    stood.discard(points.where)
+                    continue
+                check(*first, 3, points.where)
+                check(*seen(tracked.handler, collector, path), 4, points.where)
         if not points.where:
             break
     assert len(stood) > LEAST_LINES
@@ -108,7 +119,9 @@ def log(tracked, actions):
 
 def close(tracked, points, before):
     """Close the handler, and wait for the threads of it to end."""
+    start = time.monotonic()
     tracked.handler.close()
+    points.took = max(points.took, time.monotonic() - start)
     points.closed.set()
     while threads := threads_of_emitters() - before:
         one = threads.pop()
@@ -116,16 +129,23 @@ def close(tracked, points, before):
         assert not one.is_alive()
 
 
-def check(stats, logged, collector, path, where):
-    """See that each event is in one place, and counted as what it is."""
-    arrived = {sent["se_ac"] for sent in collector.events}
+def seen(handler, collector, path):
+    """Return the counts, the events that have arrived, and how many wait in the file."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
-    seen = where, stats, arrived, waiting
-    assert len(arrived) + waiting >= logged, seen
-    assert (stats.sent + stats.queued, stats.failed, stats.recovered) == (logged, 0, 0), seen
-    assert stats.sent <= len(collector.events), seen
+    return handler.stats, [sent["se_ac"] for sent in collector.events], waiting
 
+
+def check(stats, arrived, waiting, logged, where):
+    """See that each event is in one place, and counted as what it is."""
+    all_seen = where, stats, arrived, waiting
+    assert len({*arrived}) + waiting >= logged, all_seen
+    assert (stats.sent + stats.queued, stats.failed, stats.recovered) == (logged, 0, 0), all_seen
+    assert stats.sent <= len(arrived), all_seen
+
+
+MOST_REPEATED = 50
+"""How many runs are made again because the machine was busy."""
 
 LEAST_LINES = 20
 """How many lines a thread passes at least; with fewer the test would have turned hollow."""

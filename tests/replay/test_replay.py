@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import signal
+import subprocess
 import time
 from decimal import Decimal
 
 import pytest
 
-from faulty_collector import Answer, FaultyCollector, nowhere
+from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
 from helpers import RecordingHandler, entity
 from replaying import EVENT_ID, SECONDS, ids_in, page, replay, without_stm, write
 
@@ -283,7 +285,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_the_wait_for_a_collector(self, launch, tmp_path, number):
-        """Ctrl-C or SIGTERM while nobody answers ends it with a summary and status 1."""
+        """Ctrl-C or SIGTERM while nobody answers ends it with a summary, and their status."""
         log = write(tmp_path / "log", map(page, range(5_000)))
         with nowhere() as endpoint:
             process = launch(log, "--endpoint", endpoint, "--batch-size", 10)
@@ -292,10 +294,46 @@ class TestFaults:
 
             output, _ = process.communicate(timeout=SECONDS)
 
-        assert process.returncode == 1
+        assert process.returncode == 128 + number
         assert output.startswith("events: 0 sent, 0 refused")
         # No more than a few batches wait in memory.
         waiting = re.search(
             r"not finished, interrupted; events read and not answered for: (\d+)", output
         )
         assert 0 < int(waiting[1]) <= 41
+
+    @pytest.mark.parametrize("silent", [True, False], ids=["silent", "absent"])
+    @pytest.mark.parametrize("events", [1, 3_000], ids=["at the end", "in the middle"])
+    def test_it_gives_up_if_asked(self, sink, tmp_path, capsys, silent, events):
+        """Once nothing has been answered for so long; the summary says what is left."""
+        log = write(tmp_path / "log", map(page, range(events)))
+        sink.default = SILENCE
+        with nowhere() as endpoint:
+            place = sink.endpoint if silent else endpoint
+            status, output, _ = replay(capsys, log, "--endpoint", place, "--give-up", 0.3)
+        assert status == 1
+        assert (
+            "not finished, the collector has answered for nothing in 0.3 s; events read " in output
+        )
+
+    def test_it_does_not_give_up_on_a_slow_reader(self, sink, launch, tmp_path):
+        """What has not come to the input yet is not the collector's fault."""
+        log = write(tmp_path / "log", [page(1)])
+        process = launch("-", "--endpoint", sink.endpoint, "--give-up", 0.1, stdin=subprocess.PIPE)
+        process.stdin.write(log.read_text())
+        process.stdin.flush()
+        sink.wait_for_events(1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        output, errors = process.communicate(timeout=SECONDS)
+        assert (process.returncode, errors) == (0, "")
+        assert output.startswith("events: 1 sent")
+
+    def test_it_does_not_give_up_on_its_own_rate(self, sink, tmp_path, capsys):
+        """An event that waits for its turn is not the collector's fault either."""
+        log = write(tmp_path / "log", map(page, range(3)))
+        status, output, _ = replay(
+            capsys, log, "--endpoint", sink.endpoint, "--give-up", 0.1, "--rate", 1
+        )
+        assert status == 0
+        assert output.startswith("events: 3 sent")

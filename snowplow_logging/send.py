@@ -1,0 +1,160 @@
+"""Sends one event from a shell, and says what became of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from snowplow_logging.events import EVENTS
+from snowplow_logging.handler import SnowplowHandler
+from snowplow_logging.protocol import Key, Refused, nearest
+from snowplow_logging.subject import SUBJECT_KEYS
+from snowplow_logging.testing import capture_events
+
+__all__ = ["NotSentError", "read_event", "send"]
+
+_REFUSED: Final = 1
+_NOT_TAKEN: Final = 2
+_LISTS: Final = ("[", "{")
+"""How JSON begins that is no single value."""
+
+
+class NotSentError(Exception):
+    """The event was not sent, and why.
+
+    Attributes:
+        status: The exit status that says so: 1 where the event is to be mended, 2 where it is the
+            collector or what says where that is.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def read_event(name: str, values: Sequence[str]) -> dict[str, Any]:
+    """Read an event as it is written in a shell.
+
+    Args:
+        name: The type of the event.
+        values: Its values, each `key=value`, or `key:=value` where the value is JSON.
+
+    Raises:
+        NotSentError: A value is of neither form, or no JSON.
+    """
+    if name not in EVENTS:
+        raise NotSentError(f"there is no event {name!r}; give {nearest(name, EVENTS)}", _REFUSED)
+    keys: dict[str, Key] = {**EVENTS[name].keys()}
+    event: dict[str, Any] = {"event": name}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip(":"):
+            raise NotSentError(f"{text!r} is not of the form key=value or key:=JSON", _REFUSED)
+        is_json = key.endswith(":")
+        *outer, last = key.removesuffix(":").split(".")
+        within = event
+        for part in outer:
+            inner = within.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise NotSentError(f"{key}: {part} has a value already", _REFUSED)
+            within = inner
+        of = SUBJECT_KEYS if outer == ["subject"] else keys if not outer else {}
+        is_json = is_json or key == "true_timestamp"  # which is a number
+        within[last] = _json(key, value) if is_json else _value(value, of.get(last))
+    return event
+
+
+def _json(key: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise NotSentError(f"{key}={value} is no JSON: {error}", _REFUSED) from None
+
+
+def _value(text: str, key: Key | None) -> Any:
+    """Return a text, or what it stands for where its key takes no text, or it is a list or dict."""
+    try:
+        if key is not None:
+            key.check(text)
+            return text
+    except Refused:  # which wants a number, or a list
+        pass
+    else:
+        if not text.lstrip().startswith(_LISTS):
+            return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _check_schemas(handler: SnowplowHandler, event: dict[str, Any]) -> None:
+    """Check an event's data by the registries, for which the log call itself does not wait."""
+    settings = handler.settings
+    if settings.iglu is None or settings.schema_check == "off":
+        return
+    with capture_events(iglu=settings.iglu, iglu_api_key=settings.iglu_api_key) as captured:
+        record = logging.LogRecord("send", logging.INFO, "", 0, "an event", None, None)
+        vars(record)[settings.event_key] = event
+        handler.emit(record)
+    if captured.invalid:
+        raise NotSentError(str(captured.invalid[0].error), _REFUSED)
+
+
+class _Handler(SnowplowHandler):
+    """Keeps what is wrong with the event, which others print."""
+
+    error: BaseException | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - there is but one
+        self.error = sys.exc_info()[1]
+
+
+def send(event: dict[str, Any], settings: Mapping[str, Any]) -> str:
+    """Send an event, in one attempt.
+
+    Args:
+        event: The event, as it would be logged.
+        settings: Those of the handler that sends it; the environment gives more.
+
+    Returns:
+        What became of it.
+
+    Raises:
+        NotSentError: Snowplow would refuse it, or the collector does, or cannot be reached.
+    """
+    sent: list[Mapping[str, Any]] = []
+    failed: list[str] = []
+    own = {
+        "store": None,
+        "dead_letter": None,
+        "enabled": True,
+        "max_attempts": 1,
+        "on_success": sent.extend,
+        "on_failure": lambda _events, reason: failed.append(reason),
+    }
+    try:
+        handler = _Handler(**{**settings, **own})
+    except (TypeError, ValueError, ImportError) as error:
+        raise NotSentError(str(error), _NOT_TAKEN) from None
+    silence = logging.NullHandler()  # what went wrong is the error that is raised
+    logging.getLogger("snowplow_logging").addHandler(silence)
+    try:
+        _check_schemas(handler, event)
+        record = logging.LogRecord("send", logging.INFO, "", 0, "an event", None, None)
+        vars(record)[handler.settings.event_key] = event
+        handler.emit(record)
+        if handler.error is not None:
+            raise NotSentError(str(handler.error), _REFUSED)
+        handler.flush(math.inf)
+    finally:
+        handler.close()
+        logging.getLogger("snowplow_logging").removeHandler(silence)
+    if not sent:
+        raise NotSentError(failed[0] if failed else str(handler.error), _NOT_TAKEN)
+    ids = ", ".join(taken["eid"] for taken in sent)
+    return f"sent: {event['event']} {ids}, taken by {handler.settings.url}"

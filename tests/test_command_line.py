@@ -1,0 +1,364 @@
+"""What every command has in common, and `send`: as processes, at a terminal and in pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import snowplow_logging
+from faulty_collector import SILENCE, FaultyCollector, nowhere
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="these pipes and signals are POSIX")
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return a function that starts a command; those that are left are ended."""
+    started = []
+
+    def start(*arguments, **more):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snowplow_logging", *arguments],
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "cwd": tmp_path,
+                "text": True,
+                **more,
+            },
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(command):
+    """Return a function that runs a command to its end: status, output and errors."""
+
+    def run(*arguments, **more):
+        process = command(*arguments, **more)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    return run
+
+
+def test_version(run):
+    """The version is that of the distribution."""
+    assert run("--version") == (0, f"snowplow-logging {snowplow_logging.__version__}\n", "")
+
+
+LINE = '{"snowplow": {"event": "page_view"}}\n'
+COMMANDS = {
+    "check": ("check", "good.json"),
+    "collector": ("collector", "--port", "0"),
+    "help": ("--help",),
+    "help of a command": ("replay", "--help"),
+    "replay": ("replay", "events.jsonl", "--endpoint", "http://127.0.0.1:9", "--dry-run"),
+    "send": ("send", "page_view", "page_url=https://a.example/", "--endpoint", "{endpoint}"),
+    "version": ("--version",),
+}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Give the commands what they read, and a collector."""
+    pytest.importorskip("werkzeug", reason="the local collector needs it")
+    pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
+    with FaultyCollector() as collector:
+        config = {
+            "version": 1,
+            "handlers": {
+                "s": {
+                    "class": "snowplow_logging.SnowplowHandler",
+                    "endpoint": collector.endpoint,
+                }
+            },
+            "root": {"level": "INFO", "handlers": ["s"]},
+        }
+        (tmp_path / "good.json").write_text(json.dumps(config))
+        (tmp_path / "events.jsonl").write_text(LINE * 20_000)
+        yield lambda arguments: [text.format(endpoint=collector.endpoint) for text in arguments]
+
+
+@posix
+@pytest.mark.parametrize("both", [False, True], ids=["output", "output and errors"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_closed_pipe_ends_a_command_quietly(command, files, name, both):
+    """As `| head -0` closes it: no traceback, and a status that says so."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    errors = writer if both else subprocess.PIPE
+    # What argparse prints it writes without looking, so that only a later flush fails.
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    process = command(*files(COMMANDS[name]), stdout=writer, stderr=errors, env=buffered)
+    os.close(writer)
+    _, said = process.communicate(timeout=60)
+    if name == "replay" and not both:
+        assert "Traceback" not in said
+        assert "BrokenPipe" not in said
+    else:
+        assert not said
+    assert process.returncode == 141
+
+
+@posix
+@pytest.mark.parametrize("name", ["replay", "send", "check"])
+def test_ctrl_c_ends_a_command_quietly(command, tmp_path, name):
+    """While it waits for a collector that does not answer."""
+    with FaultyCollector(default=SILENCE) as collector:
+        config = {
+            "version": 1,
+            "handlers": {
+                "s": {
+                    "class": "snowplow_logging.SnowplowHandler",
+                    "endpoint": collector.endpoint,
+                    "timeout": 600,
+                }
+            },
+            "root": {"level": "INFO", "handlers": ["s"]},
+        }
+        (tmp_path / "c.json").write_text(json.dumps(config))
+        letter = {"snowplow": {"e": "pv", "p": "srv", "tv": "t", "url": "https://a.example/"}}
+        letter["snowplow"]["eid"] = "c6ef3124-b53a-4b13-a233-0088f79dcbcb"
+        (tmp_path / "e.jsonl").write_text(json.dumps(letter) + "\n")
+        arguments = {
+            "replay": ("e.jsonl", "--endpoint", collector.endpoint),
+            "send": ("page_view", "page_url=https://a.example/", "--endpoint", collector.endpoint),
+            "check": ("c.json",),
+        }[name]
+        process = command(name, *arguments)
+        collector.wait_for_requests(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    if name == "replay":  # which says how far it came
+        assert process.returncode == 130
+        assert "not finished, interrupted" in out
+        assert err == ""
+    else:
+        assert (process.returncode, out, err) == (130, "", "")
+
+
+@posix
+def test_a_replay_ends_where_nobody_reads_its_errors(command, tmp_path):
+    """Also those that come from the thread that sends, while the main one waits for it."""
+    letter = {"e": "pv", "p": "srv", "tv": "t", "url": "https://a.example/"}
+    letter["eid"] = "c6ef3124-b53a-4b13-a233-0088f79dcbcb"
+    (tmp_path / "e.jsonl").write_text(json.dumps({"snowplow": letter}) + "\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with nowhere() as endpoint:
+        process = command("replay", "e.jsonl", "--endpoint", endpoint, stderr=writer)
+        os.close(writer)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert "not finished, interrupted" in out
+
+
+FORCED = {
+    "a pipe": (False, {}, False),
+    "a pipe, forced": (False, {"FORCE_COLOR": "1"}, True),
+    "a pipe, forced and forbidden": (False, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    "a terminal": (True, {"TERM": "xterm"}, True),
+    "a terminal, forbidden": (True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
+    "a terminal, not forbidden": (True, {"TERM": "xterm", "NO_COLOR": ""}, True),
+    "a dumb terminal": (True, {"TERM": "dumb"}, False),
+    "a dumb terminal, forced": (True, {"TERM": "dumb", "FORCE_COLOR": "1"}, True),
+}
+
+
+@posix
+@pytest.mark.parametrize("where", FORCED)
+def test_colours_are_for_terminals(command, files, where):
+    """As no-color.org and force-color.org have it."""
+    pty = pytest.importorskip("pty")
+    is_terminal, variables, coloured = FORCED[where]
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    ours, theirs = pty.openpty() if is_terminal else os.pipe()
+    process = command(*files(COMMANDS["check"]), stdout=theirs, env={**environment, **variables})
+    os.close(theirs)
+    said = b""
+    try:
+        while block := os.read(ours, 65_536):
+            said += block
+    except OSError:  # how a terminal ends
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert said.startswith(b"\x1b[32mgood: " if coloured else b"good: ")
+    assert (b"\x1b" in said) is coloured
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", "missing.jsonl", "--endpoint", "http://127.0.0.1:9"),
+        ("replay",),
+        ("send", "page_veiw", "--endpoint", "http://127.0.0.1:9"),
+        ("send",),
+        ("collector", "--port", "1", "--iglu", "nowhere"),
+        ("collector", "--port", "x"),
+    ],
+    ids=lambda arguments: "-".join(arguments[:2]),
+)
+def test_errors_have_one_form(run, arguments):
+    """That of wrong arguments, whose last line names the command, the word and what is wrong."""
+    pytest.importorskip("jsonschema_rs", reason="the local collector needs it")
+    status, out, err = run(*arguments)
+    assert status in (1, 2)
+    assert out == ""
+    assert err.splitlines()[-1].startswith(f"snowplow-logging {arguments[0]}: error: ")
+
+
+def test_no_error_shows_a_header(run):
+    """Not even one that is not of the form of a header."""
+    for command in (["send", "page_view"], ["replay", "x"]):
+        status, out, err = run(*command, "--endpoint", "http://127.0.0.1:9", "--header", "Bear s3c")
+        assert (status, out) == (2, "")
+        assert "argument --header: it is not of the form NAME:VALUE" in err
+        assert "s3c" not in err
+
+
+# send
+
+
+@pytest.fixture
+def collector():
+    """Start a collector that takes everything."""
+    with FaultyCollector() as running:
+        yield running
+
+
+def test_send(run, collector):
+    """It sends one event with the values given, and says its id and who has taken it."""
+    status, out, err = run(
+        "send",
+        "struct_event",
+        "category=shop",
+        "action=tidy up",
+        "value=9.5",
+        "label=1",
+        "subject.user_id=u-42",
+        "subject.screen_resolution=[640, 480]",
+        'context=[{"schema": "iglu:com.acme/a/jsonschema/1-0-0", "data": {"é": 1}}]',
+        "true_timestamp=1700000000000",
+        "--endpoint",
+        collector.endpoint,
+        "--app-id",
+        "shell",
+        "--namespace",
+        "ns",
+        "--platform",
+        "cnsl",
+        "--header",
+        "X-Team: shop",
+    )
+    assert (status, err) == (0, "")
+    [event] = collector.events
+    wanted = {"se_ca": "shop", "se_ac": "tidy up", "se_va": "9.5", "se_la": "1", "uid": "u-42"}
+    wanted |= {"aid": "shell", "tna": "ns", "p": "cnsl", "res": "640x480", "ttm": "1700000000000"}
+    assert {name: event[name] for name in wanted} == wanted
+    assert "cx" in event
+    url = f"{collector.endpoint}/com.snowplowanalytics.snowplow/tp2"
+    assert out == f"sent: struct_event {event['eid']}, taken by {url}\n"
+    assert collector.requests[0].headers["x-team"] == "shop"
+
+
+def test_send_numbers_where_the_key_takes_them(run, collector):
+    """And text where it takes text, though that looks like a number; `:=` says what is JSON."""
+    status, _, err = run(
+        "send", "add_to_cart", "sku=007", "quantity=2", "--endpoint", collector.endpoint
+    )
+    assert (status, err) == (0, "")
+    status, _, err = run(
+        "send",
+        "self_describing_event",
+        "schema=iglu:com.acme/a/jsonschema/1-0-0",
+        "data.size:=2",
+        "data.name=2",
+        "--endpoint",
+        collector.endpoint,
+    )
+    assert (status, err) == (0, "")
+
+
+def test_send_takes_the_environment(run, collector):
+    """As a handler does, but for what is not for one event of a shell."""
+    variables = {
+        **os.environ,
+        "SNOWPLOW_ENDPOINT": collector.endpoint,
+        "SNOWPLOW_APP_ID": "env",
+        "SNOWPLOW_ENABLED": "false",
+        "SNOWPLOW_STORE": "never.db",
+    }
+    status, _, err = run("send", "page_view", "page_url=https://a.example/", env=variables)
+    assert (status, err) == (0, "")
+    assert collector.events[0]["aid"] == "env"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("page_view",), 1, "page_url is missing"),
+        (("page_view", "page_url"), 1, "'page_url' is not of the form key=value or key:=JSON"),
+        (("page_view", "page_url:={"), 1, "is no JSON"),
+        (("page_veiw", "page_url=x"), 1, "there is no event 'page_veiw'; give 'page_view'"),
+        (("page_view", "page_url=x", "a=1"), 1, "page_view: a is not a key"),
+        (("page_view", "page_url=https://a.example/"), 2, "did not answer"),
+        (("page_view", "page_url=https://a.example/", "--platform", "x"), 2, "platform"),
+    ],
+    ids=["missing", "form", "json", "event", "key", "collector", "setting"],
+)
+def test_send_says_what_is_wrong(run, arguments, status, told):
+    """And its status says whose it is to mend that: 1 for the event, 2 for the collector."""
+    with nowhere() as endpoint:
+        got, out, err = run("send", *arguments, "--endpoint", endpoint)
+    assert (got, out) == (status, "")
+    assert err.startswith("snowplow-logging send: error: ")
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+def test_send_checks_schemas(run, collector, tmp_path):
+    """By the registries that are given, and waits for them."""
+    pytest.importorskip("jsonschema_rs", reason="a registry needs it")
+    schema = tmp_path / "registry/schemas/com.acme/a/jsonschema/1-0-0"
+    schema.parent.mkdir(parents=True)
+    schema.write_text(
+        json.dumps(
+            {
+                "self": {
+                    "vendor": "com.acme",
+                    "name": "a",
+                    "format": "jsonschema",
+                    "version": "1-0-0",
+                },
+                "type": "object",
+                "properties": {"size": {"type": "integer"}},
+            }
+        )
+    )
+    status, _, err = run(
+        "send",
+        "self_describing_event",
+        "schema=iglu:com.acme/a/jsonschema/1-0-0",
+        "data.size=large",
+        "--iglu",
+        str(tmp_path / "registry"),
+        "--endpoint",
+        collector.endpoint,
+    )
+    assert status == 1
+    assert "data.size is 'large'" in err
+    assert collector.requests == []
