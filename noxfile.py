@@ -78,6 +78,13 @@ def types(session: nox.Session) -> None:
         session.run("mypy", f"--python-version={python}", *paths)
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, where whatever Sphinx warns of is an error."""
+    install(session, ".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build")
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run all tests, with every extra installed, but for the exhaustive ones."""

@@ -99,6 +99,11 @@ BESIDE = [
 ]
 # Whose objects are taken as data.
 OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
+# What tests/benchmarks compares the package with, whose version is part of the comparison, and what
+# the guide to migration starts from.
+TRACKER = "snowplow-tracker==1.1.0"
+# What builds the pages in `docs/`.
+DOCS = ["furo>=2025.7", "myst-parser>=4", "sphinx>=8.1"]
 TEST = [
     # The rules of accessibility that the collector's page is held to, to be run in the browser.
     "axe-playwright-python>=0.1.4",
@@ -160,13 +165,14 @@ setup(
         **FEATURES,
         "test": [
             *TEST,
+            TRACKER,
             *EXAMPLES,
             *BESIDE,
             *OBJECTS,
             *(name for needs in FEATURES.values() for name in needs),
         ],
-        # What tests/benchmarks compares the package with; its version is part of the comparison.
-        "bench": ["orjson>=3.10", "snowplow-tracker==1.1.0"],
+        "bench": ["orjson>=3.10", TRACKER],
+        "docs": DOCS,
         "dev": DEV,
     },
     entry_points={

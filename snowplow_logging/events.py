@@ -201,7 +201,7 @@ class Event:
         keep_in_records()
 
     def as_event_dict(self) -> dict[str, Any]:
-        """Return what is set of the event as a dict, which is not a copy of what it holds."""
+        """Return the event as a dict of what is set; what it holds is not copied."""
         nullable = _nullable_keys(self.event_name)
         given = {k: v for k, v in vars(self).items() if v is not None or k in nullable}
         return identified({"event": self.event_name, **given})

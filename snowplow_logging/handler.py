@@ -195,7 +195,7 @@ class SnowplowHandler(logging.Handler):
     and queues the event; threads of the handler's own send it, so that the call neither raises
     nor waits for the network.
 
-    The settings are those of `settings.Settings`.
+    The settings are defined in `settings.Settings`; all are keywords but for the endpoint.
 
     Raises:
         TypeError: A setting is of the wrong type, or there is no such setting.

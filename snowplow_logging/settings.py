@@ -69,7 +69,8 @@ class Settings:
     ] = ""
     _: KW_ONLY
     method: Annotated[
-        str, Setting('many events a request, or `"get"`, one', checks.one_of("post", "get"))
+        str,
+        Setting('`"post"` sends many events a request, `"get"` one', checks.one_of("post", "get")),
     ] = "post"
     path: Annotated[
         str | None,
@@ -80,7 +81,7 @@ class Settings:
     platform: Annotated[str, Setting("one of web, iot, app, mob, pc, cnsl, tv, srv, headset")] = (
         "srv"
     )
-    subject: Annotated[Mapping[str, Any] | None, Setting("of every event")] = None
+    subject: Annotated[Mapping[str, Any] | None, Setting("the subject of every event")] = None
     context: Annotated[
         "Sequence[Entity | Callable[[logging.LogRecord], Entity | None]] | None",
         Setting(
@@ -130,7 +131,10 @@ class Settings:
     ] = 500
     batch_bytes: Annotated[
         int,
-        Setting("bytes its body has at most", checks.number("bytes", least=1, most=MAX_BODY_BYTES)),
+        Setting(
+            "bytes a request's body has at most",
+            checks.number("bytes", least=1, most=MAX_BODY_BYTES),
+        ),
     ] = 500_000
     flush_interval: Annotated[
         float, Setting("seconds an event waits for others at most", checks.number("seconds"))
@@ -139,19 +143,19 @@ class Settings:
         int, Setting("events that may wait in memory", checks.number("events", least=1))
     ] = 10_000
     queue_bytes: Annotated[
-        int, Setting("bytes that they may take", checks.number("bytes", least=1_000))
+        int, Setting("bytes that they may take there", checks.number("bytes", least=1_000))
     ] = 67_108_864
     on_full: Annotated[
         str,
         Setting(
-            'the new event; or `"drop_oldest"`; or `"block"`, the log call waits for room',
+            '`"drop"` the new event, `"drop_oldest"`, or `"block"`: the log call waits for room',
             checks.one_of("drop", "drop_oldest", "block"),
         ),
     ] = "drop"
     block_timeout: Annotated[
         float,
         Setting(
-            "seconds that it waits at most",
+            "seconds that a log call waits for room at most",
             checks.number("seconds"),
             "On the thread of an asyncio event loop it never waits.",
         ),
@@ -175,7 +179,7 @@ class Settings:
     store_limit: Annotated[
         int,
         Setting(
-            "bytes that the file may take; then `on_full`", checks.number("bytes", least=1_000_000)
+            "bytes that the store may take; then `on_full`", checks.number("bytes", least=1_000_000)
         ),
     ] = 1_073_741_824
     timeout: Annotated[
@@ -186,7 +190,9 @@ class Settings:
             "One number is for both.",
         ),
     ] = (3.05, 10)
-    headers: Annotated[Mapping[str, str] | None, Setting("of every request", checks.headers)] = None
+    headers: Annotated[
+        Mapping[str, str] | None, Setting("headers of every request", checks.headers)
+    ] = None
     session: Annotated[
         "requests.Session | None",
         Setting(
@@ -221,7 +227,7 @@ class Settings:
     max_attempts: Annotated[
         int | None,
         Setting(
-            "after which events are given up; None for no end",
+            "attempts after which events are given up; None for no end",
             checks.number("attempts", least=1, optional=True),
         ),
     ] = None

@@ -111,7 +111,7 @@ class CapturedEvents(list[CapturedEvent]):
 
     @property
     def unseen(self) -> list[RefusedEvent]:
-        """The invalid events that nobody has looked for: none once `invalid` has been asked for.
+        """The invalid events that nobody has looked for; none once `invalid` has been asked for.
 
         Those that `clear` has made forgotten are among them.
         """
