@@ -7,9 +7,9 @@ import textwrap
 from functools import partial
 
 import pytest
-from test_answers import SecureCollector, certificate  # noqa: F401 - a fixture
 
 from faulty_collector import FaultyCollector
+from secure_collector import SecureCollector
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
 

@@ -210,7 +210,8 @@ class Emitter:
         shared = self._shared
         with shared.lock:
             oldest = self._worker.oldest()
-            return shared.ledger.stats(shared.queue.size, _age(oldest))
+            stats = shared.ledger.stats(shared.queue.size, _age(oldest))
+        return stats  # noqa: RET504 - see `Lock` on calls
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was queued before is answered for.

@@ -200,7 +200,7 @@ class Ledger:
             oldest_queued_seconds: How long the oldest of those that wait has done so.
         """
         with self._lock:
-            return Stats(
+            stats = Stats(
                 queued=self.queued,
                 sent=self.sent,
                 retried=self.retried,
@@ -216,3 +216,4 @@ class Ledger:
                 last_sent=self.last_sent,
                 dead_letters_lost=self.dead_letters_lost,
             )
+        return stats  # noqa: RET504 - see `Lock` on calls

@@ -213,11 +213,12 @@ class Notices:
     def is_told(self, up_to: int) -> bool:
         """Tell whether nobody waits for, or is being told of, any notice up to a number."""
         with self._lock:
-            return not any(
+            waits = any(
                 notice.number <= up_to
                 for notices in ([*self._waiting][:1], *(one.notices for one in self._telling))
                 for notice in notices
             )
+        return not waits
 
     def is_telling(self) -> bool:
         """Tell whether this thread is in a callback."""

@@ -448,14 +448,15 @@ class MemoryQueue:
         """Return the event that waits longest."""
         with self._lock:
             first = self._first(1)
-            return first[0] if first else None
+        return first[0] if first else None
 
     def hold(self, most: int) -> list[bytes]:
         """Return the first events, as many as that, which stay until they are let go."""
         with self._lock:
             self._see()
             self.held = min(most, self._seen)
-            return self._first(self.held)
+            held = self._first(self.held)
+        return held  # noqa: RET504 - see `Lock` on calls
 
     def let_go(self) -> None:
         """Let go of the events that were held, which are in a file now. Needs the lock."""

@@ -71,9 +71,10 @@ class ForkSafe:
                 raise StoreError(f"the store {self._path} is being used")
             self._using = True
             try:
-                return work()
+                result = work()
             finally:
                 self._using = False
+        return result
 
     def hold(self, connection: sqlite3.Connection) -> None:
         """Take over a connection that has just been opened."""

@@ -23,7 +23,12 @@ _LOOK_INTERVAL: Final = 0.02  # seconds after which who waits for a turn looks a
 _T = TypeVar("_T")
 
 Lock = Any
-"""A `threading.RLock`, whose type has no public name, nor the methods that a condition uses."""
+"""A `threading.RLock`, whose type has no public name, nor the methods that a condition uses.
+
+What a function returns of a call is returned after `with lock:` and not from within. From Python
+3.11 on the instructions between such a call and the end of `with` are not covered by it: what is
+raised there, as by a signal handler that a debugger's trace function lets in, would keep the lock.
+"""
 
 
 class _Clock:

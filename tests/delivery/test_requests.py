@@ -420,7 +420,7 @@ def hammer_close(tracked, until):
 
 
 @pytest.mark.parametrize("hammer", [hammer_flush, hammer_log, hammer_close])
-@pytest.mark.parametrize("fault", [Answer(503, headers={"Retry-After": "1"}), RESET, SILENCE])
+@pytest.mark.parametrize("fault", [Answer(503, headers={"Retry-After": "30"}), RESET, SILENCE])
 def test_a_caller_in_a_loop_makes_no_more_requests(collector, hammer, fault):
     """There is one request a back-off step, and one at a time, whatever the caller does."""
     collector.default = fault
