@@ -97,6 +97,16 @@ BESIDE = [
     "sqlalchemy",
     "websockets",
 ]
+# What runs code in ways of its own, and ends it so.
+RUNNERS = [
+    "awslambdaric; sys_platform == 'linux'",
+    "dramatiq[redis]",
+    "huey",
+    "ipykernel",
+    "jupyter-client",
+    "rq",
+    "uvicorn-worker",
+]
 # Whose objects are taken as data.
 OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
 TEST = [
@@ -162,6 +172,7 @@ setup(
             *TEST,
             *EXAMPLES,
             *BESIDE,
+            *RUNNERS,
             *OBJECTS,
             *(name for needs in FEATURES.values() for name in needs),
         ],
