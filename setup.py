@@ -87,6 +87,7 @@ EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uv
 # httpx and websockets are what the middleware is tested with.
 BESIDE = [
     "channels",
+    "eventlet",
     "gevent",
     "httpx",
     "loguru",
