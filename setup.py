@@ -87,6 +87,7 @@ EXAMPLES = ["celery", "django", "fastapi", "flask", "gunicorn", "structlog", "uv
 # httpx and websockets are what the middleware is tested with.
 BESIDE = [
     "channels",
+    "eventlet",
     "gevent",
     "httpx",
     "loguru",
@@ -96,6 +97,16 @@ BESIDE = [
     "sentry-sdk",
     "sqlalchemy",
     "websockets",
+]
+# What runs code in ways of its own, and ends it so.
+RUNNERS = [
+    "awslambdaric; sys_platform == 'linux'",
+    "dramatiq[redis]",
+    "huey",
+    "ipykernel",
+    "jupyter-client",
+    "rq",
+    "uvicorn-worker",
 ]
 # Whose objects are taken as data.
 OBJECTS = ["attrs", "msgspec", "numpy", "pydantic"]
@@ -168,6 +179,7 @@ setup(
             TRACKER,
             *EXAMPLES,
             *BESIDE,
+            *RUNNERS,
             *OBJECTS,
             *(name for needs in FEATURES.values() for name in needs),
         ],

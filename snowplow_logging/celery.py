@@ -51,16 +51,16 @@ def install(app: Any) -> None:
         raise TypeError(f"app is {app!r}; give a Celery application")
     keep_in_records()
     signals: Any = import_module("celery.signals")
-    logging_of_program = _Logging()
+    _logging_of_program.keep()  # for what sets up logging without being a worker, as `beat` does
     for signal, receiver in (
         (signals.before_task_publish, _send),
         (signals.task_prerun, _begin),
         (signals.task_postrun, _end),
         (signals.worker_process_shutdown, _deliver),
         (signals.worker_shutdown, _deliver),
-        (signals.celeryd_init, logging_of_program.keep),
-        (signals.after_setup_logger, logging_of_program.restore),
-        (signals.after_setup_task_logger, logging_of_program.restore_for_tasks),
+        (signals.celeryd_init, _logging_of_program.keep),
+        (signals.after_setup_logger, _logging_of_program.restore),
+        (signals.after_setup_task_logger, _logging_of_program.restore_for_tasks),
     ):
         signal.connect(receiver, weak=False, dispatch_uid=f"snowplow_logging {receiver.__name__}")
 
@@ -145,4 +145,9 @@ class _Logging:
                     handler.setLevel(max(handler.level, loglevel))
             logger.setLevel(self._level)
         for handler in handlers:
-            logger.addHandler(handler)  # once, however often
+            if not handler._is_closed:  # noqa: SLF001 - by a program that has configured anew
+                logger.addHandler(handler)  # once, however often
+
+
+_logging_of_program: Final = _Logging()
+"""One for all applications, for they share the loggers."""

@@ -204,6 +204,8 @@ class Event:
         """Return the event as a dict of what is set; what it holds is not copied."""
         nullable = _nullable_keys(self.event_name)
         given = {k: v for k, v in vars(self).items() if v is not None or k in nullable}
+        if self.context is not None:
+            given["context"] = _entities_as_dicts(self.context)
         return identified({"event": self.event_name, **given})
 
     @classmethod
@@ -215,6 +217,13 @@ class Event:
             for name, key in annotated_keys(cls).items()
             if name not in COMMON_KEYS
         }
+
+
+def _entities_as_dicts(context: Any) -> Any:
+    """Return entities as dicts, which any formatter can write; what is no list as it is."""
+    if not isinstance(context, (list, tuple)):
+        return context
+    return [{**vars(one)} if type(one) is SelfDescribingJson else one for one in context]
 
 
 @cache

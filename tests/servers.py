@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
@@ -29,11 +31,15 @@ def names(collector: Any, *wanted: str) -> list[tuple[str | None, ...]]:
     return sorted((tuple(event.get(name) for name in wanted) for event in events), key=str)
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(
     environment: Any, folder: Path, *arguments: str
 ) -> Iterator[tuple[Callable[[str], str], Any]]:
-    """Start a server; give a function that waits for a pattern in its output, and the process."""
+    """Start a server; give a function that waits for a pattern in its output, and the process.
+
+    It has a session of its own, so that what is sent to its group is what Ctrl-C in a terminal
+    sends, and nothing of it is left behind.
+    """
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=folder,
@@ -41,6 +47,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -68,6 +75,8 @@ def started(
             process.wait(SECONDS)
         finally:
             process.kill()
+            with contextlib.suppress(AttributeError, ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             reader.join(SECONDS)
             process.stdout.close()
 

@@ -148,3 +148,25 @@ def test_no_application():
     """What is no Celery application is an error where it is given."""
     with pytest.raises(TypeError, match="app is"):
         snowplow_logging.celery.install("tasks")
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["configured", "configured anew"])
+def test_what_sets_up_logging_without_a_worker(collector, run, times):
+    """`beat` and Celery's own worker for tests tell nobody before they do; events arrive once."""
+    run(
+        f"""
+        import snowplow_logging.celery
+        from celery import Celery
+        configure()
+        app = Celery("tasks", set_as_current=False)
+        snowplow_logging.celery.install(app)
+        if {times} == 2:
+            configure()
+            snowplow_logging.celery.install(app)
+        app.log.setup(loglevel="WARNING")
+        log("x")
+        """,
+        collector,
+        error=None,
+    )
+    assert names(collector, "se_la") == [("x",)]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from snowplow_logging.delivery.late_patch import LatePatch, stand_still
 from snowplow_logging.delivery.line import Line, Shared
 from snowplow_logging.delivery.waiting import alone, clock
 from snowplow_logging.lifecycle import lifecycle
@@ -61,14 +62,24 @@ class Worker:
         self._starts: list[object] = []  # who starts threads, see `alone`
         self._generation = 0  # of the threads; a close ends one
         self._greenlets: set[Any] = set()  # that gevent has made of the threads
+        self._patch = LatePatch()
 
     # The threads.
 
     def wake(self) -> None:
         """Have the threads look for something to do, and start those that are missing."""
+        self._heed_patch()
         if self._shared.closing is None:
             alone(self._starts, self._start_threads)
         self._shared.work.ring()
+
+    def _heed_patch(self) -> None:
+        """Leave the threads to themselves that began before the standard library was patched."""
+        if self._patch.has_come:
+            self._generation += 1
+            self._threads, self._tender = [], None
+            self._shared.reports.add("late patch", self._patch.report)
+            self._patch = LatePatch()
 
     def _start_threads(self) -> None:
         while (index := len(self._threads)) < len(self._lines):
@@ -101,6 +112,7 @@ class Worker:
         Where gevent makes a greenlet of it, it lives on in a forked child and has to end there.
         """
         greenlet: Any = None
+        patch = LatePatch()
         monkey: Any = sys.modules.get("gevent.monkey")
         # A real thread must not ask: what greenlet keeps for it may crash the garbage collector.
         if monkey is not None and monkey.is_object_patched("threading", "Thread"):
@@ -111,19 +123,23 @@ class Worker:
         except BaseException:
             if self._generation >= 0:
                 raise
+        if patch.has_come:
+            stand_still()
         self._greenlets.discard(greenlet)
         if self._generation < 0:
             # `threading` has forgotten it, and would fail at its end; to ask makes it known again.
             threading.current_thread()
 
     def _run(self, generation: int, line: Line) -> None:
-        shared = self._shared
+        shared, patch = self._shared, LatePatch()
         self._be_awake(generation)
         while generation == self._generation:
             if line.pause() > 0 and not shared.notices.any_waits:
                 if shared.closing == _NEVER and not shared.queue.waiting and not line.batches:
                     break  # of an emitter that nobody will close, and nothing is left to do
                 self._shared.work.wait(lambda: self._rest(generation, line))
+                if patch.has_come:
+                    return
                 self._be_awake(generation)
                 continue
             # May have to wait for logging's lock, so before anything is taken from the queue.
@@ -235,6 +251,7 @@ class Worker:
         its handlers, so that a thread may be waiting for that lock.
         """
         began = clock.now()
+        self._heed_patch()
         while not ready():
             left = deadline - clock.now()
             if left <= 0 or self._shared.parked:

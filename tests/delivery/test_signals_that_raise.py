@@ -67,21 +67,14 @@ ACTS = {
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a finaliser
 @pytest.mark.parametrize("act", ACTS)
-<<<<<<< HEAD:tests/delivery/test_signals_that_raise.py
 @every_nth_point
-def test_a_signal_handler_may_raise_anywhere(act, step):
-    """The others are delivered or counted, and the next event finds all in order."""
-    settings, prepare, do = ACTS[act]
-    for number in itertools.count(1, step):
-=======
-def test_a_signal_handler_may_raise_anywhere(act, tmp_path):
+def test_a_signal_handler_may_raise_anywhere(act, step, tmp_path):
     """The others are delivered or counted, and the next event, of any thread, is as well."""
     settings, prepare, do = ACTS[act]
     # Few of the many points, which are the same again and again, where each takes long.
-    for number in itertools.count(1, 7 if "store_sync" in settings else 1):
+    for number in itertools.count(1, step * (7 if "store_sync" in settings else 1)):
         if "store" in settings:
             settings = {**settings, "store": tmp_path / f"{number}.db"}
->>>>>>> wt/delivery:tests/test_signals_that_raise.py
         with FaultyCollector() as collector, tracking(collector, **settings) as tracked:
             program = Program(tracked, collector)
             prepare(program)
