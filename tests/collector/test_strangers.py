@@ -55,7 +55,7 @@ def launch():
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    # Who reads beyond a block of memory then comes upon nothing, and dies, on Linux.
+                    # So that on Linux who reads beyond a block of memory comes upon nothing.
                     env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4096"},
                 )
             )
