@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .schema_check import SchemaCheck
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 _CLOSED_PIPE: Final = 141
 """The exit status where nobody reads on, as a shell has it for a process that SIGPIPE ends."""
@@ -62,16 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="snowplow-logging", description="Snowplow events through Python's logging."
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in _COMMANDS:
-        add(commands)
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     return run(arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the arguments of all commands."""
+    made = argparse.ArgumentParser(
+        prog="snowplow-logging", description="Snowplow events through Python's logging."
+    )
+    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        add(commands)
+    return made
 
 
 def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.errors
 import errno
 import io
 import re
@@ -28,6 +29,12 @@ _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.05
 _SHORTAGE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _SHORTAGE_SECONDS: Final = 0.2  # between two tries
+_NO_HEADER: Final = (
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.InvalidHeaderDefect,
+    email.errors.MissingHeaderBodySeparatorDefect,
+)
+"""What Python says of a line among the headers that is none."""
 _SPLIT_BY_PYTHON: Final = re.compile(rb"[\s\x1c-\x1f\x85\xa0]")
 
 
@@ -79,7 +86,11 @@ class _Handler(WSGIRequestHandler):
         if raw:
             self.raw_requestline = line
             self.path = target.decode("latin-1")
-        if len(self.raw_requestline.rstrip(b"\r\n")) > REQUEST_LINE_LIMIT:
+        if any(isinstance(defect, _NO_HEADER) for defect in self.headers.defects):
+            # A line that is no header, such as one with a space before its colon. What follows it
+            # Python does not read, so that nobody knows how long the body is.
+            self.send_error(400)
+        elif len(self.raw_requestline.rstrip(b"\r\n")) > REQUEST_LINE_LIMIT:
             self.send_error(414)
         elif sum(len(k) + len(v) + 4 for k, v in self.headers.items()) > HEADERS_LIMIT:
             self.send_error(431)

@@ -122,7 +122,7 @@ class Application:
         # makes it forbids all: then it says so only of an address that it takes for a safe one.
         comes_from_elsewhere = (
             origin not in (None, own)
-            or site in ("cross-site", "same-site")
+            or site not in (None, "same-origin", "none")
             or (site is None and referer is not None and not f"{referer}/".startswith(f"{own}/"))
         )
         # A link from elsewhere may lead to the page, which tells that other site nothing.
@@ -327,7 +327,7 @@ def _filters(request: Request, kinds: dict[str, type[object]]) -> dict[str, Any]
     body = request.get_data() if request.method == "POST" else b""
     try:
         given = json.loads(body) if body else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"The filters are not JSON: {error}") from None
     if not isinstance(given, dict):
         raise BadRequest("The filters are not a JSON object")

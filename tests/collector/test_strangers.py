@@ -55,7 +55,7 @@ def launch():
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    # Who reads beyond a block of memory comes upon nothing then, and dies (Linux).
+                    # So that on Linux who reads beyond a block of memory comes upon nothing.
                     env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4096"},
                 )
             )
@@ -86,6 +86,8 @@ class TestPagesOfOtherSites:
             {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "cors", "Origin": "null"},
             {"Host": "evil.example"},
             {"Host": "evil.example:9090"},
+            {"Sec_Fetch_Site": "Cross-Site", "Sec_Fetch_Mode": "no-cors"},
+            {"Sec_Fetch_Site": "of a later browser", "Sec_Fetch_Mode": "no-cors"},
             {"Host": "127.0.0.1.evil.example"},
             {"Host": "localhost.evil.example"},
             {"Host": "collector"},
@@ -257,6 +259,32 @@ class TestBadClients:
         answer = raw(collector.port, CHUNKED.encode() + head.encode() + b"\r\n" + body)
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert collector.counts["total"] == 1
+
+    @pytest.mark.parametrize(
+        "line",
+        [b"Transfer-Encoding : chunked", b"nonsense", b": x", b"X-K\xe9y: x", b" X: y"],
+        ids=["a space", "no colon", "no name", "a letter beyond ASCII", "a continuation"],
+    )
+    def test_a_line_that_is_no_header_is_refused(self, collector, line):
+        """Python reads no header after it, and so nobody knows how long the body is."""
+        head = b"POST %b HTTP/1.1\r\n%b\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+        answer = raw(collector.port, head % (TP2.encode(), line))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert collector.counts["total"] == 1
+
+    def test_a_form_is_no_bad_header(self, collector):
+        """Python complains of it as well; Enrich has the last word on such a body."""
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = requests.post(collector.endpoint + TP2, data=b"{}", headers=kind, timeout=SOON)
+        assert answer.status_code == 200
+        assert collector.counts["bad"] == 1
+
+    @pytest.mark.parametrize("path", ["good", "bad", "events", "timeline", "columnStats"])
+    def test_a_question_that_is_nested_too_deeply_is_refused(self, collector, path):
+        """It is no error of the collector's."""
+        answer = requests.post(f"{collector.endpoint}/micro/{path}", "[" * 200_000, timeout=SOON)
+        assert answer.status_code == 400
 
     @pytest.mark.parametrize("coding", ["gzip, chunked", "identity", "chunked, chunked"])
     def test_other_codings_are_refused(self, collector, coding):
