@@ -164,7 +164,9 @@ def _with_id(event: Any, process: int | None) -> Any:
     if kind is dict:
         given = event.get("event_id")
         if given is None or _is_absent(given):
-            return _identified(event, new_id(process))
+            identified = IdentifiedEvent(event)
+            identified.event_id, identified.log_call = new_id(process), None
+            return identified
         return event
     if kind is IdentifiedEvent:
         return event
@@ -201,7 +203,8 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
     if type(record) is _Record:
         record.settle()  # now, and not when a handler in another thread comes to it
     try:
-        if type(record.msg) is dict:
+        message = record.msg
+        if type(message) is dict:
             for key in event_keys:
                 if attributes.get(key) is None:
                     lift(record, key)
@@ -209,7 +212,6 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
             value = attributes.get(key)
             if value is not None and (given := _with_id(value, record.process)) is not value:
                 attributes[key] = given
-        message = record.msg
         if type(message) is not str and hasattr(type(message), "as_event_dict"):
             if isinstance(record, _Record):
                 record.id_of_message()  # beside the message, which stays the object it is

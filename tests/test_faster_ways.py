@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from enums import Colour, Number, Size
 from event_examples import (
@@ -23,10 +25,13 @@ from event_examples import (
     EXAMPLES,
     as_dict,
 )
-from helpers import ANYTHING, entity
+from event_strategies import events
+from helpers import ANYTHING, entity, record, tracking
 from snowplow_logging import (
     protocol,
+    subject_context,
 )
+from snowplow_logging.events import EVENTS
 
 LOG_ALL = """
 import importlib.util, json, logging, os, sys
@@ -111,6 +116,31 @@ class TestFasterWays:
         assert len(fast) > 50
         for one, other in zip(fast, slow, strict=True):
             assert one == other
+
+    @pytest.mark.parametrize("name", sorted({cls.event_name for cls in EVENTS.values()}))
+    def test_the_usual_event_is_sent_as_any_other(self, collector, name):
+        """What is written in a shorter way is the same to the byte, and refused for the same."""
+
+        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(events(name))
+        def check(event):
+            sent, errors = [], []
+            logged = record(event)
+            # An event that anything surrounds, and be it nothing, is no usual one.
+            for surroundings in (contextlib.nullcontext(), subject_context()):
+                collector.reset()
+                with surroundings, tracking(collector) as tracked:
+                    tracked.logger.handle(logged)
+                    sent.append([self.decoded(one) for one in tracked.payloads()])
+                    errors.append(list(map(str, tracked.handler.errors)))
+            assert sent[0] == sent[1]
+            assert errors[0] == errors[1]
+
+        check()
+
+    def decoded(self, payload):
+        """Return what a payload says, but for when it was sent."""
+        return {name: value for name, value in payload.items() if name != "stm"}
 
     def values(self, line):
         """Return what was printed, JSON inside of it read, whose spelling may differ."""
