@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
-from inspect import isfunction
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -241,7 +240,7 @@ def data_json(
     return with_numbers(text.decode()).encode()
 
 
-def usual_json(schema: str, data: Any) -> bytes | None:  # noqa: PLR0911 - each says why
+def usual_json(schema: str, data: Any) -> bytes | None:
     """Write data as `data_json` does, if it needs no change for that; else return None."""
     levels = _OLDER_MAX_JSON_DEPTH - 1
     if orjson is not None:
@@ -251,9 +250,7 @@ def usual_json(schema: str, data: Any) -> bytes | None:  # noqa: PLR0911 - each 
         except (TypeError, ValueError, RecursionError):
             return None
         # It can neither be too deep nor have been a NaN if it has few brackets and no null, which
-        # is what orjson makes of one. Which takes less time depends on whether this is compiled.
-        if _COMPILED and _is_plain(data, levels):
-            return written
+        # is what orjson makes of one.
         if (
             written.find(b"null") < 0
             and written.count(b"{") + written.count(b"[") < _OLDER_MAX_JSON_DEPTH
@@ -320,7 +317,6 @@ def _is_plain(value: Any, depth: int) -> bool:
     return kind in _LEAVES or (kind in (dict, list, tuple) and not value)
 
 
-_COMPILED: Final = not isfunction(_is_plain)
 # What orjson would write in its own way comes to `_one_level`.
 _OPTIONS: Final = orjson and (
     orjson.OPT_PASSTHROUGH_DATACLASS
