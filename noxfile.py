@@ -5,9 +5,9 @@ others those that depend on the version of Python. `nox -s tests` runs all tests
 and `nox -s exhaustive` those that try all there is; a release has to pass these, too.
 """
 
-import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import nox
@@ -35,9 +35,8 @@ SUPPORTED = ["3.10", "3.11", "3.12", "3.13"]
 # What is not claimed yet is tested where a machine has it, and missed nowhere.
 PYTHONS = SUPPORTED + [python for python in ("3.14", "3.14t", "3.15") if is_there(python)]
 ALL_TESTS = "3.12"  # the Python on which each change has to pass all tests
-COMPILE = "SNOWPLOW_LOGGING_COMPILE"  # the variable with which what each log call takes is compiled
 
-nox.options.sessions = ["lint", "types", f"tests-{ALL_TESTS}", "every_python", "minimal"]
+nox.options.sessions = ["lint", "types", f"tests-{ALL_TESTS}", "every_python", "minimal", "package"]
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -126,17 +125,24 @@ def minimal(session: nox.Session) -> None:
 
 
 @nox.session
-def compiled(session: nox.Session) -> None:
-    """Run the tests of what each log call goes through, with that compiled.
+def package(session: nox.Session) -> None:
+    """Build what is released, check it, and run its tests from the unpacked source.
 
-    Without a compiler they run as Python. With one that is an error, where the variable CI is set.
+    What comes out is in `dist`.
     """
-    session.env[COMPILE] = "1"
-    install(session, ".[test]")
-    if os.environ.get("CI") and shutil.which("cc"):
-        check = "import snowplow_logging.protocol as one; assert not one.__file__.endswith('.py')"
-        # Isolated, which leaves the tree out of the path.
-        session.run("python", "-I", "-c", check)
-    names = """before_send compiled event_values events faster_ways formatter hostile_input
-        python_types refused urls values verdicts whatever_is_logged"""
-    pytest(session, *(f"tests/test_{name}.py" for name in names.split()))
+    for folder in ("build", "dist"):
+        shutil.rmtree(folder, ignore_errors=True)
+    session.install("build", "check-wheel-contents", "twine")
+    session.run("python", "-m", "build")
+    wheel, source = sorted(Path("dist").iterdir())
+    if not wheel.name.endswith("-py3-none-any.whl"):
+        session.error(f"{wheel.name} is no wheel for any Python")
+    session.run("twine", "check", "--strict", str(source), str(wheel))
+    session.run("check-wheel-contents", str(wheel))
+    session.install(f"{wheel}[test]")
+    with tarfile.open(source) as archive:
+        archive.extractall(session.create_tmp(), filter="data")
+    with session.chdir(Path(session.create_tmp()) / source.name.removesuffix(".tar.gz")):
+        # A few of them by default, because the others run as they are in `tests`; `-- tests` runs all.
+        tests = session.posargs or ["tests/test_events.py", "tests/test_readme.py"]
+        session.run("pytest", "--numprocesses=4", "--dist=worksteal", *tests)

@@ -1,19 +1,11 @@
 """Packaging of snowplow-logging: everything about the distribution is said here."""
 
-import os
-import platform
 import re
-import sys
-import sysconfig
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
-from setuptools.command.build_ext import build_ext
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-# The variable with which the modules that every log call goes through are compiled, by mypyc.
-COMPILES = bool(os.environ.get("SNOWPLOW_LOGGING_COMPILE"))
-PURE = "snowplow-logging is installed without its compiled modules, and takes more time per event"
 
 
 def version() -> str:
@@ -24,53 +16,6 @@ def version() -> str:
         message = 'snowplow_logging/_version.py has no line of the form __version__ = "1.2.3"'
         raise RuntimeError(message)
     return match[1]
-
-
-def extensions() -> list[Extension]:
-    """Return the modules that every log call goes through, to be compiled from their own source.
-
-    Without the variable SNOWPLOW_LOGGING_COMPILE there are none, and the installation takes neither
-    a compiler nor mypy.
-    """
-    # mypyc relies on CPython, and on its global interpreter lock. The versions are those that the
-    # tests run on; pyproject.toml names the same.
-    tested = platform.python_implementation() == "CPython" and sys.version_info < (3, 14)
-    if not COMPILES or not tested or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return []
-    # Neither the settings of the project's own type check nor its extras, which are not there.
-    options = ["--config-file=", "--ignore-missing-imports"]
-    names = ("definitions", "json_data", "number_types", "payload", "protocol", "record", "urls")
-    modules = [f"snowplow_logging/{name}.py" for name in names]
-    try:
-        from mypyc.build import mypycify
-
-        made: list[Extension] = mypycify(
-            [*options, *modules], group_name="snowplow_logging.compiled", debug_level="0"
-        )
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - not there, or another version
-        sys.stderr.write(f"{PURE}: {error!r}\n")
-        return []
-    return made
-
-
-class BuildAllOrNone(build_ext):
-    """Compiles all of the modules or, where one cannot be, none: each relies on the others."""
-
-    def run(self) -> None:
-        """Compile them; where that fails they are installed as the Python that they are.
-
-        So they are where the tree itself is installed, to be edited: what was compiled would hide
-        each change.
-        """
-        if self.inplace or self.editable_mode:
-            self.extensions = []
-        try:
-            super().run()
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the compiler
-            sys.stderr.write(f"{PURE}: {error!r}\n")
-            for output in self.get_outputs():
-                Path(output).unlink(missing_ok=True)
-            self.extensions = []
 
 
 # What each feature beyond the handler itself needs.
@@ -165,10 +110,6 @@ setup(
         "snowplow_logging": ["py.typed", "iglu_central/*", "iglu_central/schemas/*/*/*/*"],
         "snowplow_logging.collector": ["page_files/*"],
     },
-    ext_modules=extensions(),
-    cmdclass={"build_ext": BuildAllOrNone},
-    # mypyc is a part of mypy; the same version as in the extra `dev`.
-    setup_requires=["mypy>=2.4,<2.5"] if COMPILES else [],
     python_requires=">=3.10",
     # The lowest versions are the ones that the nox session `minimal` installs.
     install_requires=["python-json-logger>=3.1", "requests>=2.28"],

@@ -6,10 +6,7 @@ loads the plugin of this package in every run, and a command line has no use for
 
 from typing import TYPE_CHECKING
 
-from snowplow_logging import _compiled
 from snowplow_logging._version import __version__ as __version__
-
-_compiled.serve_once(__path__)
 
 if TYPE_CHECKING:  # for type checkers, which do not follow what is done below
     from snowplow_logging.adapter import SnowplowAdapter as SnowplowAdapter

@@ -9,7 +9,7 @@ from typing import Any, Final
 from snowplow_logging.events import COMMON_KEYS, EVENTS
 from snowplow_logging.protocol import Key, Refused, describe, nearest, unreadable
 
-__all__ = ["Definition", "definition_of", "fill", "put_values"]
+__all__ = ["Definition", "definition_of", "definitions", "fill", "put_values"]
 
 _COMMON_KEYS: Final = frozenset(COMMON_KEYS)
 
@@ -38,7 +38,7 @@ class Definition:
     defaults: list[tuple[str, Callable[[str], Any]]]
 
 
-_definitions: Final[dict[str, Definition]] = {}
+definitions: Final[dict[str, Definition]] = {}
 """By the names of the events, laid out when the first event of the type is logged."""
 
 
@@ -54,7 +54,7 @@ def _lay_out(name: str) -> Definition:
         [(key.name, name) for name, key in keys.items() if key.required],
         [(key.name, key.default) for key in keys.values() if key.default is not None],
     )
-    _definitions[name] = definition
+    definitions[name] = definition
     return definition
 
 
@@ -76,7 +76,7 @@ def definition_of(event: Any) -> Definition:
         if not isinstance(name, str):
             raise Refused("is missing" if name is None else describe(name), nearest(name, EVENTS))
         name = str.__str__(name)
-    known = _definitions.get(name)
+    known = definitions.get(name)
     if known is None:
         if name not in EVENTS:
             raise Refused(describe(name), nearest(name, EVENTS))

@@ -161,7 +161,10 @@ def with_id(event: Any, process: int | None) -> Any:
     if kind is dict:
         given = event.get("event_id")
         if given is None or is_absent(given):
-            return with_this_id(event, new_id(process))
+            # As `with_this_id` does it, in less time: nearly every event comes this way.
+            identified = IdentifiedEvent(event)
+            identified.event_id, identified.log_call = new_id(process), None
+            return identified
         return event
     if kind is IdentifiedEvent:
         return event

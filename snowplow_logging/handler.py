@@ -16,12 +16,20 @@ from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from snowplow_logging.anonymous import Anonymity, anonymity
+from snowplow_logging.event_ids import IdentifiedEvent
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
 from snowplow_logging.given_settings import described, takes_settings
 from snowplow_logging.hidden import HIDDEN, hides_event
 from snowplow_logging.json_data import JsonDefault
-from snowplow_logging.kept import bound_to, error_id_of, keep_ids, keep_in_records, kept_error
+from snowplow_logging.kept import (
+    bound_to,
+    error_id_of,
+    keep_ids,
+    keep_in_records,
+    kept_error,
+    message_event,
+)
 from snowplow_logging.metrics import handlers
 from snowplow_logging.payload import PayloadEncoder
 from snowplow_logging.record import carries_event, events_of, on_page
@@ -76,6 +84,8 @@ class _EventQueueHandler(QueueHandler):
     def prepare(self, record: logging.LogRecord) -> list[bytes]:
         """Return the payloads of the record's good events, and account for the others."""
         around = bound_to(record)
+        if around is None and (payload := self._usual(record)) is not None:
+            return [payload]
         complete = self._before_send is not None
         payloads = []
         found = events_of(record, self._event_key) or _captured(record)
@@ -123,6 +133,21 @@ class _EventQueueHandler(QueueHandler):
     def _let_through(self, before_send: Callable[[Any], Any], full: dict[str, Any]) -> Any:
         seen = _as_mapping(before_send(full))
         return seen if self._anonymity is None else self._anonymity.event(seen)
+
+    def _usual(self, record: logging.LogRecord) -> bytes | None:
+        """Return the payload of a record that has one plain event and nothing else, as most do."""
+        event = record.__dict__.get(self._event_key)
+        if (
+            type(event) is not IdentifiedEvent
+            or type(record.msg) is not str
+            or self._before_send is not None
+            or self._anonymity is not None
+            or captures
+            or not (type(record) is logging.LogRecord or message_event(record) is None)
+        ):
+            return None
+        payload = self._encoder.encode_usual(event, event.event_id, record)
+        return None if payload is None or len(payload) > self._fits_for_sure else payload
 
     def _check_size(self, event: Any, payload: bytes) -> None:
         problem = self._transport.excess(payload)
@@ -402,7 +427,9 @@ def _schemas(settings: Settings, report: Callable[[str, str], None]) -> SchemaCh
         may_fetch=lambda: not captures,
     )
     warn = partial(report, "schema") if settings.schema_check == "warn" else None
-    return SchemaCheck(registries.find_at_once, warn, later=registries.waits)
+    return SchemaCheck(
+        registries.find_at_once, warn, later=registries.waits, final=settings.iglu is None
+    )
 
 
 def _as_mapping(event: Any) -> Any:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
-from inspect import isfunction
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -42,6 +41,7 @@ __all__ = [
     "number_mark",
     "payload_json",
     "plain_json",
+    "usual_json",
     "with_numbers",
 ]
 
@@ -218,25 +218,12 @@ def data_json(
     Raises:
         Refused: It holds something that JSON, or Snowplow, does not.
     """
-    levels = _OLDER_MAX_JSON_DEPTH - 1
     # The slow way below takes what these do not, or says what is wrong. It alone asks
     # `json_default`, which so sees each object once, and may use it up.
-    if orjson is not None:
-        try:
-            whole = {"schema": schema, "data": data}
-            written: bytes = orjson.dumps(whole, _one_level, _OPTIONS)
-        except (TypeError, ValueError, RecursionError):
-            pass
-        else:
-            # Which of them takes less time depends on whether this is compiled.
-            fine = (_COMPILED and _is_plain(data, levels)) or _looks_plain(written)
-            if fine or _is_plain(data, levels):
-                return written
-    elif _is_plain(data, levels):
-        try:
-            return _standard_json(schema, data)
-        except (TypeError, ValueError):
-            pass
+    written = usual_json(schema, data)
+    if written is not None:
+        return written
+    levels = _OLDER_MAX_JSON_DEPTH - 1
     plain = plain_json(data, MAX_JSON_DEPTH - 1, "", _marked, json_default)
     if warn is not None and not _is_plain(plain, levels):
         warn(
@@ -251,6 +238,31 @@ def data_json(
             text = orjson.dumps({"schema": schema, "data": plain})
     text = text or _standard_json(schema, plain)
     return with_numbers(text.decode()).encode()
+
+
+def usual_json(schema: str, data: Any) -> bytes | None:
+    """Write data as `data_json` does, if it needs no change for that; else return None."""
+    levels = _OLDER_MAX_JSON_DEPTH - 1
+    if orjson is not None:
+        try:
+            whole = {"schema": schema, "data": data}
+            written: bytes = orjson.dumps(whole, _one_level, _OPTIONS)
+        except (TypeError, ValueError, RecursionError):
+            return None
+        # It can neither be too deep nor have been a NaN if it has few brackets and no null, which
+        # is what orjson makes of one.
+        if (
+            written.find(b"null") < 0
+            and written.count(b"{") + written.count(b"[") < _OLDER_MAX_JSON_DEPTH
+        ):
+            return written
+        return written if _is_plain(data, levels) else None
+    if not _is_plain(data, levels):
+        return None
+    try:
+        return _standard_json(schema, data)
+    except (TypeError, ValueError):
+        return None
 
 
 def _one_level(value: Any) -> Any:
@@ -271,16 +283,6 @@ def _one_level(value: Any) -> Any:
     if plain is UNKNOWN:
         raise TypeError
     return plain
-
-
-def _looks_plain(written: bytes) -> bool:
-    """Tell whether what orjson has written can neither be too deep nor have been a NaN.
-
-    It has few brackets then, and no null, which is what orjson makes of one.
-    """
-    if orjson is None or written.find(b"null") >= 0:
-        return False
-    return written.count(b"{") + written.count(b"[") < _OLDER_MAX_JSON_DEPTH
 
 
 # What is written as it is or by `_one_level`. The standard library refuses a NaN by itself, and
@@ -315,7 +317,6 @@ def _is_plain(value: Any, depth: int) -> bool:
     return kind in _LEAVES or (kind in (dict, list, tuple) and not value)
 
 
-_COMPILED: Final = not isfunction(_is_plain)
 # What orjson would write in its own way comes to `_one_level`.
 _OPTIONS: Final = orjson and (
     orjson.OPT_PASSTHROUGH_DATACLASS

@@ -54,7 +54,8 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
     if type(record) is _Record:
         record.settle()  # now, and not when a handler in another thread comes to it
     try:
-        if type(record.msg) is dict:
+        message = record.msg
+        if type(message) is dict:
             for key in event_keys:
                 if attributes.get(key) is None:
                     lift(record, key)
@@ -62,7 +63,6 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
             value = attributes.get(key)
             if value is not None and (given := with_id(value, record.process)) is not value:
                 attributes[key] = given
-        message = record.msg
         if type(message) is not str and hasattr(type(message), "as_event_dict"):
             if isinstance(record, _Record):
                 record.id_of_message()  # beside the message, which stays the object it is

@@ -15,6 +15,7 @@ from snowplow_logging.schemas import Absent, Schema
 
 __all__ = ["SchemaCheck"]
 
+_MOST_KNOWN: Final = 1_000  # schemas that are not there
 _LOSS: Final = "schema"  # the reason under which an event is counted that does not fit its schema
 
 
@@ -26,6 +27,7 @@ class SchemaCheck:
             is not there yet.
         warn: Told of each fault where faults are no more than reported; None refuses.
         later: Whether `find` may have no answer yet.
+        final: Whether `find` always says the same of a schema.
 
     Attributes:
         refuses_at_once: Whether what does not fit is refused the first time already.
@@ -37,9 +39,11 @@ class SchemaCheck:
         warn: Callable[[str], None] | None = None,
         *,
         later: bool = False,
+        final: bool = False,
     ) -> None:
         self.refuses_at_once = warn is None and not later
         self._find = find
+        self._is_final = final and warn is None
         self._warn = warn
         self._known: dict[str, Callable[[Any], bool]] = {}
 
@@ -66,6 +70,9 @@ class SchemaCheck:
         if is_valid is None:
             schema = self._found(uri, path)
             if schema is None:
+                # Callers may make up any number of names, of which few are kept.
+                if self._is_final and len(self._known) < _MOST_KNOWN:
+                    self._known[uri] = _takes_all
                 return
             self._known[uri] = schema.is_valid
         inner = json.loads(written, parse_float=_number)["data"]
@@ -111,6 +118,10 @@ class SchemaCheck:
         if self._warn is None:
             raise Refused(problem, expected, path, _LOSS)
         self._warn(f"{path} {problem}; give {expected}")
+
+
+def _takes_all(_data: Any) -> bool:
+    return True
 
 
 def _number(text: str) -> float | Decimal:

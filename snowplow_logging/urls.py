@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from inspect import isfunction
 from ipaddress import AddressValueError, IPv6Address
 from string import ascii_letters, digits
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
 from snowplow_logging.number_types import is_milliseconds
@@ -23,10 +22,6 @@ from snowplow_logging.protocol import (
     utf16_length,
     without_controls,
 )
-
-if TYPE_CHECKING:
-    # What mypyc makes a plain number of C; in Python nothing asks for it.
-    from mypy_extensions import i64
 
 __all__ = ["page_uri", "referrer_uri"]
 
@@ -93,79 +88,6 @@ _OTHERS_CHANGED: Final = bytes(
 )
 
 
-# Comparisons of plain numbers one by one, because a set of them would be looked up as objects.
-# ruff: noqa: PLR1714
-def _is_usual_compiled(url: str) -> bool:  # noqa: C901, PLR0911, PLR0912 - one loop over it is fast
-    """Tell what `_is_usual` tells, in less time where this is compiled, and in more where not."""
-    size: i64 = len(url)
-    at: i64 = size
-    if url.startswith("https://"):
-        at = 8
-    elif url.startswith("http://"):
-        at = 7
-    begin: i64 = at
-    code: i64 = 0
-    while at < size:
-        code = ord(url[at])
-        # Letters and digits, and -. but not in the beginning.
-        if not (97 <= code <= 122 or 48 <= code <= 57 or 65 <= code <= 90) and (
-            at == begin or (code != 45 and code != 46)
-        ):
-            break
-        at += 1
-    if at == begin or at - begin > 251 or size > 3_000:
-        return False
-    if at < size and code == 58:  # :
-        at += 1
-        begin = at
-        while at < size and 48 <= ord(url[at]) <= 57:
-            at += 1
-        if at - begin > 9:
-            return False
-    in_path = at == size or ord(url[at]) == 47  # /
-    if not in_path and ord(url[at]) != 63 and ord(url[at]) != 35:  # ?#
-        return False
-    in_fragment = False
-    while at < size:
-        code = ord(url[at])
-        # Most are a-z, &'()*+,-./0-9:; or @A-Z, and after them =!$~.
-        if (97 <= code <= 122 or 38 <= code <= 59 or 64 <= code <= 90) or (
-            code == 61 or code == 33 or code == 36 or code == 126
-        ):
-            at += 1
-        elif code == 37:  # %
-            if at + 2 >= size or not _is_usual_escape(ord(url[at + 1]), ord(url[at + 2])):
-                return False
-            at += 3
-        elif code == 95:  # _ without sp after it
-            at += 1
-            if at + 1 < size and ord(url[at]) == 115 and ord(url[at + 1]) == 112:
-                return False
-        elif code == 63 or (code == 35 and not in_fragment):  # ? and one #
-            in_path = False
-            in_fragment = in_fragment or code == 35
-            at += 1
-        elif (code == 91 or code == 93) and not in_path:  # []
-            at += 1
-        else:
-            return False
-    return True
-
-
-def _is_usual_escape(first: i64, second: i64) -> bool:
-    """Tell whether a % before these codes makes an escape, and of no letter of `_sp`."""
-    if not (48 <= first <= 57 or 97 <= first <= 102 or 65 <= first <= 70):
-        return False
-    if not (48 <= second <= 57 or 97 <= second <= 102 or 65 <= second <= 70):
-        return False
-    if first == 53:  # 5f
-        return second != 70 and second != 102
-    return not (first == 55 and (second == 48 or second == 51))  # 70, 73
-
-
-_COMPILED: Final = not isfunction(_is_usual_compiled)
-
-
 _CheckQuery: TypeAlias = Callable[[str], None]
 
 
@@ -174,10 +96,7 @@ def _uri(most_in_path: int, check_query: _CheckQuery | None) -> Callable[[Any], 
         # Nothing of ours is called for the usual URL: this is the way of nearly every log call.
         if type(value) is str:
             url: str = value
-            if _COMPILED:
-                if _is_usual_compiled(url):
-                    return url
-            elif _LEAST_PLAIN <= len(url) <= _MOST_PLAIN and url.isascii():
+            if _LEAST_PLAIN <= len(url) <= _MOST_PLAIN and url.isascii():
                 octets = url.encode()
                 if (
                     octets.translate(_OTHERS_CHANGED) is octets

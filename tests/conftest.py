@@ -12,7 +12,7 @@ import pytest
 
 from helpers import ANYTHING, IGLU, tracking
 from programs import Programs
-from snowplow_logging import LocalCollector, json_data, protocol
+from snowplow_logging import LocalCollector, json_data
 
 # A shell starts what runs in its background with this ignored, and each process that the tests
 # start would inherit that.
@@ -20,9 +20,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header():
-    """Say which of the faster ways are tested."""
-    compiled = "as Python" if protocol.__file__.endswith(".py") else "compiled"
-    return f"snowplow_logging: {compiled}, {'with' if json_data.orjson else 'without'} orjson"
+    """Say whether the faster way is tested."""
+    return f"snowplow_logging: {'with' if json_data.orjson else 'without'} orjson"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""`orjson` and the compiler make the library faster and change nothing else."""
+"""`orjson` makes the library faster and changes nothing else."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from enums import Colour, Number, Size
 from event_examples import (
@@ -23,28 +25,21 @@ from event_examples import (
     EXAMPLES,
     as_dict,
 )
-from helpers import ANYTHING, entity
+from event_strategies import events
+from helpers import ANYTHING, entity, record, tracking
 from snowplow_logging import (
-    protocol,
+    subject_context,
 )
+from snowplow_logging.events import EVENTS
 
 LOG_ALL = """
-import importlib.util, json, logging, os, sys
+import json, logging, sys
 if "without orjson" in sys.argv:
     sys.modules["orjson"] = None
-class AsPython:
-    def find_spec(name, path, target):
-        package, _, module = name.partition(".")
-        source = f"{path[0]}/{module}.py" if path else ""
-        if package == "snowplow_logging" and os.path.exists(source):
-            return importlib.util.spec_from_file_location(name, source)
-if "as Python" in sys.argv:
-    sys.meta_path.insert(0, AsPython)
 import test_faster_ways
 from helpers import tracking
-from snowplow_logging import LocalCollector, json_data, protocol
+from snowplow_logging import LocalCollector, json_data
 assert (json_data.orjson is None) == ("without orjson" in sys.argv)
-assert protocol.__file__.endswith(".py") or "as Python" not in sys.argv
 with LocalCollector() as collector, tracking(collector, encode_base64=False) as tracked:
     for number, event in enumerate(test_faster_ways.corpus()):
         event = {"event_id": f"00000000-0000-8000-8000-{number:012}", **event}
@@ -80,7 +75,7 @@ def corpus():
 
 
 class TestFasterWays:
-    """`orjson` and the compiler make the library faster and change nothing else."""
+    """`orjson` makes the library faster and changes nothing else."""
 
     def run(self, *arguments):
         """Run Python in the folder of the tests."""
@@ -96,21 +91,41 @@ class TestFasterWays:
         )
 
     @pytest.mark.every_python
-    @pytest.mark.parametrize(
-        "slower", [["without orjson"], ["as Python"], ["without orjson", "as Python"]]
-    )
-    def test_payloads_are_equal(self, slower):
-        """With and without them the same values are sent and the same errors found."""
+    def test_payloads_are_equal(self):
+        """With and without it the same values are sent and the same errors found."""
         pytest.importorskip("orjson")
         pytest.importorskip("werkzeug")
-        if "as Python" in slower and protocol.__file__.endswith(".py"):
-            pytest.skip("is not compiled here")
-        ways = [self.run("-c", LOG_ALL, *way) for way in ([], slower)]
+        ways = [self.run("-c", LOG_ALL, *way) for way in ([], ["without orjson"])]
         assert [way.returncode for way in ways] == [0, 0], [way.stderr for way in ways]
         fast, slow = (list(map(self.values, way.stdout.splitlines())) for way in ways)
         assert len(fast) > 50
         for one, other in zip(fast, slow, strict=True):
             assert one == other
+
+    @pytest.mark.parametrize("name", sorted({cls.event_name for cls in EVENTS.values()}))
+    def test_the_usual_event_is_sent_as_any_other(self, collector, name):
+        """What is written in a shorter way is the same to the byte, and refused for the same."""
+
+        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(events(name))
+        def check(event):
+            sent, errors = [], []
+            logged = record(event)
+            # An event that anything surrounds, and be it nothing, is no usual one.
+            for surroundings in (contextlib.nullcontext(), subject_context()):
+                collector.reset()
+                with surroundings, tracking(collector) as tracked:
+                    tracked.logger.handle(logged)
+                    sent.append([self.decoded(one) for one in tracked.payloads()])
+                    errors.append(list(map(str, tracked.handler.errors)))
+            assert sent[0] == sent[1]
+            assert errors[0] == errors[1]
+
+        check()
+
+    def decoded(self, payload):
+        """Return what a payload says, but for when it was sent."""
+        return {name: value for name, value in payload.items() if name != "stm"}
 
     def values(self, line):
         """Return what was printed, JSON inside of it read, whose spelling may differ."""

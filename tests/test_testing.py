@@ -475,7 +475,6 @@ def test_the_plugin_costs_nothing_until_it_is_used():
     loaded = done.stdout.decode().split()
     assert {name for name in loaded if name.startswith("snowplow_logging")} == {
         "snowplow_logging",
-        "snowplow_logging._compiled",
         "snowplow_logging._version",
         "snowplow_logging.pytest_plugin",
     }

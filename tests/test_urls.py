@@ -117,11 +117,9 @@ class TestMended:
     @example(f"https://{'h' * 252}")
     @example("https://h:1234567890/")
     @example("https://h/a[b]?[#]#")
-    def test_the_usual_url_is_told_alike_both_ways(self, url):
-        """A usual URL is the same one where the module is compiled, and is sent as it is."""
-        usual = len(url) <= urls._MOST_USUAL and urls._is_usual(url) is not None
-        assert urls._is_usual_compiled(url) == usual
-        if usual:
+    def test_a_usual_one_is_sent_as_it_is(self, url):
+        """What is let through by one expression is what the whole grammar lets through."""
+        if len(url) <= urls._MOST_USUAL and urls._is_usual(url) is not None:
             assert urls._mended(url, 3_000, urls._check_link_mark) == url
 
     @settings(max_examples=300, deadline=None)

@@ -1,4 +1,4 @@
-"""The package serves every import of it, also where some of its modules are compiled."""
+"""The package serves every import of it, in another interpreter and a second time, too."""
 
 from __future__ import annotations
 
