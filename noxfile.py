@@ -1,7 +1,13 @@
-"""All that is checked before a change goes in: `nox` runs it all, `nox --list` names the parts."""
+"""All that is checked before a change goes in: `nox` runs it, `nox --list` names the parts.
+
+Without a name the sessions run that a change has to pass: all tests on one Python, and on the
+others those that depend on the version of Python. `nox -s tests` runs all tests on every Python,
+and `nox -s exhaustive` those that try all there is; a release has to pass these, too.
+"""
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -10,9 +16,28 @@ nox.needs_version = ">=2024.4.15"
 # An interpreter that is missing is skipped with a note, and an error where the variable CI is set.
 # None is ever downloaded: what is tested is what the machine has.
 nox.options.download_python = "never"
+# An environment is made once; each run installs the package into it anew.
+nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "uv|virtualenv"
 
-PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+def is_there(python: str) -> bool:
+    """Tell whether the machine has a Python; a name in the path may lead to none."""
+    try:
+        command = [f"python{python}", "-c", ""]
+        done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - a Python
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+SUPPORTED = ["3.10", "3.11", "3.12", "3.13"]
+# What is not claimed yet is tested where a machine has it, and missed nowhere.
+PYTHONS = SUPPORTED + [python for python in ("3.14", "3.14t", "3.15") if is_there(python)]
+ALL_TESTS = "3.12"  # the Python on which each change has to pass all tests
 COMPILE = "SNOWPLOW_LOGGING_COMPILE"  # the variable with which what each log call takes is compiled
+
+nox.options.sessions = ["lint", "types", f"tests-{ALL_TESTS}", "every_python", "minimal"]
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -25,10 +50,15 @@ def install(session: nox.Session, *requirements: str) -> None:
     session.install(*requirements)
 
 
-def pytest(session: nox.Session, *tests: str) -> None:
-    """Run the tests, or some files of them, on two processes; `--` may give more arguments."""
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run tests; `--` may give more arguments.
+
+    Four processes for two processors: many tests wait for a time that they have set themselves.
+    """
     # `pytest` and not `python -m pytest`, which would put the tree in front of what is installed.
-    session.run("pytest", "--numprocesses=2", "--dist=worksteal", *tests, *session.posargs)
+    # A few tests that are chosen by `-- -k name` are not worth four processes.
+    processes = [] if session.posargs else ["--numprocesses=4", "--dist=worksteal"]
+    session.run("pytest", *processes, *arguments, *session.posargs)
 
 
 @nox.session
@@ -44,7 +74,7 @@ def types(session: nox.Session) -> None:
     """Check types with mypy, as the oldest and the newest supported Python see them."""
     install(session, ".[dev,test]")
     paths = [path for path in ("snowplow_logging", "tests/typing") if Path(path).exists()]
-    for python in (PYTHONS[0], PYTHONS[-1]):
+    for python in (SUPPORTED[0], SUPPORTED[-1]):
         session.run("mypy", f"--python-version={python}", *paths)
 
 
@@ -57,8 +87,41 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests with every extra installed."""
+    """Run all tests, with every extra installed, but for the exhaustive ones."""
     install(session, ".[test]")
+    pytest(session)
+
+
+@nox.session(python=[python for python in PYTHONS if python != ALL_TESTS])
+def every_python(session: nox.Session) -> None:
+    """Run the tests of what differs between versions of Python: threads, forks, exit, logging."""
+    install(session, ".[test]")
+    pytest(session, "-m", "every_python and not exhaustive")
+
+
+@nox.session(python=PYTHONS)
+def exhaustive(session: nox.Session) -> None:
+    """Run the tests that take long, because they try all that there is: some minutes each."""
+    install(session, ".[test]")
+    pytest(session, "-m", "exhaustive", "--timeout=900")
+
+
+@nox.session(python=SUPPORTED[0])
+def minimal(session: nox.Session) -> None:
+    """Run the tests with the two requirements alone, each in its lowest version.
+
+    Tests of what needs an extra skip themselves here.
+    """
+    install(
+        session,
+        ".",
+        "python-json-logger==3.1.0",
+        "requests==2.28.0",
+        "hypothesis",
+        "pytest",
+        "pytest-timeout",
+        "pytest-xdist",
+    )
     pytest(session)
 
 
@@ -77,22 +140,3 @@ def compiled(session: nox.Session) -> None:
     names = """before_send compiled event_values events faster_ways formatter hostile_input
         python_types refused urls values verdicts whatever_is_logged"""
     pytest(session, *(f"tests/test_{name}.py" for name in names.split()))
-
-
-@nox.session
-def minimal(session: nox.Session) -> None:
-    """Run the tests with the two requirements alone, each in its lowest version, uncompiled.
-
-    Tests of what needs an extra skip themselves here.
-    """
-    install(
-        session,
-        ".",
-        "python-json-logger==3.1.0",
-        "requests==2.28.0",
-        "hypothesis",
-        "pytest",
-        "pytest-timeout",
-        "pytest-xdist",
-    )
-    pytest(session)

@@ -138,6 +138,11 @@ class FaultyCollector:
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def open_connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._sockets)
+
+    @property
     def events(self) -> list[dict[str, str]]:
         """The events of the requests that are answered with 2xx, in the order they came."""
         with self._changed:

@@ -12,7 +12,17 @@ from typing import Any
 
 from snowplow_logging import LocalCollector, SnowplowHandler
 
-__all__ = ["ANYTHING", "IGLU", "NOWHERE", "RecordingHandler", "Tracking", "entity", "tracking"]
+__all__ = [
+    "ANYTHING",
+    "CREATED",
+    "IGLU",
+    "NOWHERE",
+    "RecordingHandler",
+    "Tracking",
+    "entity",
+    "record",
+    "tracking",
+]
 
 IGLU = Path(__file__).parents[2] / "shared" / "iglu"
 """The registry with the schemas of Iglu Central, where there is one."""
@@ -22,6 +32,19 @@ ANYTHING = "iglu:com.acme/anything/jsonschema/1-0-0"
 
 NOWHERE = "http://127.0.0.1:9"
 """Where nobody listens, for events that are never to be sent."""
+
+
+CREATED = 1_700_000_000.1239
+"""When the records of `record` were made."""
+
+
+def record(event: Any = None, msg: object = "basket opened", **attributes: Any) -> Any:
+    """Return a record as a log call makes it, with an event."""
+    made = logging.getLogRecordFactory()("shop", logging.INFO, __file__, 1, msg, (), None)
+    vars(made).update({"created": CREATED, **attributes})
+    if event is not None:
+        made.snowplow = event
+    return made
 
 
 def entity(**data: Any) -> dict[str, Any]:

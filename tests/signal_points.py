@@ -9,10 +9,17 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from faulty_collector import Answer
 from snowplow_logging import delivery, lifecycle
 
-__all__ = ["LEAST_POINTS", "Program", "signal_at"]
+__all__ = ["LEAST_POINTS", "Program", "every_nth_point", "signal_at"]
+
+every_nth_point = pytest.mark.parametrize(
+    "step", [7, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some", "all"]
+)
+"""Has a test take a sample of the points, and all of them where all there is is tried."""
 
 FOLDER = str(Path(delivery.__file__).parent)
 """Where the code is in which a signal may come, that of the file and of the requests left out."""

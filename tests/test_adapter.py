@@ -15,6 +15,8 @@ from helpers import ANYTHING, entity, tracking
 from snowplow_logging import PageView, SnowplowAdapter
 from snowplow_logging.events import EVENTS
 
+pytestmark = pytest.mark.every_python
+
 URL = "https://shop.example.com/"
 PAGE = {"event": "page_view", "page_url": URL}
 

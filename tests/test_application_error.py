@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from helpers import entity, tracking
 from snowplow_logging import ApplicationError, subject_context
 
+pytestmark = pytest.mark.every_python
+
 LIMITS = {
     "message": 2_048,
     "threadName": 1_024,

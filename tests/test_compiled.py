@@ -6,6 +6,8 @@ import pytest
 
 from programs import Programs
 
+pytestmark = pytest.mark.every_python
+
 USE = """
 import logging, warnings
 warnings.simplefilter("ignore")  # requests misses a compiled module of its own in the second one

@@ -19,6 +19,8 @@ import requests
 from helpers import ANYTHING, NOWHERE, RecordingHandler, entity
 from snowplow_logging import SelfDescribingJson, SnowplowHandler
 
+pytestmark = pytest.mark.every_python
+
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}
 CALLS: list[object] = []
 

@@ -29,6 +29,8 @@ from snowplow_logging import (
 )
 from ways import WAYS, by_pickle, by_queue, by_socket, collecting
 
+pytestmark = pytest.mark.every_python
+
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}
 ITEM = {"sku": "s-1", "price": 1, "quantity": 1}
 TRANSACTION = {

@@ -17,10 +17,15 @@ from faulty_collector import SILENCE, FaultyCollector
 from helpers import tracking
 from snowplow_logging import aflush, flush, flushing
 
+pytestmark = pytest.mark.every_python
+
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="these signals and forks are POSIX")
 
 LATE = {"flush_interval": 600, "shutdown_timeout": 30}
 """Settings with which nothing leaves in the time of a test unless it is flushed."""
+
+LOST = {**LATE, "shutdown_timeout": 0}
+"""Settings with which what is not flushed is not waited for in the end."""
 
 
 @pytest.fixture
@@ -90,10 +95,9 @@ def test_all_handlers_are_flushed_however_they_were_made(run, collector, tmp_pat
 
 def test_flush_has_one_time_for_all(collector):
     """Handlers wait side by side, and what is answered by then is all that is said."""
-    with tracking(**LATE) as one, contextlib.ExitStack() as others:
-        several = [one, *(others.enter_context(tracking(**LATE)) for _ in range(3))]
+    with tracking(**LOST) as one, contextlib.ExitStack() as others:
+        several = [one, *(others.enter_context(tracking(**LOST)) for _ in range(3))]
         for tracked in several:
-            tracked.handler._emitter.shutdown_timeout = 0.0  # what closing them is to take
             tracked.log(event("x"))
         before = threading.active_count()
         assert flush(0.2) is False
@@ -135,8 +139,7 @@ def test_aflush_says_when_the_time_is_up():
         waits.cancel()
         return await aflush(0.05)
 
-    with tracking(**LATE) as tracked:
-        tracked.handler._emitter.shutdown_timeout = 0.0
+    with tracking(**LOST) as tracked:
         assert asyncio.run(main(tracked)) is False
 
 
@@ -252,10 +255,8 @@ def test_flushing_with_async_with(arriving):
 
 def test_flushing_tells_what_is_left(reports):
     """A job whose process ends now would lose it without a word."""
-    with tracking(**LATE) as tracked:
-        tracked.handler._emitter.shutdown_timeout = 0.0
-        with flushing(0.05):
-            tracked.log(event("a"))
+    with tracking(**LOST) as tracked, flushing(0.05):
+        tracked.log(event("a"))
     assert [report for report in reports if report.startswith("1 events for ")]
 
 

@@ -21,7 +21,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from event_strategies import events
 from faulty_collector import FaultyCollector
-from helpers import ANYTHING, RecordingHandler, entity
+from helpers import ANYTHING, RecordingHandler, entity, record
 from snowplow_logging import (
     PageView,
     SelfDescribingJson,
@@ -34,22 +34,12 @@ from snowplow_logging.events import EVENTS
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/basket"}
 EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
-CREATED = 1_700_000_000.1239
 
 
 class Plan(enum.Enum):
     """An enum of strings."""
 
     GOLD = "gold"
-
-
-def record(event=None, msg="basket opened", **attributes):
-    """Return a record as a log call makes it, with an event."""
-    made = logging.getLogRecordFactory()("shop", logging.INFO, __file__, 1, msg, (), None)
-    vars(made).update({"created": CREATED, **attributes})
-    if event is not None:
-        made.snowplow = event
-    return made
 
 
 def refuse_constant(name):

@@ -9,6 +9,8 @@ import pytest
 from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
 from programs import PREAMBLE, Programs
 
+pytestmark = pytest.mark.every_python
+
 pytest.importorskip("gevent")
 
 PATCHED = "from gevent import monkey; monkey.patch_all()\nimport gevent, gevent.select\n" + PREAMBLE

@@ -151,6 +151,7 @@ HOSTILE = {
     "a module": lambda: math,
     "a lock": threading.Lock,
     "an exception": lambda: GrumpyError(1),
+    "many characters": lambda: "ä" * 200_000,
     "five megabytes": lambda: "ä" * 5_000_000,
     "a thousand items": lambda: list(range(1_000)),
     "dict of odd keys": lambda: {(): 1, None: 2, 1.5: 3, b"": 4},
@@ -198,10 +199,19 @@ PLACES = {
 }
 
 
+each = pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(what, marks=[pytest.mark.exhaustive] if what == "five megabytes" else [])
+        for what in HOSTILE
+    ],
+)
+
+
 class TestHostileInput:
     """Nothing that a caller can put into an event makes the log call raise."""
 
-    @pytest.mark.parametrize("what", HOSTILE)
+    @each
     def test_the_log_call_goes_on(self, collector, tmp_path, what):
         """Everywhere in an event anything is refused or sent well, and all of it is counted."""
         ways = ({}, {"before_send": lambda event: event}, {"dead_letter": tmp_path / "letters"})
@@ -223,7 +233,7 @@ class TestHostileInput:
                 assert len(str(problem)) < 2_000
                 str(problem).encode()
 
-    @pytest.mark.parametrize("what", HOSTILE)
+    @each
     def test_through_an_adapter(self, collector, what):
         """The same is true of an adapter that has something to add to the event."""
         with tracking(collector) as tracked:

@@ -378,14 +378,14 @@ class TestKey:
 
     def test_iglu_central_does_not_get_it(self, monkeypatch):
         """Iglu Central, which often stands beside a server of one's own, never sees its key."""
-        seen = []
-        monkeypatch.setattr(module, "_fetched", lambda url, key: seen.append((url, key)))
-        Iglu(["https://iglucentral.com", "http://h.example/api"], KEY).find(PLAN)
+        with Server() as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url)
+            Iglu(["http://iglucentral.com", "http://h.example/api"], KEY).find(PLAN)
 
-        assert seen == [
-            (f"https://iglucentral.com{static()}", {}),
-            (f"https://iglucentral.com{on_server()}", {}),
-            (f"http://h.example{on_server()}", {"apikey": KEY}),
+        assert list(zip(proxy.asked, proxy.keys, strict=True)) == [
+            (f"http://iglucentral.com{static()}", None),
+            (f"http://iglucentral.com{on_server()}", None),
+            (f"http://h.example{on_server()}", KEY),
         ]
 
     def test_it_is_shown_nowhere(self, caplog):

@@ -13,6 +13,8 @@ from helpers import entity, tracking
 from snowplow_logging import PageView, SnowplowJsonFormatter, subject_context
 from snowplow_logging.loguru import keep_event
 
+pytestmark = pytest.mark.every_python
+
 pytest.importorskip("loguru")
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}

@@ -12,7 +12,10 @@ import pytest
 from faulty_collector import RESET, SILENCE, Answer, FaultyCollector, nowhere
 from programs import PREAMBLE
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends and forks is POSIX")
+pytestmark = [
+    pytest.mark.every_python,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends and forks is POSIX"),
+]
 
 SOON = 2.5  # seconds: half the default `shutdown_timeout`, far more than an answer takes
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import ANYTHING
+from helpers import ANYTHING, record
 from snowplow_logging import (
     FormSubmit,
     SelfDescribing,
@@ -28,7 +28,6 @@ from snowplow_logging import (
     SnowplowJsonFormatter,
     json_data,
 )
-from test_formatter import record
 from type_examples import (
     OBJECTS,
     ODD,
@@ -69,6 +68,7 @@ def reason(event: Any, **settings: Any) -> str:
     return made
 
 
+@pytest.mark.every_python
 class TestTaken:
     """Each of the types, wherever data may hold it."""
 
@@ -161,6 +161,7 @@ class TestTaken:
         assert [one for one in reports if "more than 40 levels" in one]
 
 
+@pytest.mark.every_python
 class TestRefused:
     """What would be guessed, or is no JSON, is refused with one line that names its path."""
 
@@ -210,6 +211,7 @@ class TestRefused:
             assert "nested too deep" in reason(event_with("data", value))
 
 
+@pytest.mark.every_python
 class TestJsonDefault:
     """`json_default` takes the rest."""
 

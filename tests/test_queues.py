@@ -32,6 +32,8 @@ from snowplow_logging import (
 )
 from ways import WAYS, by_pickle, by_queue, by_socket, collecting
 
+pytestmark = pytest.mark.every_python
+
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}
 ORDER = {"order_id": "o-1", "total_value": 9, "items": [{"sku": "s", "price": 9, "quantity": 1}]}
 

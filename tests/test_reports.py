@@ -9,6 +9,8 @@ import pytest
 from faulty_collector import FaultyCollector, nowhere
 from programs import Programs
 
+pytestmark = pytest.mark.every_python
+
 UNREACHABLE = "snowplow_logging: "
 
 BEFORE = """

@@ -17,6 +17,8 @@ from helpers import NOWHERE, RecordingHandler
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.settings import SETTINGS, Settings
 
+pytestmark = pytest.mark.every_python
+
 
 def test_the_signature_is_the_definition():
     """`inspect` and `help` show each setting as an argument, with its type and its default."""

@@ -14,6 +14,8 @@ from snowplow_logging import PageView, SnowplowJsonFormatter, subject_context
 from snowplow_logging.structlog import SnowplowProcessor
 from ways import by_pickle, by_queue, collecting
 
+pytestmark = pytest.mark.every_python
+
 structlog = pytest.importorskip("structlog")
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}

@@ -14,6 +14,8 @@ from helpers import entity, tracking
 from snowplow_logging import PageView, SnowplowAdapter, Subject, subject_context
 from snowplow_logging.subject import SUBJECT_KEYS
 
+pytestmark = pytest.mark.every_python
+
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}
 
 

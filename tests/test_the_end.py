@@ -12,7 +12,10 @@ import pytest
 from faulty_collector import SILENCE, FaultyCollector, nowhere
 from programs import PREAMBLE
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends here is POSIX")
+pytestmark = [
+    pytest.mark.every_python,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends here is POSIX"),
+]
 
 SOON = 4.0  # seconds: less than the default `shutdown_timeout`
 

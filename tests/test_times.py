@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from helpers import RecordingHandler, tracking
 from snowplow_logging import InvalidEvent, PageView
+from snowplow_logging.testing import capture_events
+
+pytestmark = pytest.mark.every_python
 
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/"}
 BERLIN = timezone(timedelta(hours=2))
@@ -118,12 +121,10 @@ class TestTrueTimestamp:
     )
     def test_is_exact(self, moment):
         """A datetime keeps its milliseconds exactly, however far away it is."""
-        with tracking() as tracked:
+        with capture_events() as captured:
             event = {**PAGE, "true_timestamp": moment}
-            (payload,) = tracked.handler._queue_handler.prepare(
-                logging.makeLogRecord({"name": "shop", "snowplow": event})
-            )
-        sent = int(json.loads(payload + b"}")["ttm"])
+            logging.getLogger("shop").info("", extra={"snowplow": event})
+        sent = int(captured[0].payload["ttm"])
         epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
         left = (moment - epoch) - timedelta(milliseconds=sent)
         assert timedelta(0) <= left < timedelta(milliseconds=1)

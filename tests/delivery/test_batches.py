@@ -14,6 +14,8 @@ from faulty_collector import Answer, FaultyCollector
 from helpers import tracking
 from numbered_events import accounted, event, labels, log, sizes
 
+pytestmark = pytest.mark.every_python
+
 OUR_ANSWER = 10.0  # seconds within which this machine answers, however busy it is
 
 

@@ -12,6 +12,8 @@ import pytest
 from helpers import tracking
 from numbered_events import accounted, event, labels, log
 
+pytestmark = pytest.mark.every_python
+
 OUR_ANSWER = 10.0  # seconds within which this machine answers, however busy it is
 
 

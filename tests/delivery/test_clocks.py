@@ -15,7 +15,10 @@ time_machine = pytest.importorskip("time_machine")
 
 REAL = partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else None
 
-pytestmark = pytest.mark.skipif(REAL is None, reason="there is no clock that is not replaced")
+pytestmark = [
+    pytest.mark.every_python,
+    pytest.mark.skipif(REAL is None, reason="there is no clock that is not replaced"),
+]
 
 CLOCKS = {
     "freezegun": lambda: freezegun.freeze_time("2026-01-01"),

@@ -8,7 +8,9 @@ import pytest
 
 from faulty_collector import FaultyCollector
 from helpers import tracking
-from signal_points import LEAST_POINTS, Program, signal_at
+from signal_points import LEAST_POINTS, Program, every_nth_point, signal_at
+
+pytestmark = pytest.mark.every_python
 
 SITUATIONS = {
     "first": ({}, lambda program: None, Program.log),
@@ -33,10 +35,11 @@ SITUATIONS = {
         ("store", "log"),
     ],
 )
-def test_a_signal_handler_may_come_anywhere(situation, handle, tmp_path):
+@every_nth_point
+def test_a_signal_handler_may_come_anywhere(situation, handle, step, tmp_path):
     """Each event is accounted for once, arrives once, and the next one finds all in order."""
     settings, prepare, act = SITUATIONS[situation]
-    for number in itertools.count(1):
+    for number in itertools.count(1, step):
         if "store_sync" in settings:
             settings = {**settings, "store": tmp_path / f"{number}.db"}
         with FaultyCollector() as collector, tracking(collector, **settings) as tracked:

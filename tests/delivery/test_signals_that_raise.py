@@ -9,7 +9,9 @@ import pytest
 
 from faulty_collector import FaultyCollector
 from helpers import tracking
-from signal_points import LEAST_POINTS, Program, signal_at
+from signal_points import LEAST_POINTS, Program, every_nth_point, signal_at
+
+pytestmark = pytest.mark.every_python
 
 
 class Interrupt(BaseException):
@@ -49,10 +51,11 @@ ACTS = {
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a finaliser
 @pytest.mark.parametrize("act", ACTS)
-def test_a_signal_handler_may_raise_anywhere(act):
+@every_nth_point
+def test_a_signal_handler_may_raise_anywhere(act, step):
     """The others are delivered or counted, and the next event finds all in order."""
     settings, prepare, do = ACTS[act]
-    for number in itertools.count(1):
+    for number in itertools.count(1, step):
         with FaultyCollector() as collector, tracking(collector, **settings) as tracked:
             program = Program(tracked, collector)
             prepare(program)

@@ -15,6 +15,8 @@ from faulty_collector import FaultyCollector
 from helpers import tracking
 from stored_events import START, balances, event, names, rows, run, start, wait_until
 
+pytestmark = pytest.mark.every_python
+
 # What another process left.
 
 
