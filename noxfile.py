@@ -37,7 +37,7 @@ PYTHONS = SUPPORTED + [python for python in ("3.14", "3.14t", "3.15") if is_ther
 ALL_TESTS = "3.12"  # the Python on which each change has to pass all tests
 COMPILE = "SNOWPLOW_LOGGING_COMPILE"  # the variable with which what each log call takes is compiled
 
-nox.options.sessions = ["lint", "types", f"tests-{ALL_TESTS}", "every_python", "minimal"]
+nox.options.sessions = ["lint", "types", "docs", f"tests-{ALL_TESTS}", "every_python", "minimal"]
 
 
 def install(session: nox.Session, *requirements: str) -> None:
