@@ -59,7 +59,8 @@ def mark_code(*docstring: Any) -> None:
 def link_outside(_: Any, name: str, source: list[str]) -> None:
     """Have links to Markdown beside this folder, such as SECURITY.md, lead to a copy of it."""
     up = "../" * (name.count("/") + 1)
-    source[0] = re.sub(rf"\]\(({re.escape(up)}[\w./-]+\.md)\)", r"](path:\1)", source[0])
+    link = re.compile(rf"\[([^\]]+)\]\(({re.escape(up)}[\w./-]+\.md)\)")
+    source[0] = link.sub(r"{download}`\1 <\2>`", source[0])
 
 
 def setup(app: Any) -> None:
