@@ -36,7 +36,15 @@ SUPPORTED = ["3.10", "3.11", "3.12", "3.13"]
 PYTHONS = SUPPORTED + [python for python in ("3.14", "3.14t", "3.15") if is_there(python)]
 ALL_TESTS = "3.12"  # the Python on which each change has to pass all tests
 
-nox.options.sessions = ["lint", "types", f"tests-{ALL_TESTS}", "every_python", "minimal", "package"]
+nox.options.sessions = [
+    "lint",
+    "types",
+    "docs",
+    f"tests-{ALL_TESTS}",
+    "every_python",
+    "minimal",
+    "package",
+]
 
 
 def install(session: nox.Session, *requirements: str) -> None:

@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: `nox -s docs`, or `sphinx-build -W docs docs/_build`."""
 
+import re
 from typing import Any
 
 from snowplow_logging import __version__
@@ -55,6 +56,14 @@ def mark_code(*docstring: Any) -> None:
         index += 1
 
 
+def link_outside(_: Any, name: str, source: list[str]) -> None:
+    """Have links to Markdown beside this folder, such as SECURITY.md, lead to a copy of it."""
+    up = "../" * (name.count("/") + 1)
+    link = re.compile(rf"\[([^\]]+)\]\(({re.escape(up)}[\w./-]+\.md)\)")
+    source[0] = link.sub(r"{download}`\1 <\2>`", source[0])
+
+
 def setup(app: Any) -> None:
-    """Have docstrings changed before napoleon sees them."""
+    """Have docstrings changed before napoleon sees them, and pages before MyST does."""
     app.connect("autodoc-process-docstring", mark_code, priority=1)
+    app.connect("source-read", link_outside)

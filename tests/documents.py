@@ -132,7 +132,11 @@ def pages() -> list[Page]:
 def there(text: str, endpoint: str) -> str:
     """Return a text of a page with a collector's address in the place of the reader's."""
     for known in ENDPOINTS:
-        text = text.replace(known, endpoint)
+        scheme, _, host = known.partition("://")
+        address = endpoint.removeprefix("http://")
+        # A user and a password may stand before the host.
+        pattern = rf"{scheme}://((?:[^\s/@\"']+@)?){re.escape(host)}"
+        text = re.sub(pattern, rf"http://\g<1>{address}", text)
     return text
 
 
