@@ -47,7 +47,7 @@ def test_commands_are_marked(name):
 
 def test_command_line(tmp_path):
     """Every command that the README lists is there, and it lists every one."""
-    section = README.text.partition("\nThe command line")[2].partition("\n## ")[0]
+    section = README.text.partition("\n[The command line]")[2].partition("\n## ")[0]
     listed = re.findall(r"^\* `(\w+)(.*?)(?=^\* |\Z)", section, re.MULTILINE | re.DOTALL)
 
     def shown(*arguments):
