@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from .printable import printable
+from .relay.command import add_relay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -371,4 +372,9 @@ def _run_check(arguments: argparse.Namespace) -> int:
     return check(arguments.config, _say, send=not arguments.no_send)
 
 
-_COMMANDS: Final[tuple[Callable[..., None], ...]] = (_add_check, _add_collector, _add_replay)
+_COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    _add_check,
+    _add_collector,
+    add_relay,
+    _add_replay,
+)

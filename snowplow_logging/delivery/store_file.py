@@ -29,7 +29,7 @@ __all__ = [
 
 _time_ns: Final = time.time_ns  # a test may replace that of the module
 _APPLICATION_ID: Final = 0x53504C47  # 'SPLG'
-_VERSION: Final = 2
+_VERSION: Final = 3
 _EVENTS: Final = """CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     owner INTEGER NOT NULL,
@@ -40,6 +40,10 @@ _NEW_IN_2: Final = (
     # The events of an owner are for one destination; '' in a file that did not tell them apart.
     "CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL)",
     "CREATE TABLE broken (id INTEGER PRIMARY KEY, owner, checksum, payload)",
+)
+_NEW_IN_3: Final = (
+    # The owner of what is being left for others to send, by destination; see `SQLiteFile.leave`.
+    "CREATE TABLE outboxes (destination TEXT PRIMARY KEY, owner INTEGER NOT NULL)",
     f"PRAGMA user_version = {_VERSION}",
 )
 _SCHEMA: Final = (
@@ -47,6 +51,7 @@ _SCHEMA: Final = (
     _EVENTS,
     "CREATE INDEX events_by_owner ON events (owner)",
     *_NEW_IN_2,
+    *_NEW_IN_3,
     # A file made later at the same path has no id twice, so that an answer to an event of the old
     # file never removes one of the new.
     "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)",
@@ -56,7 +61,10 @@ _FROM_1: Final = (
     *_NEW_IN_2,
     "INSERT INTO owners (destination) SELECT '' WHERE EXISTS (SELECT 1 FROM events)",
     "UPDATE events SET owner = (SELECT id FROM owners)",
+    *_NEW_IN_3,
 )
+_UPDATES: Final = {1: _FROM_1, 2: _NEW_IN_3}
+"""What brings a file to this version, by the one that it has."""
 
 
 class StoreError(Exception):
@@ -155,10 +163,9 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         # What was written outlives the process; only a power cut may take the last of it.
         connection.execute("PRAGMA synchronous = NORMAL")
         _fill(connection)
-        if pragma(connection, "user_version") == 1:
+        if pragma(connection, "user_version") != _VERSION:
             with transaction(connection, "IMMEDIATE"):
-                if pragma(connection, "user_version") == 1:
-                    _execute(connection, _FROM_1)
+                _execute(connection, _UPDATES.get(pragma(connection, "user_version"), ()))
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise sqlite3.OperationalError("its file system does not allow SQLite's WAL mode")
@@ -167,6 +174,7 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         connection.execute(f"PRAGMA journal_size_limit = {2 * wal_bytes}")
         connection.execute("SELECT id FROM events LIMIT 0")
         connection.execute("SELECT id FROM owners LIMIT 0")
+        connection.execute("SELECT owner FROM outboxes LIMIT 0")
         connection.execute("SELECT id FROM broken LIMIT 1").fetchone()  # opens the WAL
     except BaseException:
         connection.close()
