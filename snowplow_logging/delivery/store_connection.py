@@ -177,6 +177,8 @@ class StoreConnection:
                 self._keep_wal_small(connection)
             # One that forks from here on finds the connection and forbids the child its use.
             self._held.check()
+            if connection.in_transaction:  # that an interrupt has left open
+                connection.execute("ROLLBACK")
             with transaction(connection, "IMMEDIATE" if write else "DEFERRED"):
                 if self._is_new:
                     self._opened(connection)

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -227,17 +226,36 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     return connection
 
 
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    """Do something in full or not at all."""
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
+class transaction:  # noqa: N801 - it is used as a function
+    """Do something in full or not at all.
+
+    It is no generator: what a signal handler raises inside of one may crash Python 3.11.
+
+    Args:
+        connection: The database.
+        kind: When its lock is taken, in SQLite's words.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, kind: str) -> None:
+        self._connection = connection
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        self._connection.execute(f"BEGIN {self._kind}")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+                return
+        except BaseException:
+            self._roll_back()
+            raise
+        self._roll_back()
+
+    def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
+            self._connection.execute("ROLLBACK")
 
 
 def is_busy(error: BaseException) -> bool:
