@@ -172,4 +172,11 @@ def _relay(arguments: argparse.Namespace) -> Relay:
         return Relay(settings, FromStore(settings))
     from snowplow_logging.relay.from_redis import FromRedis
 
-    return Relay(settings, FromRedis(arguments, settings))
+    source = FromRedis(
+        arguments.broker,
+        name=arguments.stream,
+        group=arguments.group,
+        claim_after=arguments.claim_after,
+        dead_letter=arguments.dead_letter,
+    )
+    return Relay(settings, source)
