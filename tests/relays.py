@@ -6,12 +6,22 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["SECONDS", "Relay"]
+__all__ = ["SECONDS", "Relay", "eventually"]
 
 SECONDS: Final = 60
 """For anything that is waited for."""
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something is so that nobody tells of."""
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 class Relay:

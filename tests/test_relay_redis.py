@@ -16,7 +16,7 @@ pytest.importorskip("redis", reason="the client of Redis is an extra")
 
 from faulty_collector import SILENCE, Answer, FaultyCollector
 from redis_servers import RedisServer, free_port
-from relays import Relay
+from relays import Relay, eventually
 from snowplow_logging import SnowplowHandler, StructuredEvent
 from snowplow_logging.brokers.message import pack
 
@@ -139,7 +139,7 @@ def test_what_is_no_message_stops_nothing(redis):
     count = len(BROKEN) + 2
     with FaultyCollector() as collector, relay(redis, collector) as one:
         collector.wait_for_events(3)
-        collector.wait(lambda: redis.client.xlen("snowplow") == 0)
+        eventually(lambda: redis.client.xlen("snowplow") == 0)
         assert f"events: 3 sent, {count} given up" in one.end()
         assert labels(collector)[-1] == "last"
     letters = entries(redis, "snowplow-dead-letter")
@@ -153,7 +153,7 @@ def test_what_the_collector_refuses_is_kept(redis, tmp_path):
     with giving(redis.url) as (log, _):
         log("refused")
     with FaultyCollector(400) as collector, relay(redis, collector) as one:
-        collector.wait(lambda: redis.client.xlen("snowplow") == 0)
+        eventually(lambda: redis.client.xlen("snowplow") == 0)
         assert "1 given up" in one.end()
     (letter,) = entries(redis, "snowplow-dead-letter")
     assert b"answered 400" in letter[b"reason"]
@@ -167,7 +167,7 @@ def test_what_the_collector_refuses_is_kept(redis, tmp_path):
         log("again")
     file = tmp_path / "dead.jsonl"
     with FaultyCollector(400) as collector, relay(redis, collector, "--dead-letter", file) as one:
-        collector.wait(lambda: redis.client.xlen("snowplow") == 0)
+        eventually(lambda: redis.client.xlen("snowplow") == 0)
         one.end()
     assert json.loads(file.read_text())["snowplow"]["se_la"] == "again"
 
@@ -178,7 +178,7 @@ def test_413_halves(redis):
         log(*range(8))
     with FaultyCollector(413, 413) as collector, relay(redis, collector) as one:
         collector.wait(lambda: len(labels(collector)) == 8)
-        collector.wait(lambda: redis.client.xlen("snowplow") == 0)
+        eventually(lambda: redis.client.xlen("snowplow") == 0)
         assert [len(request.events) for request in collector.requests[:3]] == [8, 4, 2]
         one.end()
 
@@ -193,7 +193,7 @@ def test_what_a_relay_that_died_had_is_taken_over(redis):
         assert redis.client.xpending("snowplow", "snowplow-relay")["pending"] > 0
         with relay(redis, collector, *CLAIM) as second:
             collector.wait(lambda: len(labels(collector)) == 700)
-            collector.wait(lambda: redis.client.xlen("snowplow") == 0)
+            eventually(lambda: redis.client.xlen("snowplow") == 0)
             second.end()
 
 
@@ -211,7 +211,7 @@ def test_a_relay_that_waits_keeps_what_it_has(redis):
             second.started()
             time.sleep(2.5)  # for longer than a relay that says nothing would keep it
             gate.set()
-            collector.wait(lambda: redis.client.xlen("snowplow") == 0)
+            eventually(lambda: redis.client.xlen("snowplow") == 0)
             second.end()
         first.end()
         assert len(collector.events) == 1
@@ -232,7 +232,7 @@ def test_sigterm_leaves_the_rest_to_others_at_once(redis):
         gate.set()
         with relay(redis, collector, "--claim-after", 600) as second:
             collector.wait(lambda: len(labels(collector)) == 600)
-            collector.wait(lambda: redis.client.xlen("snowplow") == 0)
+            eventually(lambda: redis.client.xlen("snowplow") == 0)
             second.end()
 
 
@@ -260,7 +260,6 @@ def test_a_broker_that_is_away(tmp_path, reports, store):
     server = RedisServer(tmp_path / "redis")
     with giving(server.url, **settings) as (log, handler):
         start = time.monotonic()
-        logging.Logger("x")
         handler.handle(logging.makeLogRecord({"snowplow": event_of("first")}))
         assert time.monotonic() - start < 5
         assert not handler.flush(0.5)
@@ -291,24 +290,27 @@ def event_of(label):
 def test_a_server_that_would_forget_is_told_of(tmp_path):
     """The relay says so when it begins."""
     options = "--appendonly no --maxmemory 100mb --maxmemory-policy allkeys-lru".split()
-    with RedisServer(tmp_path / "redis", *options) as server, FaultyCollector() as collector:
-        with relay(server, collector) as one:
-            error = one.wait_for_error("maxmemory-policy is allkeys-lru")
-            assert "appendonly is no" in error
-            one.end()
+    with (
+        RedisServer(tmp_path / "redis", *options) as server,
+        FaultyCollector() as collector,
+        relay(server, collector) as one,
+    ):
+        error = one.wait_for_error("maxmemory-policy is allkeys-lru")
+        assert "appendonly is no" in error
+        one.end()
 
 
 def test_a_server_without_memory_is_told_of_at_once(tmp_path, reports):
     """Its answer is one that somebody has to mend, and the events wait."""
-    with RedisServer(tmp_path / "redis", "--maxmemory", "1") as server:
-        with giving(server.url, shutdown_timeout=0.1) as (log, handler):
-            logger = logging.Logger("shop")
-            logger.addHandler(handler)
-            logger.info(StructuredEvent(category="c", action="a"))
-            assert not handler.flush(0.5)
-            assert handler.stats.queued == 1
-            server.client.config_set("maxmemory", 0)
-            assert handler.flush(30)
+    with (
+        RedisServer(tmp_path / "redis", "--maxmemory", "1") as server,
+        giving(server.url, shutdown_timeout=0.1) as (_, handler),
+    ):
+        handler.handle(logging.makeLogRecord({"snowplow": event_of("first")}))
+        assert not handler.flush(0.5)
+        assert handler.stats.queued == 1
+        server.client.config_set("maxmemory", 0)
+        assert handler.flush(30)
     assert "maxmemory" in reports[0]
 
 
@@ -356,7 +358,7 @@ def test_a_password_is_shown_nowhere(tmp_path, reports, capfd):
 )
 def test_a_url_that_makes_no_sense(url):
     """The message says what is wrong, and not what may be a password."""
-    with pytest.raises(ValueError, match="broker has|broker names") as raised:
+    with pytest.raises(ValueError, match=r"broker (has|names)") as raised:
         SnowplowHandler(broker=url)
     assert "ret" not in str(raised.value)
 
@@ -388,15 +390,15 @@ def test_in_a_cluster(tmp_path):
     """A stream is on the server that has its slot."""
     with RedisServer(tmp_path / "redis", "--cluster-enabled", "yes") as server:
         server.client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        while b"cluster_state:ok" not in server.client.execute_command("CLUSTER INFO"):
-            time.sleep(0.05)
+        info = server.client.execute_command
+        eventually(lambda: info("CLUSTER INFO")["cluster_state"] == "ok")
         url = f"redis+cluster://127.0.0.1:{server.port}"
         with giving(url) as (log, _):
             assert log("in a cluster")
         with FaultyCollector() as collector, relay(url, collector, "--health", 0) as one:
             health = one.line().split()[-1]
             assert collector.wait_for_events(1)[0]["se_la"] == "in a cluster"
-            collector.wait(lambda: server.client.xlen("snowplow") == 0)
+            eventually(lambda: server.client.xlen("snowplow") == 0)
             assert json.load(urlopen(health))["waiting"] == {"messages": 0, "messages_taken": 0}
             one.end()
 
