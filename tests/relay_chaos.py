@@ -105,10 +105,14 @@ class Play:
             with self.relays[index]:
                 pass
             self.relays[index] = self.relay()
+            if self.chance.random() < 0.8:  # else the next kill may come while it starts
+                self.relays[index].started()
         else:
             index = self.chance.randrange(len(self.programs))
             self._kill(self.programs[index])
             self.programs[index] = self.program()
+            if self.chance.random() < 0.8:
+                self.programs[index].stdout.readline()
 
     @staticmethod
     def _kill(program):

@@ -40,6 +40,7 @@ class Relay:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started = False
         self.error: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -66,6 +67,9 @@ class Relay:
 
     def started(self):
         """Wait until it has begun."""
+        if self._started:
+            return self
+        self._started = True
         while not (line := self.line()).startswith("relays from"):
             assert line, "".join(self.error)
         return self

@@ -412,3 +412,46 @@ def test_a_message_is_one_line_a_payload():
         '{"e":"se"}',
         "]}",
     ]
+
+
+def checked(tmp_path, capfd, **handler):
+    """Return the status and the words of `check` for a handler."""
+    from snowplow_logging.cli import main
+
+    file = tmp_path / "logging.json"
+    handler = {"class": "snowplow_logging.SnowplowHandler", **handler}
+    root = {"handlers": ["snowplow"]}
+    file.write_text(json.dumps({"version": 1, "handlers": {"snowplow": handler}, "root": root}))
+    return main(["check", str(file)]), capfd.readouterr().out
+
+
+def test_check_reaches_the_broker(redis, tmp_path, capfd):
+    """It gives it a test event, and says where nobody answers."""
+    status, words = checked(tmp_path, capfd, broker=f"{redis.url}/0", stream="shop")
+    assert status == 0, words
+    assert f"handlers.snowplow: {redis.url}/0#shop" in words
+    assert "took the test event" in words
+    assert redis.client.xlen("shop") == 1
+    nowhere = f"redis://:sec-ret@127.0.0.1:{free_port()}"
+    status, words = checked(tmp_path, capfd, broker=nowhere)
+    assert status == 2
+    assert "error: redis://127.0.0.1" in words
+    assert "sec-ret" not in words
+
+
+def test_check_warns_of_a_server_that_would_forget(tmp_path, capfd):
+    """The test event arrives all the same."""
+    with RedisServer(tmp_path / "redis", "--appendonly", "no") as server:
+        status, words = checked(tmp_path, capfd, broker=server.url)
+    assert status == 0
+    assert "warning: appendonly is no" in words
+
+
+def test_check_leaves_an_event_in_the_store(tmp_path, capfd):
+    """And says which relay sends it."""
+    path = tmp_path / "events.db"
+    status, words = checked(tmp_path, capfd, store=str(path), send=False)
+    assert status == 0, words
+    assert f"`snowplow-logging relay --store {path} --endpoint URL` sends" in words
+    with FaultyCollector() as collector, Relay("--store", path, endpoint=collector):
+        assert collector.wait_for_events(1)[0]["se_ac"] == "check"
