@@ -23,6 +23,7 @@ FEATURES = {
     "collector": ["jsonschema-rs>=0.45", "werkzeug>=3.0"],
     "fast": ["orjson>=3.10"],
     "progress": ["tqdm>=4.65"],
+    "redis": ["redis>=5.0"],
     "schemas": ["jsonschema-rs>=0.45"],
     "yaml": ["PyYAML>=6.0.1"],
 }

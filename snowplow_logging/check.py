@@ -20,6 +20,7 @@ from snowplow_logging.configuration import Configuration, Found
 from snowplow_logging.configuration_source import Announce, ConfigurationError, read
 from snowplow_logging.delivery.retry import Answer, Outcome
 from snowplow_logging.delivery.transport import Transport
+from snowplow_logging.delivery.way_out import way_out
 from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import captures
@@ -107,7 +108,7 @@ def _check(
         return BAD_CONFIGURATION
     status = 0
     for found in configuration.found:
-        tell(f"handlers.{found.name}: {found.handler.settings.url}")
+        tell(f"handlers.{found.name}: {way_out(found.handler.settings).url}")
         came_to = _try(found, lambda line: tell(f"  {line}"), send=send)
         status = max(status, came_to[0])
         tried.append(came_to[1])
@@ -134,7 +135,12 @@ def _try(found: Found, tell: Tell, *, send: bool) -> tuple[int, str]:
         if outcome is None:
             tell("warning: before_send leaves the test event out, so that none is sent")
             result = "the collector answers"
-    transport = Transport(found.handler.settings)
+    transport = way_out(found.handler.settings)
+    if not isinstance(transport, Transport):
+        from snowplow_logging.relay.check import try_elsewhere
+
+        works = try_elsewhere(found.handler.settings, transport, payload, tell)
+        return (0, "where the events go works") if works else (UNREACHABLE, "")
     try:
         _connect(transport, tell)
         return _request(transport, payload, tell), result
@@ -358,7 +364,7 @@ def _meaning(settings: Mapping[str, Any]) -> Iterator[str]:
             f"{killed} at most {queue:,} events are lost, those in memory: in ordinary times those "
             f"of the last {flush} and of the request under way, in an outage all since it began"
         )
-    elif settings["store_sync"]:
+    elif settings["store_sync"] or (settings["store_sync"] is None and not settings["send"]):
         yield f"{killed} no event is lost whose log call has returned: all are in {store}"
     else:
         yield (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._version import __version__
 from .colour import GREEN, RED, YELLOW
+from .relay.command import add_relay
 from .streams import fail, flushed, write_line
 
 if TYPE_CHECKING:
@@ -485,6 +486,7 @@ def _run_send(arguments: argparse.Namespace) -> int:
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     _add_check,
     _add_collector,
+    add_relay,
     _add_replay,
     _add_send,
 )

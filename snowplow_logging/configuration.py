@@ -243,7 +243,9 @@ class Configuration:
         for name, parameter in parameters.items():
             if name in named and parameter.default is parameter.empty and name not in arguments:
                 self._problem(f"{path}.{name}", f"is missing, and {title} needs it")
-        if _is_a(factory, SnowplowHandler) and "endpoint" in named and "endpoint" not in arguments:
+        # Where it is none of these the handler itself says what is missing.
+        wanted = _is_a(factory, SnowplowHandler) and "endpoint" in named
+        if wanted and not {"endpoint", "broker", "send"} & {*arguments}:
             name = variable("endpoint")
             if not os.environ.get(name):
                 self._problem(f"{path}.endpoint", f"is missing, and {name} is not set; give one")

@@ -89,8 +89,10 @@ def takes_settings(
                     expected = nearest(name, SETTINGS)
                     raise TypeError(f"SnowplowHandler has no setting {name!r}; give {expected}")
             given: dict[str, Any] = dict(keywords)
-            found: Any = from_environment([*given, "endpoint"] if args else given)
-            if not args and "endpoint" not in {**given, **found}:
+            elsewhere = given.get("broker") is not None
+            found: Any = from_environment([*given, "endpoint"] if args or elsewhere else given)
+            elsewhere = elsewhere or given.get("send") is False
+            if not (args or elsewhere or "endpoint" in {**given, **found}):
                 raise TypeError(
                     "endpoint is missing; give the collector's URL, or the variable "
                     f"{variable('endpoint')}"

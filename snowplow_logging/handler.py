@@ -40,7 +40,7 @@ from snowplow_logging.surroundings import Bound
 if TYPE_CHECKING:
     from snowplow_logging.delivery.emitter import Emitter
     from snowplow_logging.delivery.ledger import Stats
-    from snowplow_logging.delivery.transport import Transport
+    from snowplow_logging.delivery.way_out import WayOut
     from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["SnowplowHandler"]
@@ -67,7 +67,7 @@ class _EventQueueHandler(QueueHandler):
         json_default: JsonDefault | None,
         before_send: Callable[[dict[str, Any]], Any] | None,
         anonymity: Anonymity | None,
-        transport: Transport,
+        transport: WayOut,
         handle_error: Callable[[logging.LogRecord], None],
     ) -> None:
         super().__init__(emitter)  # type: ignore[arg-type]  # `enqueue` knows what it is
@@ -237,14 +237,15 @@ class SnowplowHandler(logging.Handler):
         # Here and not at the top, because `requests` takes longer to import than all the rest;
         # and not at the first event, because an import takes locks that a thread could wait for.
         from snowplow_logging.delivery.emitter import Emitter
-        from snowplow_logging.delivery.transport import Transport, sends_here
+        from snowplow_logging.delivery.transport import sends_here
+        from snowplow_logging.delivery.way_out import way_out
 
         self.settings = settings
         self._sends_here = sends_here
         self._event_key = settings.event_key
         self._enabled = settings.enabled
         self._capture_level = settings.capture_level
-        transport = Transport(settings)
+        transport = way_out(settings)
         letters = None
         if settings.dead_letter is not None and settings.enabled:
             from snowplow_logging.dead_letter import DeadLetterFile

@@ -18,6 +18,7 @@ from snowplow_logging.protocol import MAX_HEADER_BYTES, POST_PATH
 
 __all__ = [
     "Check",
+    "broker",
     "check_at_once",
     "client_session",
     "context",
@@ -31,9 +32,11 @@ __all__ = [
     "level",
     "number",
     "one_of",
+    "optional_flag",
     "retry_codes",
     "session",
     "status_of",
+    "stream",
     "timeout",
     "url_path",
 ]
@@ -97,6 +100,12 @@ def flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} is {value!r}; give True or False")
 
 
+def optional_flag(name: str, value: Any) -> None:
+    """Check a flag that may be left open."""
+    if not isinstance(value, (bool, type(None))):
+        raise TypeError(f"{name} is {value!r}; give True, False or None")
+
+
 def file(name: str, value: Any) -> None:
     """Check the path of a file, or None."""
     if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
@@ -153,6 +162,26 @@ def endpoint(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} is {_kind(value)}; give the collector's URL")
     read_endpoint(name, value)
+
+
+def broker(name: str, value: Any) -> None:
+    """Check the URL of a broker, which no message shows: it may hold a password."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {_kind(value)}; give the broker's URL")
+    from snowplow_logging.brokers import read_url
+
+    read_url(name, value)
+
+
+def stream(name: str, value: Any) -> None:
+    """Check the name of a stream, topic or queue."""
+    expected = "give a name of letters, digits, . _ : and -"
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}; {expected}")
+    if not re.fullmatch(r"[A-Za-z0-9._:{}-]{1,200}", value):
+        raise ValueError(f"{name} is {value!r}; {expected}")
 
 
 def _kind(value: Any) -> str:

@@ -170,18 +170,42 @@ class Settings:
         ),
     ] = None
     store_sync: Annotated[
-        bool,
+        bool | None,
         Setting(
-            "True: the log call returns once its event is in the file, not up to 50 ms before",
-            checks.flag,
+            "True: the log call returns once its event is in the file, not up to 50 ms before;"
+            " None: only where `send` is False",
+            checks.optional_flag,
         ),
-    ] = False
+    ] = None
     store_limit: Annotated[
         int,
         Setting(
             "bytes that the store may take; then `on_full`", checks.number("bytes", least=1_000_000)
         ),
     ] = 1_073_741_824
+    send: Annotated[
+        bool,
+        Setting(
+            "False: events stay in `store`, from which `snowplow-logging relay` sends them",
+            checks.flag,
+            "They are counted as `sent` once they are in the file. Without `endpoint` they are for"
+            " whoever sends from it.",
+        ),
+    ] = True
+    broker: Annotated[
+        str | None,
+        Setting(
+            "the URL of a broker that gets the events in place of the collector, such as"
+            " `redis://…`, for `snowplow-logging relay`",
+            checks.broker,
+            "They are counted as `sent` once the broker has them. A user and a password in it are"
+            " shown nowhere.",
+        ),
+    ] = None
+    stream: Annotated[
+        str,
+        Setting("the broker's stream, topic or queue", checks.stream),
+    ] = "snowplow"
     timeout: Annotated[
         float | tuple[float | None, float | None] | None,
         Setting(
@@ -319,13 +343,22 @@ class Settings:
     def __post_init__(self) -> None:
         """Check each setting."""
         for name, setting in SETTINGS.items():
-            if setting.check is not None:
+            if setting.check is not None and (name != "endpoint" or self.needs_endpoint):
                 setting.check(name, getattr(self, name))
         if self.client_session is True and not self.app_id:
             raise ValueError(
                 "client_session is True and app_id is missing; give both, so that programs do not"
                 " share the id of a user, or a path"
             )
+        if not self.send and (self.store is None or self.broker is not None):
+            raise ValueError(
+                "send is False, and events would stay nowhere; give store, the file from which"
+                " `snowplow-logging relay` sends them, and no broker"
+            )
+        if self.broker is not None and self.endpoint:
+            raise ValueError("broker is given as well as endpoint; give that to the relay alone")
+        if not self.endpoint:
+            return
         url, authorization = read_endpoint("endpoint", self.endpoint)
         if authorization is None:
             return
@@ -353,13 +386,25 @@ class Settings:
         raise TypeError("settings are not pickled, because they hold passwords; make them anew")
 
     @property
+    def needs_endpoint(self) -> bool:
+        """Whether nothing else says where the events go."""
+        return bool(self.endpoint) or (self.send and self.broker is None)
+
+    @property
+    def leaves_at_once(self) -> bool:
+        """Whether the log call leaves its event in the file for others to send."""
+        return self.enabled and not self.send and self.store_sync is not False
+
+    @property
     def post(self) -> bool:
         """Whether a request carries many events."""
         return self.method == "post"
 
     @cached_property
     def url(self) -> str:
-        """Where the events go: the endpoint with its scheme, and the path."""
+        """Where the events go: the endpoint with its scheme, and the path; empty without one."""
+        if not self.endpoint:
+            return ""
         own = POST_PATH if self.post else _GET_PATH
         path = f"/{(self.path or own).lstrip('/')}"
         base = read_endpoint("endpoint", self.endpoint).url.rstrip("/")

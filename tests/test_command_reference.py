@@ -51,4 +51,6 @@ def test_statuses(command):
     """Each section says what the statuses mean."""
     section = _sections()[command]
     assert "| status | |" in section
-    assert re.findall(r"^\| (\d) \| \S", section, re.MULTILINE)[:2] == ["0", "1"]
+    first, *others = re.findall(r"^\| (\d) \| \S", section, re.MULTILINE)
+    assert first == "0"
+    assert others

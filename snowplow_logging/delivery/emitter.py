@@ -10,16 +10,16 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from snowplow_logging.delivery.assembly import assemble
+from snowplow_logging.delivery.assembly import MakeQueue, assemble
 from snowplow_logging.delivery.closing import GRACE, Closing
 from snowplow_logging.delivery.ledger import Stats
-from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.delivery.worker import Worker
 from snowplow_logging.lifecycle import lifecycle, tell_at_exit
 
 if TYPE_CHECKING:
-    from snowplow_logging.dead_letter import DeadLetterFile
+    from snowplow_logging.delivery.notices import DeadLetters
     from snowplow_logging.settings import Settings
 
 __all__ = ["Emitter"]
@@ -34,14 +34,21 @@ class Emitter:
         settings: What the user has set.
         transport: Sends a batch.
         dead_letters: Where events are kept that were given up.
+        make_queue: Makes the place where events wait; None for what the settings say.
     """
 
     def __init__(
-        self, settings: Settings, transport: Transport, dead_letters: DeadLetterFile | None = None
+        self,
+        settings: Settings,
+        transport: WayOut,
+        dead_letters: DeadLetters | None = None,
+        make_queue: MakeQueue | None = None,
     ) -> None:
         self._settings = settings
         self._transport = transport
         self._dead_letters = dead_letters
+        self._make_queue = make_queue
+        self._leaves_at_once = settings.leaves_at_once
         self.shutdown_timeout: float = settings.shutdown_timeout
         self._workers: dict[int, Worker] = {}  # by process
         self._last_flush: tuple[int, float, float] | None = None
@@ -57,7 +64,7 @@ class Emitter:
         pid = os.getpid()
         # Threads that come here at once go over to the same.
         self._worker = self._workers.setdefault(
-            pid, assemble(self._settings, self._transport, self._dead_letters)
+            pid, assemble(self._settings, self._transport, self._dead_letters, self._make_queue)
         )
         self._shared = self._worker.shared
         self._put = self._shared.queue.put
@@ -94,6 +101,8 @@ class Emitter:
         try:
             if away := self._put(payload):
                 self._make_room(away)
+            if self._leaves_at_once:
+                self._worker.send_here()
         except MemoryError:
             self.give_up("out of memory", "there was no memory for an event")
 
@@ -234,6 +243,11 @@ class Emitter:
         answered = answered and worker.wait_told(deadline)
         self._last_flush = threading.get_ident(), start, clock.now()
         return answered
+
+    def start(self) -> None:
+        """Start the threads for what others have left, before anything was logged here."""
+        self._here()
+        self._worker.wake()
 
     def hurry(self) -> None:
         """Have what is queued leave at once."""

@@ -21,6 +21,7 @@ LOSSES: Final = (
     "shutdown_timeout",
     "store set aside",
     "store row broken",
+    "message broken",
     "out of memory",
     "process ended",
 )
@@ -48,8 +49,9 @@ class Stats:
             `schema` (the data do not fit theirs), `before_send failed`,
             `refused by the collector`, `max_attempts`, `shutdown_timeout`,
             `store set aside` (because it was corrupt),
-            `store row broken` (because it had changed in the file), `out of memory`, `process
-            ended` (a thread logged on when that had come to its end).
+            `store row broken` (because it had changed in the file), `message broken` (a relay found
+            it at a broker in a form that it does not know), `out of memory`, `process ended` (a
+            thread logged on when that had come to its end).
         last_error: What went wrong last, if anything has.
         queued_bytes: The bytes of the events that wait in memory.
         oldest_queued_seconds: The seconds since the oldest event that waits was logged; None where

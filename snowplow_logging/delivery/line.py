@@ -11,8 +11,8 @@ from snowplow_logging.delivery.delivery import Aside, Connection, Delivery, Send
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.notices import Notices, Reports
 from snowplow_logging.delivery.queue import Batch, Queue
-from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.delivery.waiting import Bell, Lock, alone, clock
+from snowplow_logging.delivery.way_out import WayOut
 
 __all__ = ["FIRST_RETRY_DELAY", "Line", "Shared"]
 
@@ -43,7 +43,7 @@ class Shared:
         progress: When a line last began or ended something.
     """
 
-    transport: Transport
+    transport: WayOut
     lock: Lock
     ledger: Ledger
     queue: Queue

@@ -11,19 +11,29 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-from snowplow_logging.dead_letter import DeadLetterFile
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.waiting import Bell, Lock, clock
 from snowplow_logging.reporting import INTERVAL, report
 
-__all__ = ["Notices", "OnFailure", "OnSuccess", "Reports"]
+__all__ = ["DeadLetters", "Notices", "OnFailure", "OnSuccess", "Reports"]
 
 OnSuccess: TypeAlias = Callable[[list[dict[str, Any]]], None]
 OnFailure: TypeAlias = Callable[[list[dict[str, Any]], str], None]
 
 _ONE: Final = ((),)  # the arguments of one call
+
+
+class DeadLetters(Protocol):
+    """Where events are kept that were given up: a file, or a stream of a broker."""
+
+    @property
+    def path(self) -> str:
+        """Where that is, as it may be shown."""
+
+    def write(self, events: Sequence[bytes | Mapping[str, Any]], reason: str) -> int:
+        """Append events; return how many older ones were removed for that."""
 
 
 class Reports:
@@ -143,7 +153,7 @@ class Notices:
         *,
         on_success: OnSuccess | None,
         on_failure: OnFailure | None,
-        dead_letters: DeadLetterFile | None,
+        dead_letters: DeadLetters | None,
         most: int,
         most_size: int,
     ) -> None:

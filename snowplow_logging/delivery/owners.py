@@ -147,8 +147,9 @@ class OwnerLocks:
     def release(self, owner: int) -> None:
         """Unlock an owner that is held."""
         with _files.guard:
-            self.held.discard(owner)
+            # In this order, so that an interrupt in between leaves it to be released once more.
             self._file.unlock(owner)
+            self.held.discard(owner)
 
     def close(self) -> None:
         """Unlock all owners that are held."""

@@ -134,24 +134,15 @@ class SQLiteFile:
             Whether the file has reached its limit.
         """
         new: list[int] = []
-        size = 1 + sum(map(len, payloads))
 
         def write(connection: sqlite3.Connection) -> bool:
             self._release(new)
             if self.share.own is None:
                 new.append(self.share.new_owner(connection))
-            owner = new[0] if new else self.share.own
-            connection.executemany(
-                "INSERT INTO events (owner, checksum, payload) VALUES (?, ?, ?)",
-                [(owner, zlib.crc32(payload), payload) for payload in payloads],
-            )
-            taken = self._taken_bytes(connection)
-            if taken > self._connection.most_bytes:
-                raise StoreError(f"the store {self.path} must not become larger", full=True)
-            return taken >= self.limit
+            return self._insert(connection, new[0] if new else self.share.own, payloads)
 
         try:
-            full = self._connection.do(write, until, write=True, adds=size)
+            full = self._connection.do(write, until, write=True, adds=_size(payloads))
         except BaseException:
             self._release(new)
             raise
@@ -159,6 +150,51 @@ class SQLiteFile:
             self.share.own = new[0]
             self.share.cursors[new[0]] = 0
         return full
+
+    def leave(self, payloads: Sequence[bytes], until: float | None = None) -> bool:
+        """Write payloads for others to send, all or none.
+
+        They are nobody's: the owner that they get is the same for all that is left for one
+        destination, by whatever process, until somebody takes it over (see `Share.recover`).
+
+        Returns:
+            Whether they were written. They are not where the file has reached its limit.
+        """
+        new: list[int] = []
+        destination = self.share.destination
+        # Who only leaves events holds no owner, but one that an interrupt has left him.
+        self._release([*self._connection.held - self.share.cursors.keys()])
+
+        def write(connection: sqlite3.Connection) -> bool:
+            self._release(new)
+            if self._taken_bytes(connection) >= self.limit:
+                return False
+            query = "SELECT owner FROM outboxes WHERE destination = ?"
+            owner = connection.execute(query, (destination,)).fetchone()
+            if owner is None:
+                new.append(self.share.new_owner(connection))
+                owner = (new[0],)
+                connection.execute("INSERT INTO outboxes VALUES (?, ?)", (destination, *owner))
+            self._insert(connection, owner[0], payloads)
+            return True
+
+        try:
+            return self._connection.do(write, until, write=True, adds=_size(payloads))
+        finally:
+            self._release(new)
+
+    def _insert(
+        self, connection: sqlite3.Connection, owner: int | None, payloads: Sequence[bytes]
+    ) -> bool:
+        """Insert payloads of an owner, and return whether the file has reached its limit."""
+        connection.executemany(
+            "INSERT INTO events (owner, checksum, payload) VALUES (?, ?, ?)",
+            [(owner, zlib.crc32(payload), payload) for payload in payloads],
+        )
+        taken = self._taken_bytes(connection)
+        if taken > self._connection.most_bytes:
+            raise StoreError(f"the store {self.path} must not become larger", full=True)
+        return taken >= self.limit
 
     def _release(self, owners: list[int]) -> None:
         while owners:
@@ -283,6 +319,10 @@ class SQLiteFile:
         if not more:
             self._connection.checkpoint()  # only then does the file become smaller
         return more
+
+
+def _size(payloads: Sequence[bytes]) -> int:
+    return 1 + sum(map(len, payloads))
 
 
 def _can_be_sent(payload: object, checksum: object, *, parse: bool) -> bool:

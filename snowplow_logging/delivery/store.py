@@ -35,6 +35,8 @@ class StoreQueue:
         called: Wakes who sends, if an event gives him something to do.
         work: Rung when there may be something to do for who sends, if anybody does.
         done: Rung when there may be room again.
+        look_interval: The seconds between two looks for what other processes have left; None for
+            the usual ones.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class StoreQueue:
         called: Callable[[], None],
         work: Bell,
         done: Bell,
+        look_interval: float | None = None,
     ) -> None:
         self._lock = lock
         self._limits = limits
         self._file = file
+        self._look_interval = look_interval or _RECOVER_INTERVAL
         self._sync = sync
         self._wake = called
         self._work = work
@@ -237,7 +241,7 @@ class StoreQueue:
                     self._writes.wait(lambda: self._delay(is_wanted))
                 self.collect()
             if clock.now() >= self._recover_at:
-                self._recover_at = clock.now() + _RECOVER_INTERVAL
+                self._recover_at = clock.now() + self._look_interval
                 self._stored.look(is_wanted)
             self._writes.wait(lambda: self._pause(is_wanted))
 

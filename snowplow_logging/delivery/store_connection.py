@@ -74,6 +74,7 @@ class StoreConnection:
         self.page_size = 4_096
         self._opened = opened
         self._is_new = True  # whether that is still to be called
+        self._opens = False  # whether the lock of who opens the file may be held
         self._wal = f"{path}-wal"
         self._held = ForkSafe(path)
         self._identity: tuple[int, int] | None = None
@@ -176,6 +177,8 @@ class StoreConnection:
                 self._keep_wal_small(connection)
             # One that forks from here on finds the connection and forbids the child its use.
             self._held.check()
+            if connection.in_transaction:  # that an interrupt has left open
+                connection.execute("ROLLBACK")
             with transaction(connection, "IMMEDIATE" if write else "DEFERRED"):
                 if self._is_new:
                     self._opened(connection)
@@ -275,10 +278,18 @@ class StoreConnection:
         """Keep other processes from making or replacing the file."""
         stack = contextlib.ExitStack()
         locks = self._locks
+        if self._opens and locks is not None:
+            locks.release(_OPENING)  # what a signal handler raised has left it locked
+        self._opens = True
         if locks is None or not locks.acquire(_OPENING):
+            self._opens = False
             raise _TryAgain("another process opens it")
-        stack.callback(locks.release, _OPENING)
+        stack.callback(self._end_opening, locks)
         return stack
+
+    def _end_opening(self, locks: OwnerLocks) -> None:
+        locks.release(_OPENING)
+        self._opens = False
 
     def _take_up(self, connection: sqlite3.Connection) -> None:
         self._held.hold(connection)

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ __all__ = [
 
 _time_ns: Final = time.time_ns  # a test may replace that of the module
 _APPLICATION_ID: Final = 0x53504C47  # 'SPLG'
-_VERSION: Final = 2
+_VERSION: Final = 3
 _EVENTS: Final = """CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     owner INTEGER NOT NULL,
@@ -42,6 +41,10 @@ _NEW_IN_2: Final = (
     # The events of an owner are for one destination; '' in a file that did not tell them apart.
     "CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL)",
     "CREATE TABLE broken (id INTEGER PRIMARY KEY, owner, checksum, payload)",
+)
+_NEW_IN_3: Final = (
+    # The owner of what is being left for others to send, by destination; see `SQLiteFile.leave`.
+    "CREATE TABLE outboxes (destination TEXT PRIMARY KEY, owner INTEGER NOT NULL)",
     f"PRAGMA user_version = {_VERSION}",
 )
 _SCHEMA: Final = (
@@ -49,6 +52,7 @@ _SCHEMA: Final = (
     _EVENTS,
     "CREATE INDEX events_by_owner ON events (owner)",
     *_NEW_IN_2,
+    *_NEW_IN_3,
     # A file made later at the same path has no id twice, so that an answer to an event of the old
     # file never removes one of the new.
     "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)",
@@ -58,9 +62,12 @@ _FROM_1: Final = (
     *_NEW_IN_2,
     "INSERT INTO owners (destination) SELECT '' WHERE EXISTS (SELECT 1 FROM events)",
     "UPDATE events SET owner = (SELECT id FROM owners)",
+    *_NEW_IN_3,
 )
 _BESIDE: Final = ("-journal", "-wal", "-shm")
 """What SQLite names the files that it keeps beside one."""
+_UPDATES: Final = {1: _FROM_1, 2: _NEW_IN_3}
+"""What brings a file to this version, by the one that it has."""
 
 
 class StoreError(Exception):
@@ -170,10 +177,9 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         # What was written outlives the process; only a power cut may take the last of it.
         connection.execute("PRAGMA synchronous = NORMAL")
         _fill(connection)
-        if pragma(connection, "user_version") == 1:
+        if pragma(connection, "user_version") != _VERSION:
             with transaction(connection, "IMMEDIATE"):
-                if pragma(connection, "user_version") == 1:
-                    _execute(connection, _FROM_1)
+                _execute(connection, _UPDATES.get(pragma(connection, "user_version"), ()))
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise sqlite3.OperationalError("its file system does not allow SQLite's WAL mode")
@@ -182,6 +188,7 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         connection.execute(f"PRAGMA journal_size_limit = {2 * wal_bytes}")
         connection.execute("SELECT id FROM events LIMIT 0")
         connection.execute("SELECT id FROM owners LIMIT 0")
+        connection.execute("SELECT owner FROM outboxes LIMIT 0")
         connection.execute("SELECT id FROM broken LIMIT 1").fetchone()  # opens the WAL
     except BaseException:
         connection.close()
@@ -234,17 +241,36 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     return connection
 
 
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    """Do something in full or not at all."""
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
+class transaction:  # noqa: N801 - it is used as a function
+    """Do something in full or not at all.
+
+    It is no generator: what a signal handler raises inside of one may crash Python 3.11.
+
+    Args:
+        connection: The database.
+        kind: When its lock is taken, in SQLite's words.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, kind: str) -> None:
+        self._connection = connection
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        self._connection.execute(f"BEGIN {self._kind}")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+                return
+        except BaseException:
+            self._roll_back()
+            raise
+        self._roll_back()
+
+    def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
+            self._connection.execute("ROLLBACK")
 
 
 def is_busy(error: BaseException) -> bool:

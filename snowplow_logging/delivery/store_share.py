@@ -92,14 +92,19 @@ class Share:
     def recover(self, until: float | None = None) -> int:
         """Take over what processes that have died, or closed their stores, have left.
 
+        What was left for others to send is sealed by that: what comes later gets another owner, so
+        that the events of one that is held are known.
+
         Returns:
             How many events that are: none where nobody left any, and otherwise those of an owner
             or several, until there are a thousand.
         """
         left: dict[int, int] = {}
         self._adopt_stray(until)
-        for owner, destination in self._owners(until):
+        for owner, destination, is_open in self._owners(until):
             if destination in {"", self.destination} and self._connection.acquire(owner):
+                if is_open:
+                    self._seal(owner, until)
                 # Only now, because it may have been alive a moment ago.
                 left[owner] = self._left(owner, until)
                 if sum(left.values()) >= _RECOVER_AT_ONCE:
@@ -109,6 +114,16 @@ class Share:
         self.cursors = {**others, **found, **self.cursors}
         self.forget(left.keys() - found.keys())
         return sum(left.values())
+
+    def _seal(self, owner: int, until: float | None) -> None:
+        def seal(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM outboxes WHERE owner = ?", (owner,))
+
+        try:
+            self._connection.do(seal, until, write=True)
+        except BaseException:
+            self._connection.release(owner)
+            raise
 
     def _adopt_stray(self, until: float | None) -> None:
         """Give events of an owner that the file does not know one that nobody is yet.
@@ -148,7 +163,7 @@ class Share:
         """
         left: dict[str, int] = {}
         alive = {"", self.destination, *besides}
-        for owner, destination in self._owners(None):
+        for owner, destination, _ in self._owners(None):
             if destination in alive:
                 continue
             if not self._connection.acquire(owner):
@@ -164,11 +179,14 @@ class Share:
             if count and destination not in alive
         }
 
-    def _owners(self, until: float | None) -> list[tuple[int, str]]:
-        """Return all owners in the file, with where their events are to go."""
-        query = "SELECT id, destination FROM owners ORDER BY id"
+    def _owners(self, until: float | None) -> list[tuple[int, str, bool]]:
+        """Return all owners, with where their events are to go and whether more may come."""
+        query = "SELECT id, destination, id IN (SELECT owner FROM outboxes) FROM owners ORDER BY id"
         owners = self._connection.do(lambda connection: connection.execute(query).fetchall(), until)
-        return [(owner, without_credentials(str(destination))) for owner, destination in owners]
+        return [
+            (owner, without_credentials(str(destination)), bool(is_open))
+            for owner, destination, is_open in owners
+        ]
 
     def _left(self, owner: int, until: float | None) -> int:
         try:

@@ -25,23 +25,23 @@ from snowplow_logging.delivery.exchange import (
     leave_to_parent,
     this_thread,
 )
+from snowplow_logging.delivery.limits import (
+    BODY_PREFIX,
+    BODY_SUFFIX,
+    FITS_FOR_SURE,
+    STM_BYTES,
+    excess,
+    too_large,
+)
 from snowplow_logging.delivery.retry import Answer, Outcome, judge
 from snowplow_logging.http_client import as_it_is, certificates, described
-from snowplow_logging.protocol import (
-    MAX_BODY_BYTES,
-    MAX_REQUEST_LINE_BYTES,
-    PAYLOAD_DATA,
-)
+from snowplow_logging.protocol import MAX_REQUEST_LINE_BYTES
 
 if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
 
-__all__ = ["STM_BYTES", "Transport", "sends_here"]
+__all__ = ["Transport", "sends_here"]
 
-_BODY_PREFIX: Final = b'{"schema":"%s","data":[' % PAYLOAD_DATA.encode()
-_BODY_SUFFIX: Final = b"]}"
-STM_BYTES: Final = len(b',"stm":"0000000000000"},')
-"""What the time of sending adds to a payload in the body of a request."""
 _REQUEST_LINE_BYTES: Final = len("GET  HTTP/1.1\r\n")
 
 _KNOWN_HEADERS: Final = frozenset({"Content-Type", "SP-Anonymous"})
@@ -100,9 +100,7 @@ class Transport:
         self._post = settings.post
         # In a query string a byte takes three at most, and `stm` some more.
         self.fits_for_sure = (
-            MAX_BODY_BYTES - self.overhead - STM_BYTES
-            if self._post
-            else (MAX_REQUEST_LINE_BYTES - len(self.url) - 100) // 3
+            FITS_FOR_SURE if self._post else (MAX_REQUEST_LINE_BYTES - len(self.url) - 100) // 3
         )
         self._timeout = settings.timeouts
         self._headers = settings.request_headers
@@ -122,14 +120,13 @@ class Transport:
         One of at most `fits_for_sure` bytes never is.
         """
         if self._post:
-            size, limit, what = self.size(payload) + self.overhead, MAX_BODY_BYTES, "a request body"
-        else:
-            target = self._get_url(payload, 0)
-            size, limit = len(target) + _REQUEST_LINE_BYTES, MAX_REQUEST_LINE_BYTES
-            what = "a request line"
-        return f"takes {size:,} bytes as {what}, of {limit:,}" if size > limit else None
+            return excess(payload)
+        size = len(self._get_url(payload, 0)) + _REQUEST_LINE_BYTES
+        return too_large(size, MAX_REQUEST_LINE_BYTES, "a request line")
 
-    overhead: Final = len(_BODY_PREFIX) + len(_BODY_SUFFIX)
+    batch_bytes: Final = None
+
+    overhead: Final = len(BODY_PREFIX) + len(BODY_SUFFIX)
     """What the body of a request has besides its payloads, in bytes."""
 
     @staticmethod
@@ -146,8 +143,8 @@ class Transport:
             stm: The time of sending, in milliseconds since 1970 UTC.
         """
         end = b',"stm":"%d"}' % stm
-        parts = [*payloads, _BODY_SUFFIX]
-        parts[0] = _BODY_PREFIX + parts[0]
+        parts = [*payloads, BODY_SUFFIX]
+        parts[0] = BODY_PREFIX + parts[0]
         parts[-2:] = [parts[-2] + end + parts[-1]]
         return (end + b",").join(parts)  # in one piece, because it is large
 

@@ -25,6 +25,7 @@ _LOGGERS: Final = ("requests", "snowplow_logging", "urllib3")
 _TAKEOVER_DELAY: Final = 0.05  # seconds that who waits gives the threads to begin before it does
 _LOOK_INTERVAL: Final = 0.5  # seconds after which who waits for a request looks again
 _LEAVE_TIMEOUT: Final = 1.0  # seconds that the end of the process waits for a thread at most
+_SEND_TIMEOUT: Final = 5.0  # seconds that who sends at the log call waits for another who does
 _NEVER: Final = math.inf
 
 
@@ -64,6 +65,7 @@ class Worker:
         self._tender: threading.Thread | None = None  # what the queue has of its own
         self._leaving: list[threading.Thread] = []  # those of before a close
         self._starts: list[object] = []  # who starts threads, see `alone`
+        self._turning: list[int] = []  # threads that have a turn, or are about to
         self._generation = 0  # of the threads; a close ends one
         self._greenlets: set[Any] = set()  # that gevent has made of the threads
         self._patch = LatePatch()
@@ -195,8 +197,9 @@ class Worker:
 
     def _turn(self, line: Line, deadline: float | None, *, own_thread: bool) -> bool:
         """Do what is to be done now, and return whether anything was. No error may end a thread."""
-        shared, done = self._shared, False
+        shared, done, me = self._shared, False, threading.get_ident()
         try:
+            self._turning.append(me)
             if line.pause() <= 0:
                 done = line.turn(deadline)
                 shared.done.ring()
@@ -206,9 +209,31 @@ class Worker:
                 shared.notices.tell(own_thread=own_thread)
         except Exception as error:  # noqa: BLE001 - what is left in the queue must still leave
             shared.reports.add("internal error", f"internal error: {error!r}")
+        finally:
+            self._turning.remove(me)
         return done
 
     # The callers.
+
+    def send_here(self) -> None:
+        """Send what waits on this thread; have a thread do so where it has to wait.
+
+        Who has interrupted that in a signal handler leaves it to the thread below.
+        """
+        shared, (line, *_) = self._shared, self._lines
+        if threading.get_ident() in self._turning:
+            return
+        until = clock.now() + _SEND_TIMEOUT
+        try:
+            while shared.queue.waiting or line.batches:
+                if line.claims and clock.now() < until:
+                    shared.done.wait(lambda: _TAKEOVER_DELAY if line.claims else 0.0)
+                elif line.pause() > 0 or not self._turn(line, None, own_thread=False):
+                    self.wake()
+                    return
+        except BaseException:  # of a signal handler; what waits has to leave all the same
+            self.wake()
+            raise
 
     def hurry(self) -> bool:
         """Have what waits leave at once; return whether nothing does."""

@@ -91,7 +91,7 @@ def a_database_with_an_id(path):
 
 def a_newer_store(path):
     """Write a store of a newer version."""
-    write_database(path, application=STORE, version=3)
+    write_database(path, application=STORE, version=4)
 
 
 def random_bytes(path):

@@ -254,7 +254,7 @@ def test_one_event_that_has_changed_costs_itself(path, collector, reports):
 
 @pytest.mark.parametrize(
     ("application", "version", "words"),
-    [(0, 0, "not a store"), (0x12345678, 7, "not a store"), (0x53504C47, 3, "of version 3")],
+    [(0, 0, "not a store"), (0x12345678, 7, "not a store"), (0x53504C47, 4, "of version 4")],
 )
 def test_the_live_database_of_an_application_is_left_alone(  # noqa: PLR0917
     tmp_path, collector, reports, application, version, words

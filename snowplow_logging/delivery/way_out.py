@@ -1,0 +1,77 @@
+"""Where batches go: what any such place can do, and which one the settings mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from snowplow_logging.delivery.retry import Answer
+
+if TYPE_CHECKING:
+    from snowplow_logging.settings import Settings
+
+__all__ = ["WayOut", "way_out"]
+
+
+class WayOut(Protocol):
+    """Takes batches of payloads: a collector, a broker, or a file from which others send.
+
+    Its methods may be called by several threads.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the events go, as it may be shown."""
+
+    @property
+    def batch_limit(self) -> int | None:
+        """The events of a batch at most, if there is a limit."""
+
+    @property
+    def batch_bytes(self) -> int | None:
+        """The bytes of a batch at most, if there is a limit beside that of the settings."""
+
+    @property
+    def overhead(self) -> int:
+        """The bytes that a batch has besides its payloads."""
+
+    @property
+    def fits_for_sure(self) -> int:
+        """The bytes of a payload that is never too large."""
+
+    def excess(self, payload: bytes) -> str | None:
+        """Say how far a payload alone would be over what Snowplow takes, if it is."""
+
+    def send(self, payloads: Sequence[bytes], *, at_most: float | None = None) -> Answer:
+        """Hand over a batch, and say what came of it.
+
+        Args:
+            payloads: What `PayloadEncoder.encode` returned.
+            at_most: The seconds that this may take at most.
+        """
+
+    def after_fork(self) -> None:
+        """Leave to the parent what a forked child has inherited, where that is not done already."""
+
+    def close(self) -> None:
+        """Let go of what is open; the next batch opens it again."""
+
+
+def way_out(settings: Settings) -> WayOut:
+    """Return where the settings have events go.
+
+    Raises:
+        ImportError: The extra that it takes is not installed.
+        ValueError: There is no such place.
+    """
+    if settings.broker is not None:
+        from snowplow_logging.brokers import broker_of
+
+        return broker_of(settings)
+    if not settings.send:
+        from snowplow_logging.delivery.outbox import Outbox
+
+        return Outbox(settings)
+    from snowplow_logging.delivery.transport import Transport
+
+    return Transport(settings)

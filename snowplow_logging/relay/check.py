@@ -1,0 +1,71 @@
+"""What the command ``check`` tries of a handler whose events go to a broker or stay in a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from snowplow_logging.brokers import read_url
+from snowplow_logging.delivery.retry import Outcome
+from snowplow_logging.delivery.way_out import WayOut
+from snowplow_logging.payload import EVENT_ID
+
+if TYPE_CHECKING:
+    from snowplow_logging.settings import Settings
+
+__all__ = ["try_elsewhere"]
+
+_LONGEST_WAIT: Final = 10.0  # seconds
+
+
+def try_elsewhere(
+    settings: Settings, where: WayOut, payload: bytes | None, tell: Callable[[str], None]
+) -> bool:
+    """Try the way of a handler that leaves the sending to a relay.
+
+    Args:
+        settings: Those of the handler.
+        where: Where its events go.
+        payload: The test event; None where none is to be sent.
+        tell: Called with each line of the report.
+
+    Returns:
+        Whether it is within reach, and took the event.
+    """
+    relay = f"snowplow-logging relay --store {settings.store}"
+    if settings.broker is not None:
+        relay = f"snowplow-logging relay --broker {read_url('broker', settings.broker).shown}"
+        if not _try_broker(settings, tell):
+            return False
+    if payload is not None:
+        start = time.monotonic()
+        answer = where.send([payload], at_most=_LONGEST_WAIT)
+        where.close()
+        if answer.outcome is not Outcome.TAKEN:
+            tell(f"error: {answer.reason}")
+            return False
+        took = (time.monotonic() - start) * 1_000
+        tell(f"took the test event {payload[EVENT_ID].decode()}, after {took:,.0f} ms")
+    tell(f"`{relay} --endpoint URL` sends what is there")
+    return True
+
+
+def _try_broker(settings: Settings, tell: Callable[[str], None]) -> bool:
+    import redis
+
+    from snowplow_logging.brokers.redis_client import new_client, redis_error
+    from snowplow_logging.relay.from_redis import redis_problems
+
+    broker = read_url("broker", settings.broker or "")
+    try:
+        client = new_client(broker, _LONGEST_WAIT, _LONGEST_WAIT)
+        client.ping()
+    except (redis.RedisError, OSError) as error:
+        tell(f"error: {broker.shown}: {redis_error(broker, error)}")
+        return False
+    tell("answers")
+    for problem in redis_problems(client, settings.stream):
+        tell(f"warning: {problem}")
+    client.close()
+    return True

@@ -1,0 +1,182 @@
+"""The command ``relay``: its arguments, what it is made of, and how it begins and ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from snowplow_logging.printable import printable
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from snowplow_logging.relay.run import Relay
+
+__all__ = ["add_relay"]
+
+_LOOK_INTERVAL: Final = 5.0  # seconds between two writes of the health file
+
+
+def add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``relay``, which sends what handlers left for it."""
+    parser = commands.add_parser(
+        "relay",
+        help="send what handlers have left in a store or with a broker",
+        description=(
+            "Send what handlers with send=False have left in a store, or handlers with a broker "
+            "have given to that. An event is removed there once the collector has answered for "
+            "it. Several relays share the work. SIGTERM and Ctrl-C end it; nothing is lost."
+        ),
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--store", metavar="FILE", help="the store of handlers with send=False")
+    source.add_argument(
+        "--broker", metavar="URL", help="the broker, such as redis://broker.example.com:6379/0"
+    )
+    parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
+    parser.add_argument("--path", help="the path on the collector (default: the protocol's own)")
+    parser.add_argument(
+        "--connections",
+        type=int,
+        default=1,
+        metavar="N",
+        help="requests under way at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=500,
+        metavar="N",
+        help="the events that a request carries at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-retry-delay",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="between two attempts at most (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--dead-letter",
+        metavar="FILE",
+        help=(
+            "keep what the collector refuses there, as JSON lines that replay reads (default: "
+            "with a broker a stream of that, named like the other with -dead-letter)"
+        ),
+    )
+    parser.add_argument(
+        "--shutdown-timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="that its end may take; what is left stays where it was (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--health",
+        metavar="[ADDRESS:]PORT",
+        help="answer /health and /metrics there, on loopback if no address is given",
+    )
+    parser.add_argument(
+        "--health-file",
+        metavar="FILE",
+        help="write the same as /health into a file every five seconds",
+    )
+    broker = parser.add_argument_group("with a broker")
+    broker.add_argument("--stream", default="snowplow", help="(default: %(default)s)")
+    broker.add_argument(
+        "--group", default="snowplow-relay", help="of consumers (default: %(default)s)"
+    )
+    broker.add_argument(
+        "--claim-after",
+        type=float,
+        default=15.0,
+        metavar="SECONDS",
+        help=(
+            "after which what a relay had taken is taken over from it, if that does not say that "
+            "it lives (default: %(default)g)"
+        ),
+    )
+    parser.set_defaults(run=run_relay)
+
+
+def run_relay(arguments: argparse.Namespace) -> int:
+    """Run a relay until it is told to end.
+
+    Returns:
+        The exit status: 0 where it was told to end, 2 where it could not begin.
+    """
+    from snowplow_logging.relay.health import Health, address_of
+
+    told: SimpleQueue[int] = SimpleQueue()  # a signal handler may put into it at any point
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        told.put(number)
+
+    health = None
+    try:
+        where = None if arguments.health is None else address_of(arguments.health)
+        relay = _relay(arguments)
+        health = Health(relay, where, arguments.health_file)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        sys.stderr.write(f"snowplow-logging relay: {error}\n")
+        return 2
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if address := health.start():
+            _say(f"health at {address}")
+        relay.start()
+        _say(f"relays from {relay.source} to {relay.url}")
+        ended = False
+        while not ended:
+            health.write()
+            with contextlib.suppress(Empty):
+                ended = told.get(timeout=_LOOK_INTERVAL) > 0
+        relay.close()
+        health.write()
+    finally:
+        health.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    _say(relay.summary)
+    return 0
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # who reads it may be gone, and the work goes on
+        sys.stdout.write(f"{printable(line)}\n")
+        sys.stdout.flush()
+
+
+def _relay(arguments: argparse.Namespace) -> Relay:
+    from snowplow_logging.relay.run import Relay
+    from snowplow_logging.settings import Settings
+
+    settings = Settings(
+        arguments.endpoint,
+        path=arguments.path,
+        store=arguments.store,
+        dead_letter=arguments.dead_letter,
+        connections=arguments.connections,
+        batch_size=arguments.batch_size,
+        max_retry_delay=arguments.max_retry_delay,
+        shutdown_timeout=arguments.shutdown_timeout,
+        flush_interval=0,  # what it finds has waited already
+    )
+    if arguments.store is not None:
+        from snowplow_logging.relay.from_store import FromStore
+
+        return Relay(settings, FromStore(settings))
+    from snowplow_logging.relay.from_redis import FromRedis
+
+    source = FromRedis(
+        arguments.broker,
+        name=arguments.stream,
+        group=arguments.group,
+        claim_after=arguments.claim_after,
+        dead_letter=arguments.dead_letter,
+    )
+    return Relay(settings, source)

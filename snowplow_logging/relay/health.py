@@ -1,0 +1,164 @@
+"""How a relay is, for who watches it: a page and metrics on a port, or a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from snowplow_logging.private_files import open_private
+
+if TYPE_CHECKING:
+    from snowplow_logging.relay.run import Relay
+
+__all__ = ["Health", "address_of"]
+
+_COUNTERS: Final = {
+    "sent": "Events that the collector has taken.",
+    "retried": "Events that were sent again, once each time.",
+    "failed": "Events given up, which are in the dead letters.",
+    "dead_letters_lost": "Events given up that are not in the dead letters.",
+}
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """Read an address and a port.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = re.fullmatch(r"(?:\[?([^\[\]]*?)\]?:)?(\d{1,5})", text)
+    if found is None or int(found[2]) > 65_535:
+        raise ValueError(f"--health is {text!r}; give a port, or an address and a port")
+    return found[1] or "127.0.0.1", int(found[2])
+
+
+class Health:
+    """Answers `/health` and `/metrics`, and writes a file, until it is closed.
+
+    Args:
+        relay: The relay.
+        address: Where to listen; None for nowhere. The port 0 takes a free one.
+        file: Where to write; None for nowhere.
+
+    Raises:
+        OSError: The port cannot be used.
+    """
+
+    def __init__(self, relay: Relay, address: tuple[str, int] | None, file: str | None) -> None:
+        self._relay = relay
+        self._file = file
+        self._server: ThreadingHTTPServer | None = None
+        if address is not None:
+            health = self
+
+            class Handler(BaseHTTPRequestHandler):
+                timeout = 5
+
+                def do_GET(self) -> None:
+                    health.answer(self)
+
+                def log_message(self, format: str, *args: Any) -> None:
+                    """Say nothing of each request."""
+
+            self._server = ThreadingHTTPServer(address, Handler)
+            self._server.daemon_threads = True
+
+    def start(self) -> str | None:
+        """Begin to listen; return where."""
+        if self._server is not None:
+            threading.Thread(
+                target=self._server.serve_forever, name="snowplow-relay-health", daemon=True
+            ).start()
+            host, port = self._server.server_address[:2]
+            return f"http://{host!s}:{port}/health"
+        return None
+
+    def close(self) -> None:
+        """End to listen."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _state(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the source is within reach, and all that there is to say."""
+        stats = self._relay.stats
+        state: dict[str, Any] = {
+            "status": "ok",
+            "time": time.time(),
+            "source": self._relay.source,
+            "endpoint": self._relay.url,
+            "taken": stats.queued,
+            **{name: getattr(stats, name) for name in _COUNTERS},
+            "oldest_taken_seconds": stats.oldest_queued_seconds,
+            "last_sent": stats.last_sent,
+            "last_error": stats.last_error,
+        }
+        try:
+            state["waiting"] = self._relay.backlog()
+        except Exception as error:  # noqa: BLE001 - whatever the client of a broker raises
+            state["status"] = f"the source is out of reach: {error}"
+            return False, state
+        return True, state
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        path = request.path.partition("?")[0]
+        if path not in ("/health", "/metrics"):
+            request.send_error(404)
+            return
+        well, state = self._state()
+        if path == "/health":
+            body, kind = json.dumps(state).encode(), "application/json"
+        else:
+            body, kind = _metrics(well, state).encode(), "text/plain; version=0.0.4"
+        request.send_response(200 if well or path == "/metrics" else 503)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    def write(self) -> None:
+        """Write the file, whole at once."""
+        if self._file is None:
+            return
+        new = f"{self._file}.new"
+        with contextlib.suppress(OSError):  # a full disk must not end the relay
+            body = json.dumps(self._state()[1]).encode()
+            with open(open_private(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:  # noqa: PTH123
+                file.write(body)
+            Path(new).replace(self._file)
+
+
+def _metrics(well: bool, state: dict[str, Any]) -> str:  # noqa: FBT001
+    lines: list[str] = []
+
+    def add(name: str, kind: str, words: str, value: float, labels: str = "") -> None:
+        lines.extend(
+            (
+                f"# HELP snowplow_relay_{name} {words}",
+                f"# TYPE snowplow_relay_{name} {kind}",
+                f"snowplow_relay_{name}{labels} {value}",
+            )
+        )
+
+    for name, words in _COUNTERS.items():
+        add(f"{name}_total", "counter", words, state[name])
+    add("taken", "gauge", "Events taken from the source and not answered for.", state["taken"])
+    add("up", "gauge", "Whether the source is within reach.", int(well))
+    oldest = state["oldest_taken_seconds"]
+    if oldest is not None:
+        words = "Seconds since the oldest of those was logged."
+        add("oldest_taken_seconds", "gauge", words, oldest)
+    if state["last_sent"] is not None:
+        words = "When the collector last took events, in seconds since 1970."
+        add("last_sent_timestamp_seconds", "gauge", words, state["last_sent"])
+    for what, count in state.get("waiting", {}).items():
+        add(f"waiting_{what}", "gauge", f"The lag: {what} at the source, those taken too.", count)
+    return "\n".join(lines) + "\n"

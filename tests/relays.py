@@ -1,0 +1,92 @@
+"""Relays that the tests start as processes, and where their events come from."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+__all__ = ["SECONDS", "Relay", "eventually"]
+
+SECONDS: Final = 60
+"""For anything that is waited for."""
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something is so that nobody tells of."""
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+class Relay:
+    """A relay as a process.
+
+    Args:
+        *arguments: Those of the command, besides the endpoint.
+        endpoint: The collector, or its URL.
+    """
+
+    def __init__(self, *arguments: object, endpoint: Any) -> None:
+        command = [sys.executable, "-m", "snowplow_logging", "relay", *map(str, arguments)]
+        self._process = subprocess.Popen(
+            [*command, "--endpoint", getattr(endpoint, "endpoint", endpoint)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._started = False
+        self.error: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._said = threading.Condition()
+
+    def _read(self) -> None:
+        for line in self._process.stderr:
+            with self._said:
+                self.error.append(line)
+                self._said.notify_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._reader.join(SECONDS)
+        self._process.stdout.close()
+        self._process.stderr.close()
+
+    def line(self) -> str:
+        """Return the next line of its output."""
+        return self._process.stdout.readline()
+
+    def started(self):
+        """Wait until it has begun."""
+        if self._started:
+            return self
+        self._started = True
+        while not (line := self.line()).startswith("relays from"):
+            assert line, "".join(self.error)
+        return self
+
+    def wait_for_error(self, words: str) -> str:
+        """Wait until it says something on standard error."""
+        with self._said:
+            assert self._said.wait_for(lambda: words in "".join(self.error), SECONDS), self.error
+        return "".join(self.error)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait(SECONDS)
+
+    def end(self, number: int = signal.SIGTERM) -> str:
+        """End it as a service is ended, and return what it said."""
+        self._process.send_signal(number)
+        assert self._process.wait(SECONDS) == 0, self.error
+        return self._process.stdout.read()
