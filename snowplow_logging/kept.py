@@ -13,11 +13,10 @@ import logging
 import math
 import os
 from collections import UserString
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, cast
 
 from snowplow_logging.event_ids import (
-    IdentifiedEvent,
     MessageText,
     event_of_text,
     id_of,
@@ -67,11 +66,25 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
             if isinstance(record, _Record):
                 record.id_of_message()  # beside the message, which stays the object it is
             else:
-                given = with_id(message, record.process)
-                # One that names its id already stays the object by which it is found.
-                record.msg = given if type(given) is IdentifiedEvent else message
+                _take_out(record, message, event_keys)
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return
+
+
+def _take_out(record: logging.LogRecord, message: Any, event_keys: Sequence[str]) -> None:
+    """Put an event that is the message into the attributes, and leave its text as the message.
+
+    A record of a class of the program's own has no place for it that outlives a `QueueHandler`,
+    which makes text of the message.
+    """
+    attributes = record.__dict__
+    event = with_id(message, record.process)
+    text = str.__str__(str(message))
+    for key in event_keys:
+        value = attributes.get(key)
+        others = value if isinstance(value, (list, tuple)) else [value]
+        attributes[key] = event if value is None else [*others, event]
+    record.msg = text
 
 
 def lift(record: logging.LogRecord, event_key: str) -> bool:
@@ -183,9 +196,6 @@ def bound_to(record: logging.LogRecord) -> Bound | None:
 def message_event(record: logging.LogRecord) -> Any:
     """Return the event that is a record's message, or was before that became text; else None."""
     message = record.msg
-    # By its name, because a second import of this package has a class of its own.
-    if type(message).__name__ == IdentifiedEvent.__name__:
-        return message  # that of a record of another class than ours has got its id in its place
     if hasattr(type(message), "as_event_dict"):  # asked of the class: objects may say yes to all
         try:
             event = cast("Any", message).as_event_dict()

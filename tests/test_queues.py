@@ -173,6 +173,10 @@ class TestEveryWay:
             assert (tracked.handler.stats.queued, tracked.handler.errors) == (0, [])
 
 
+class Own(logging.LogRecord):
+    """A record of a program's own."""
+
+
 class TestRecordFactories:
     """A program's own record factory goes on being asked."""
 
@@ -243,6 +247,25 @@ class TestRecordFactories:
         first, second = tracked.payloads()
         assert first["uid"] == "u-1"
         assert "uid" not in second
+
+    @pytest.mark.parametrize("beside", [False, True])
+    @pytest.mark.parametrize("way", WAYS)
+    def test_an_event_that_is_the_message_of_one(self, tracked, way, beside):
+        """It arrives by every way, with one id, beside another event too; others see its text."""
+        logging.setLogRecordFactory(Own)
+        logger, records = collecting()
+        event = PageView(page_url="https://shop.example.com/", page_title="100%")
+        logger.info(event, extra={"snowplow": PAGE} if beside else None)
+        (record,) = records
+        assert record.getMessage() == str(event)
+        tracked.handler.handle(record)
+        tracked.handler.handle(WAYS[way](record))
+        payloads = tracked.payloads()
+        assert len(payloads) == (4 if beside else 2)
+        titled = [payload for payload in payloads if payload.get("page") == "100%"]
+        assert len(titled) == 2
+        assert len({payload["eid"] for payload in titled}) == 1
+        assert len({payload["eid"] for payload in payloads}) == len(payloads) / 2
 
 
 class TestEventIds:

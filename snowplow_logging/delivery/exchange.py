@@ -25,6 +25,7 @@ from typing import Any, Final
 import requests
 import urllib3.response
 
+from snowplow_logging.delivery.descriptors import identity_of
 from snowplow_logging.delivery.waiting import clock
 
 __all__ = ["Exchange", "exchanges", "keep_time", "leave_to_parent", "this_thread"]
@@ -158,15 +159,6 @@ def leave_to_parent() -> None:
         connection.leave_to_parent()
 
 
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    """Return what tells an open socket or file from others; None where nothing is open."""
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 @cache
 def _kept(kind: type[http.client.HTTPConnection]) -> type[http.client.HTTPConnection]:
     """Return a class of connections that is like another and keeps the time."""
@@ -273,7 +265,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self._used = False
         super().connect()
-        self._maker, self._identity = os.getpid(), _identity(self.sock.fileno())
+        self._maker, self._identity = os.getpid(), identity_of(self.sock.fileno())
         _connections.add(self)
 
     def leave_to_parent(self) -> None:
@@ -286,7 +278,7 @@ class _Connection(http.client.HTTPConnection):
             connection = connection.socket
         descriptor = connection.detach()
         # A daemon closes all that it inherits, and what has the number since is a file of its own.
-        if self._identity is not None and _identity(descriptor) == self._identity:
+        if self._identity is not None and identity_of(descriptor) == self._identity:
             os.close(descriptor)
 
     def send(self, data: Any) -> None:

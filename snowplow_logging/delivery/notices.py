@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.waiting import Bell, Lock, clock
 from snowplow_logging.reporting import INTERVAL, report
 
-__all__ = ["DeadLetters", "Notices", "OnFailure", "OnSuccess", "Reports"]
+if TYPE_CHECKING:
+    from snowplow_logging.settings import OnFailure, OnSuccess
 
-OnSuccess: TypeAlias = Callable[[list[dict[str, Any]]], None]
-OnFailure: TypeAlias = Callable[[list[dict[str, Any]], str], None]
+__all__ = ["DeadLetters", "Notices", "Reports"]
 
 _ONE: Final = ((),)  # the arguments of one call
 

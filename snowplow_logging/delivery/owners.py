@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import Final
 
+from snowplow_logging.delivery.descriptors import identity_of
 from snowplow_logging.private_files import open_private
 
 if sys.platform == "win32":
@@ -60,11 +61,7 @@ class _LockFile:
 
     def is_open(self) -> bool:
         """Tell whether the descriptor is still that of this file."""
-        try:
-            status = os.fstat(self.descriptor)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self.identity
+        return identity_of(self.descriptor) == self.identity
 
 
 class _LockFiles:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from snowplow_logging.delivery.descriptors import identity_of
 from snowplow_logging.delivery.store_file import StoreError, identify
 from snowplow_logging.delivery.waiting import clock
 
@@ -135,7 +136,7 @@ class ForkSafe:
         if self.is_own() or self.connection is None:
             return True
         intact = not self._using and all(
-            _identity_of(number) == identity for number, identity in self._descriptors.items()
+            identity_of(number) == identity for number, identity in self._descriptors.items()
         )
         if intact:
             self.disconnect()
@@ -200,14 +201,6 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-def _identity_of(descriptor: int) -> tuple[int, int] | None:
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def _descriptors_of(path: str) -> dict[int, tuple[int, int]]:
     """Return the descriptors of this process for a database and what is beside it."""
     files = {identify(f"{path}{suffix}") for suffix in ("", "-wal", "-shm")} - {None}
@@ -215,7 +208,7 @@ def _descriptors_of(path: str) -> dict[int, tuple[int, int]]:
     if sys.platform != "win32":  # where nothing forks
         with contextlib.suppress(OSError):
             for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names are all that is wanted
-                identity = _identity_of(int(name))
+                identity = identity_of(int(name))
                 if identity is not None and identity in files:
                     found[int(name)] = identity
     return found
