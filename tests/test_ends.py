@@ -326,11 +326,13 @@ def redis_port(tmp_path):
         port = found.getsockname()[1]
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if "Ready to accept" in line:
-                break
-        yield str(port)
-        process.kill()
+        try:
+            for line in process.stdout:
+                if "Ready to accept" in line:
+                    break
+            yield str(port)
+        finally:
+            process.kill()
 
 
 def _await_server(port, process):

@@ -18,12 +18,20 @@ def test_patched_late(collector, run, tmp_path, library, when):
     logs_before, store = when != "no thread yet", str(tmp_path / "s") if "file" in when else None
     ran = run(
         f"""
+        def all_wait():
+            # In the middle of something, a thread cannot be kept from what is patched below it.
+            frames = sys._current_frames()
+            ours = [one for one in threading.enumerate() if one.name.startswith("snowplow-logging")]
+            return all(frames[one.ident].f_code.co_name == "wait" for one in ours)
+
         logging.getLogger("snowplow_logging").propagate = True
         handler = configure(flush_interval=0.1, store={store!r})
         logging.getLogger("snowplow_logging").handlers[:] = []
         if {logs_before}:
             log("before")
             assert handler.flush(20)
+            while not all_wait():
+                time.sleep(0.01)
         {PATCHES[library]}
         for _ in range(3):
             log("after")

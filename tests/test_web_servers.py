@@ -97,8 +97,12 @@ from django.conf import settings
 settings.configure(
     ALLOWED_HOSTS=["*"], DEBUG=False, LOGGING_CONFIG=None, ROOT_URLCONF=__name__, SECRET_KEY="x",
     MIDDLEWARE=["snowplow_logging.web.SnowplowMiddleware", *os.environ["MIDDLEWARE"].split()],
-    SNOWPLOW_MIDDLEWARE={"user": f"{__name__}.user", "page_view": f"{__name__}.has_view"},
+    SNOWPLOW_MIDDLEWARE={"user": f"{__name__}.user", "page_view": f"{__name__}.has_view",
+                         "anonymous_tracking": f"{__name__}.is_secret"},
 )
+
+def is_secret(request):
+    return request.path == "/secret"
 
 def user(request):
     return request.COOKIES.get("user")
@@ -142,8 +146,8 @@ async def async_stream(request):
             yield part
     return StreamingHttpResponse(parts())
 
-urlpatterns = [path("view", view), path("async", async_view), path("stream", stream),
-               path("async-stream", async_stream)]
+urlpatterns = [path("view", view), path("secret", view), path("async", async_view),
+               path("stream", stream), path("async-stream", async_stream)]
 """
 
 CHANNELS = """
@@ -279,7 +283,7 @@ def test_django(environment, collector, tmp_path, server, middleware):
     command = UVICORN if server == "uvicorn" else gunicorn("served:wsgi")
     with started(environment, tmp_path, *command) as (said, process):
         port = said(ADDRESS)
-        for path in ("view", "async", "stream", "async-stream"):
+        for path in ("view", "secret", "async", "stream", "async-stream"):
             assert get(port, f"/{path}", Cookie="user=u-42") == 200
         process.terminate()
         process.wait(SECONDS)
@@ -288,6 +292,7 @@ def test_django(environment, collector, tmp_path, server, middleware):
         [
             *(("u-42", label, None, None) for label in labels),
             ("u-42", None, "view", f"http://127.0.0.1:{port}/view"),
+            (None, "view", None, None),  # of the page whose visitors are nobody's business
         ],
         key=str,
     )

@@ -246,6 +246,8 @@ class StoreQueue:
             self._writes.wait(lambda: self._pause(is_wanted))
 
     def _is_awake(self, is_wanted: Callable[[], bool]) -> bool:
+        if not is_wanted():
+            return False  # without the lock, which a library may have replaced meanwhile
         with self._lock:
             if not is_wanted():
                 return False  # who comes after may have asked to be called

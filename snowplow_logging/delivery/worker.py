@@ -155,9 +155,11 @@ class Worker:
         self._leave(generation)
 
     def _tend(self, generation: int) -> None:
-        shared = self._shared
+        shared, patch = self._shared, LatePatch()
 
         def is_wanted() -> bool:
+            if patch.has_come:
+                return False
             left = shared.queue.waiting or any(line.batches for line in self._lines)
             return generation == self._generation and (shared.closing != _NEVER or bool(left))
 
@@ -166,6 +168,8 @@ class Worker:
                 shared.queue.tend(is_wanted)
             except Exception as error:  # noqa: BLE001 - what comes later must still be written
                 shared.reports.add("internal error", f"internal error: {error!r}")
+        if patch.has_come:
+            return
         if generation == self._generation:
             self.close_file()  # of an emitter that nobody will close
         self._leave(generation)
