@@ -151,6 +151,6 @@ def package(session: nox.Session) -> None:
     with tarfile.open(source) as archive:
         archive.extractall(session.create_tmp(), filter="data")
     with session.chdir(Path(session.create_tmp()) / source.name.removesuffix(".tar.gz")):
-        # A few of them by default, because the others run as they are in `tests`; `-- tests` runs all.
+        # A few of them, because the session `tests` runs all; here `-- tests` does.
         tests = session.posargs or ["tests/test_events.py", "tests/test_readme.py"]
         session.run("pytest", "--numprocesses=4", "--dist=worksteal", *tests)

@@ -45,12 +45,16 @@ def install(app: Any) -> None:
             serves all applications of it.
 
     Raises:
+        ImportError: celery is not installed.
         TypeError: It is no Celery application.
     """
     if not hasattr(app, "task") or not hasattr(app, "conf"):
         raise TypeError(f"app is {app!r}; give a Celery application")
+    try:
+        signals: Any = import_module("celery.signals")
+    except ImportError as error:
+        raise ImportError(f"snowplow_logging.celery needs celery: {error}") from error
     keep_in_records()
-    signals: Any = import_module("celery.signals")
     _logging_of_program.keep()  # for what sets up logging without being a worker, as `beat` does
     for signal, receiver in (
         (signals.before_task_publish, _send),

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+import threading
 import time
 from collections import OrderedDict, UserString
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from snowplow_logging.surroundings import Bound, surroundings
@@ -31,6 +33,24 @@ __all__ = [
 ]
 
 _LONGEST_USE: Final = 1.0  # seconds
+
+# Without the global interpreter lock two threads may get the same from one iterator at once, and
+# two events the same id, of which Snowplow drops one.
+_HAS_GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def _alone(function: Callable[[], int]) -> Callable[[], int]:
+    """Return a function that is called by one thread at a time.
+
+    A signal handler may interrupt it and call it again, and a forked child makes another one.
+    """
+    lock = threading.RLock()
+
+    def call() -> int:
+        with lock:
+            return function()
+
+    return call
 
 
 class _Ids:
@@ -54,7 +74,8 @@ class _Ids:
         h = os.urandom(16).hex()
         start = f"{h[:8]}-{h[8:12]}-8{h[12:15]}-a{h[15:18]}-"
         count = itertools.count(int(h[18:29], 16))  # of 48 bits, the highest four of them zero
-        self._state = os.getpid(), time.monotonic(), start, count
+        following = count.__next__ if _HAS_GIL else _alone(count.__next__)
+        self._state = os.getpid(), time.monotonic(), start, following
 
     def new(self, process: int | None = None) -> str:
         """Make an event id that no other event has: a UUID of version 8 (RFC 9562).
@@ -62,14 +83,14 @@ class _Ids:
         Args:
             process: The id of this process, where the caller has just asked for it.
         """
-        owner, since, start, count = self._state
+        owner, since, start, following = self._state
         # Not every server that forks runs Python's hooks for that; uWSGI does not.
         if not 0 <= time.monotonic() - since < _LONGEST_USE or (
             process != owner and os.getpid() != owner
         ):
             self.draw()
-            _, _, start, count = self._state
-        return f"{start}{next(count):012x}"
+            _, _, start, following = self._state
+        return f"{start}{following():012x}"
 
 
 new_id: Final = _Ids().new

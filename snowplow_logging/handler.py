@@ -89,8 +89,7 @@ class _EventQueueHandler(QueueHandler):
         complete = self._before_send is not None
         payloads = []
         found = events_of(record, self._event_key) or _captured(record)
-        if self._anonymity is not None or (around is not None and around.page is not None):
-            around, found = self._in_place(around, found)
+        around, found = self._in_place(around, found)
         for event, event_id in found:
             seen = event
             try:

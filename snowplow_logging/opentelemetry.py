@@ -32,7 +32,9 @@ def install(*handlers: SnowplowHandler, meter_provider: Any = None) -> None:
     try:
         metrics: Any = import_module("opentelemetry.metrics")
     except ImportError as error:
-        raise ImportError(f"it needs opentelemetry-api: {error}") from error
+        raise ImportError(
+            f"snowplow_logging.opentelemetry needs opentelemetry-api: {error}"
+        ) from error
     meter = metrics.get_meter("snowplow_logging", __version__, meter_provider)
 
     def observe(name: str, _options: Any) -> list[Any]:

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Final
 
-__all__ = ["open_private"]
+__all__ = ["check_private", "open_private"]
 
 _SAFELY: Final = (
     getattr(os, "O_CLOEXEC", 0)
@@ -57,21 +57,42 @@ def open_private(path: str, flags: int) -> int:
     try:
         if made and hasattr(os, "fchmod"):
             os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's right to read
-        _check(descriptor, path)
+        _check(os.fstat(descriptor), path)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _check(descriptor: int, path: str) -> None:
-    status = os.fstat(descriptor)
+def check_private(path: str, *, may_have_links: bool = False) -> None:
+    """Check that what is at a path, if anything is, may be opened by others than `open_private`.
+
+    It is not opened: to close a file that SQLite has open as well would let go of SQLite's locks.
+
+    Args:
+        path: Where it is.
+        may_have_links: Whether the file may have a second name.
+
+    Raises:
+        OSError: It may not, as `open_private` has it.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(status.st_mode):
+        raise _refused(path, "is a symbolic link, which is not followed")
+    _check(status, path, may_have_links=may_have_links)
+
+
+def _check(status: os.stat_result, path: str, *, may_have_links: bool = False) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _refused(path, "is not a file")
     if not hasattr(os, "geteuid"):
         return
     folder = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120 - the path is a str
-    is_others = status.st_uid != os.geteuid() or status.st_nlink > 1
+    is_linked = status.st_nlink > 1 and not may_have_links
+    is_others = status.st_uid != os.geteuid() or is_linked
     if is_others and folder.st_mode & stat.S_IWOTH:
         raise _refused(path, "is another user's, in a folder that anyone may write to")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -29,7 +30,11 @@ VICTIM = "what somebody else wrote\n"
 
 def modes(folder):
     """Return the mode of each file in a folder."""
-    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+    found = {}
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # SQLite removes its own when it closes
+            found[file.name] = stat.S_IMODE(file.stat().st_mode)
+    return found
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o777], ids=["000", "022", "077", "777"])
@@ -172,6 +177,56 @@ class TestStrangers:
         os.mkfifo(tmp_path / name)
         with pytest.raises(OSError, match="is not a file"):
             DeadLetterFile(tmp_path / "dead.jsonl").write([EVENT], "no")
+
+    @pytest.mark.parametrize("exists", [False, True], ids=["new", "old"])
+    @pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
+    @pytest.mark.parametrize("suffix", ["", "-journal", "-wal", "-shm", "-owners", "-reserve"])
+    def test_what_is_no_file_holds_up_no_store(self, suffix, kind, exists, tmp_path, monkeypatch):
+        """SQLite waited for a pipe in the place of its journal, and nothing was sent any more."""
+        monkeypatch.chdir(tmp_path)  # whose name may be too long for a socket
+        store, place = Path("s.db"), Path(f"s.db{suffix}")
+        with FaultyCollector() as collector:
+            if exists:
+                with tracking(collector, store=store) as tracked:
+                    tracked.log(PAGE)
+                place.unlink(missing_ok=True)
+            if kind == "pipe":
+                os.mkfifo(place)
+            elif kind == "folder":
+                place.mkdir()
+            else:
+                with socket.socket(socket.AF_UNIX) as bound:
+                    bound.bind(str(place))
+            with tracking(collector, store=store, shutdown_timeout=10) as tracked:
+                for _ in range(20):
+                    tracked.log(PAGE)
+                assert tracked.handler.flush(20)
+            assert len(collector.events) == 20 + exists
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+    @pytest.mark.parametrize("suffix", ["", "-journal", "-wal", "-shm", "-owners", "-reserve"])
+    def test_a_store_of_anothers_in_an_open_folder_is_refused(self, suffix, tmp_path, reports):
+        """He could read what is written there, or have SQLite believe what he has written."""
+        folder = tmp_path / "open"
+        folder.mkdir()
+        store = folder / "store.db"
+        with FaultyCollector() as collector:
+            with tracking(collector, store=store) as tracked:
+                tracked.log(PAGE)
+            folder.chmod(0o1777)
+            place = folder / f"store.db{suffix}"
+            before = place.read_bytes() if place.exists() else b""
+            place.touch()
+            place.chmod(0o666)
+            os.chown(place, 65_534, 65_534)
+            with tracking(collector, store=store, shutdown_timeout=10) as tracked:
+                for _ in range(20):
+                    tracked.log(PAGE)
+                assert tracked.handler.flush(20)
+            assert len(collector.events) == 21
+        assert place.read_bytes() == before
+        if suffix != "-reserve":  # without which a store works
+            assert any("anyone may write to" in report for report in reports)
 
     def test_a_hard_link_in_an_open_folder_is_refused(self, victim):
         """Anyone can put one there, to a file that is not his."""

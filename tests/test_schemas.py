@@ -523,4 +523,4 @@ class TestOwnSchemas:
                     assert (own["vendor"], own["name"]) == (vendor.name, name.name)
                     found += 1
         assert found > 20
-        assert (folder.parent / "LICENSE").is_file()
+        assert "Apache License 2.0" in (folder.parent / "README.md").read_text()

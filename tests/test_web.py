@@ -101,6 +101,14 @@ class TestClientAddress:
         assert client_address("198.51.100.9", hops_of(name, header), proxies) == "198.51.100.9"
         client_address(peer, hops_of(name, header), proxies)
 
+    @pytest.mark.parametrize("name", ["forwarded", "x-forwarded-for"])
+    @pytest.mark.parametrize(
+        "unit", [" ", "a", "for=", "for=a,", 'for="', "\\", "[", "1.", ":", "for=[", '="\\"', " ;"]
+    )
+    def test_long(self, name, unit):
+        """A header that is made for it takes no longer than it is: hours otherwise, of this one."""
+        assert len(hops_of(name, unit * 200_000)) > 0
+
     @pytest.mark.parametrize("proxies", ["10.0.0.0/8", 5, None])
     def test_no_list(self, proxies):
         """A text is no list of them."""

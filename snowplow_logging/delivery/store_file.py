@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from snowplow_logging.private_files import check_private
+
 __all__ = [
     "StoreError",
     "connect",
@@ -57,6 +59,8 @@ _FROM_1: Final = (
     "INSERT INTO owners (destination) SELECT '' WHERE EXISTS (SELECT 1 FROM events)",
     "UPDATE events SET owner = (SELECT id FROM owners)",
 )
+_BESIDE: Final = ("-journal", "-wal", "-shm")
+"""What SQLite names the files that it keeps beside one."""
 
 
 class StoreError(Exception):
@@ -109,6 +113,7 @@ def look(path: str) -> What:
         raise StoreError(f"{path} is a symbolic link, which is not followed; give the file's path")
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a file, so it cannot be a store")
+    _check_owner(path, path, may_have_links=True)  # as it has for a moment while it is made
     if not status.st_size:
         return What.EMPTY
     try:
@@ -131,6 +136,13 @@ def look(path: str) -> What:
     return What.STORE
 
 
+def _check_owner(store: str, path: str, *, may_have_links: bool = False) -> None:
+    try:
+        check_private(path, may_have_links=may_have_links)
+    except OSError as error:
+        raise StoreError(f"the store {store} cannot be used: {error}") from None
+
+
 def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connection:
     """Open the store at a path, made or brought to this version where that is to be done.
 
@@ -148,6 +160,9 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
     """
     if look(path) is What.NOTHING:
         _make(path)
+    for suffix in _BESIDE:
+        # SQLite would wait for a pipe, or believe what another user has written there.
+        _check_owner(path, f"{path}{suffix}")
     connection = _connect(path, "mode=rw")
     try:
         if alone:

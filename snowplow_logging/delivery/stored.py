@@ -212,7 +212,8 @@ class Stored:
     def _write(self) -> None:
         self._open()
         memory, full = self._memory, False
-        while not full and (payloads := memory.hold(_WRITTEN_AT_ONCE)):
+        # Who closes may have more to be written than time for it.
+        while not full and not self._turns.is_over and (payloads := memory.hold(_WRITTEN_AT_ONCE)):
             try:
                 self._miscounted = True  # if an interrupt leaves open whether it was written
                 full = self._file.add(payloads)

@@ -132,6 +132,11 @@ class Exclusive:
         self._users: list[int] = []  # threads that use it, or wait for it
         self._free = Bell(lock)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits any longer."""
+        return clock.now() >= self.latest
+
     def use(self, work: Callable[[], None]) -> bool:
         """Do something with it, once nobody else does.
 
@@ -152,7 +157,7 @@ class Exclusive:
             self._users.append(me)
             while True:
                 alone(self._claims, use)
-                if used or clock.now() >= self.latest:
+                if used or self.is_over:
                     return used
                 self._free.wait(lambda: _LOOK_INTERVAL if self._claims else 0.0)
         finally:

@@ -8,6 +8,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -36,7 +37,10 @@ def start_thread(run: Callable[[], None], name: str) -> threading.Thread | None:
     if not lifecycle.starts_threads():
         return None
     try:
-        thread = threading.Thread(target=run, name=name, daemon=True)
+        # In a context of its own, because without the global interpreter lock Python has a thread
+        # begin with its starter's: what a callback logs would have the subject of the request that
+        # happened to log first.
+        thread = threading.Thread(target=Context().run, args=(run,), name=name, daemon=True)
         thread.start()
     except RuntimeError:
         return None

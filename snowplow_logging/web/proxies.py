@@ -16,7 +16,10 @@ UNIX: Final = "unix"
 
 _WITH_PORT: Final = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[\d.]+):\d+")
 # A pair of RFC 7239, whose value may be a quoted string, in which commas and semicolons may stand.
+# It is tried at one place after the other, never searched for, which would take hours of a header
+# that is made for that.
 _FORWARDED: Final = re.compile(r"""\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^",;]*)\s*|([,;])""")
+_MARK: Final = re.compile("[,;]")
 
 
 class TrustedProxies:
@@ -100,15 +103,19 @@ def hops_of(header: str, value: str) -> list[str]:
     """
     if header != "forwarded":
         return value.split(",") if value else []
-    hops, hop, end = [], "", 0
-    for found in _FORWARDED.finditer(value):
-        if found.start() != end:
-            hop = "?"  # it is broken, and nobody knows where an element begins
-        end = found.end()
+    hops, hop, place = [], "", 0
+    while place < len(value):
+        found = _FORWARDED.match(value, place)
+        if found is None:
+            hop = "?"  # it is broken, up to where the next one may begin
+            next_mark = _MARK.search(value, place)
+            place = len(value) if next_mark is None else next_mark.start()
+            continue
+        place = found.end()
         name, quoted, mark = found.groups()
         if mark == ",":
             hops.append(hop)
             hop = ""
-        elif name and name.lower() == "for":
+        elif name and name.lower() == "for" and hop != "?":
             hop = quoted
-    return [*hops, hop] if end == len(value) else [*hops, "?"]
+    return [*hops, hop]

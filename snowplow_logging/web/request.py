@@ -24,6 +24,7 @@ SAFE_IN_PATH: Final = "/:@!$&'()*+,;=~"
 """What stands in the path of a URL as it is, besides letters, digits and `_.-` (RFC 3986, 3.3)."""
 
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.~-]+)(?::\d*)?", re.ASCII)
+_LONGEST_HOST: Final = 261  # a name of 255 characters (RFC 1035, 2.3.4) and a port
 _REFERRER: Final = re.compile(r"(?:https?|android-app|ios-app)://([^/?#]*)(?:[/?#].*)?", re.DOTALL)
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,8}")
 _QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)")
@@ -204,7 +205,7 @@ def _url(facts: Facts, settings: Settings) -> str:
         said = facts.header("x-forwarded-proto").rpartition(",")[2].strip().lower()
         scheme = said if said in ("http", "https") else scheme
         host = facts.header("x-forwarded-host").rpartition(",")[2].strip() or host
-    if not _HOST.fullmatch(host):
+    if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
         host = facts.server
     start = f"{scheme}://{host}" if host else ""
     query = f"?{_text(facts.query)}" if facts.query else ""

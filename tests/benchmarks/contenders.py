@@ -85,15 +85,17 @@ def queue_handler(endpoint: str) -> Contender:
     return Contender(partial(log, logger_with(QueueHandler(events))), events.join)
 
 
-def snowplow_tracker(endpoint: str, *, emitter: str, session: bool) -> Contender:
-    """Track with `snowplow-tracker` in batches of 100, with a session or as it comes, silent."""
+def snowplow_tracker(
+    endpoint: str, *, emitter: str, session: bool, batch_size: int = 100
+) -> Contender:
+    """Track with `snowplow-tracker` in batches, with a session or as it comes, silent."""
     import requests
     import snowplow_tracker as library
 
     logging.getLogger("snowplow_tracker.emitters").setLevel(logging.WARNING)
     chosen = getattr(library, emitter)(
         endpoint,
-        batch_size=100,
+        batch_size=batch_size,
         buffer_capacity=10**7,
         session=requests.Session() if session else None,
     )

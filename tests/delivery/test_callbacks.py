@@ -11,6 +11,7 @@ import pytest
 
 from helpers import tracking
 from numbered_events import accounted, event, labels, log
+from snowplow_logging import subject_context
 
 pytestmark = pytest.mark.every_python
 
@@ -121,6 +122,20 @@ def test_callbacks_on_two_connections_do_not_wait_for_each_other(collector):
         assert tracked.handler.flush()
         assert time.monotonic() - start < OUR_ANSWER
     assert answers == [True, True]
+
+
+def test_a_callback_logs_with_no_subject_of_another(collector):
+    """The sending thread has nothing of the context in which the first event was logged."""
+
+    def logs(events):
+        if labels(events) == [0]:
+            tracked.log(event(1))
+
+    with tracking(collector, on_success=logs, flush_interval=0.1) as tracked:
+        with subject_context(user_id="u-1"):
+            log(tracked, 1)
+        collector.wait_for_events(2)
+    assert [sent.get("uid") for sent in collector.events] == ["u-1", None]
 
 
 def test_a_callback_may_log(collector):
