@@ -38,7 +38,7 @@ class Setting:
     """What there is to know of a setting beside its name, type and default.
 
     Args:
-        words: What it is, as the README's table says it.
+        words: What it is, as the table of the documentation says it.
         check: Checks its value; None where who uses it does (`payload`, `iglu`).
         more: What `help` says besides.
     """

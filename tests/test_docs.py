@@ -15,14 +15,14 @@ from importlib import metadata, util
 
 import pytest
 
-from documents import DOCS, README, ROOT, Page, pages
+from documents import DOCS, ROOT, Page, pages
 from snowplow_logging import SnowplowHandler, cli
 from snowplow_logging.delivery.ledger import Stats
 from snowplow_logging.events import COMMON_KEYS, EVENTS
 from snowplow_logging.settings import SETTINGS
 from snowplow_logging.subject import SUBJECT_KEYS
 
-ALL = [README, *pages()]
+ALL = [*(Page(path) for path in sorted(ROOT.glob("*.md"))), *pages()]
 EVENT_PAGE = Page(DOCS / "reference" / "events.md")
 HANDLER_PAGE = Page(DOCS / "reference" / "handler.md")
 EXAMPLE_PAGE = Page(DOCS / "examples.md")
