@@ -388,7 +388,8 @@ def test_by_sentinels(tmp_path):
 
 def test_in_a_cluster(tmp_path):
     """A stream is on the server that has its slot."""
-    with RedisServer(tmp_path / "redis", "--cluster-enabled", "yes") as server:
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer(tmp_path / "redis", *options) as server:
         server.client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
         info = server.client.execute_command
         eventually(lambda: info("CLUSTER INFO")["cluster_state"] == "ok")
