@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import socket
 import subprocess
 import threading
@@ -515,3 +516,25 @@ def test_close_keeps_its_time_where_the_broker_does_not_answer():
         handler.close()
         assert time.monotonic() - start < 5
         assert handler.stats.losses == {"shutdown_timeout": 1}
+
+
+def test_by_tls(tmp_path, reports):
+    """The certificate is verified, by the file that the URL's query or the environment names."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    command += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {key}"
+    subprocess.run([*command.split(), "-out", certificate], check=True, capture_output=True)
+    port = free_port()
+    options = f"--tls-port {port} --tls-auth-clients no --tls-cert-file {certificate}"
+    options += f" --tls-key-file {key}"
+    with RedisServer(tmp_path / "redis", *options.split()) as server:
+        url = f"rediss://127.0.0.1:{port}"
+        with giving(f"{url}?ssl_ca_certs={certificate}") as (log, _):
+            assert log("secure")
+        assert server.client.xlen("snowplow") == 1
+        with giving(url, shutdown_timeout=0.1) as (_, handler):
+            handler.handle(logging.makeLogRecord({"snowplow": event_of("refused")}))
+            assert not handler.flush(1)
+    assert "certificate verify failed" in reports[0]
