@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["SECONDS", "Relay", "eventually"]
+from snowplow_logging.relay.command import add_relay, relay_of
+
+__all__ = ["SECONDS", "LocalRelay", "Relay", "eventually"]
 
 SECONDS: Final = 60
 """For anything that is waited for."""
@@ -90,3 +93,31 @@ class Relay:
         self._process.send_signal(number)
         assert self._process.wait(SECONDS) == 0, self.error
         return self._process.stdout.read()
+
+
+class LocalRelay:
+    """A relay in the process of the tests, which starts far sooner.
+
+    Args:
+        *arguments: Those of the command, besides the endpoint.
+        endpoint: The collector, or its URL.
+    """
+
+    def __init__(self, *arguments: object, endpoint: Any) -> None:
+        parser = argparse.ArgumentParser()
+        add_relay(parser.add_subparsers())
+        words = ["relay", *map(str, arguments)]
+        words += ["--endpoint", getattr(endpoint, "endpoint", endpoint)]
+        self._relay = relay_of(parser.parse_args(words))
+
+    def __enter__(self):
+        self._relay.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._relay.close()
+
+    def end(self) -> str:
+        """End it, and return what it would say."""
+        self._relay.close()
+        return self._relay.summary

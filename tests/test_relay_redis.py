@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -15,8 +17,9 @@ import pytest
 pytest.importorskip("redis", reason="the client of Redis is an extra")
 
 from faulty_collector import SILENCE, Answer, FaultyCollector
+from programs import PREAMBLE
 from redis_servers import RedisServer, free_port
-from relays import Relay, eventually
+from relays import LocalRelay, Relay, eventually
 from snowplow_logging import SnowplowHandler, StructuredEvent
 from snowplow_logging.brokers.message import pack
 
@@ -57,10 +60,15 @@ def giving(url, **settings):
         handler.close()
 
 
-def relay(redis, collector, *arguments):
+def relay(redis, collector, *arguments, kind=LocalRelay):
     """Start a relay from a server to a collector."""
     url = getattr(redis, "url", redis)
-    return Relay("--broker", url, *arguments, "--max-retry-delay", 0.2, endpoint=collector)
+    return kind("--broker", url, *arguments, "--max-retry-delay", 0.2, endpoint=collector)
+
+
+def spawned(redis, collector, *arguments):
+    """Start a relay as a process."""
+    return relay(redis, collector, *arguments, kind=Relay)
 
 
 def labels(collector):
@@ -187,7 +195,7 @@ def test_what_a_relay_that_died_had_is_taken_over(redis):
     """After the time that is given for that; before, it is its own."""
     with FaultyCollector(SILENCE) as collector, giving(redis.url) as (log, _):
         log(*range(700))
-        with relay(redis, collector, *CLAIM) as first:
+        with spawned(redis, collector, *CLAIM) as first:
             collector.wait_for_requests(1)
             first.kill()
         assert redis.client.xpending("snowplow", "snowplow-relay")["pending"] > 0
@@ -208,7 +216,6 @@ def test_a_relay_that_waits_keeps_what_it_has(redis):
         log(1)
         collector.wait_for_requests(1)
         with relay(redis, collector, *CLAIM) as second:
-            second.started()
             time.sleep(2.5)  # for longer than a relay that says nothing would keep it
             gate.set()
             eventually(lambda: redis.client.xlen("snowplow") == 0)
@@ -226,7 +233,7 @@ def test_sigterm_leaves_the_rest_to_others_at_once(redis):
     ):
         log(*range(600))
         arguments = ("--shutdown-timeout", 0.3, "--batch-size", 100, "--claim-after", 600)
-        with relay(redis, collector, *arguments) as first:
+        with spawned(redis, collector, *arguments) as first:
             collector.wait_for_requests(2)
             assert "events: 100 sent" in first.end()
         gate.set()
@@ -244,7 +251,6 @@ def test_two_relays_share_a_stream(redis):
         relay(redis, collector) as other,
         giving(redis.url, batch_size=20) as (log, _),
     ):
-        one.started(), other.started()
         for start in range(0, 1_000, 100):
             log(*range(start, start + 100))
         collector.wait_for_events(1_000)
@@ -273,7 +279,7 @@ def test_a_broker_that_is_away(tmp_path, reports, store):
             with FaultyCollector() as collector, relay(server, collector) as one:
                 collector.wait_for_events(2)
                 server.kill()
-                one.wait_for_error("it is asked again")
+                eventually(lambda: any("it is asked again" in words for words in reports))
                 server.start()
                 assert log("third")
                 collector.wait(lambda: labels(collector) == ["first", "second", "third"])
@@ -293,7 +299,7 @@ def test_a_server_that_would_forget_is_told_of(tmp_path):
     with (
         RedisServer(tmp_path / "redis", *options) as server,
         FaultyCollector() as collector,
-        relay(server, collector) as one,
+        spawned(server, collector) as one,
     ):
         error = one.wait_for_error("maxmemory-policy is allkeys-lru")
         assert "appendonly is no" in error
@@ -327,7 +333,7 @@ def test_a_password_is_shown_nowhere(tmp_path, reports, capfd):
             handler.handle(logging.makeLogRecord({"snowplow": event_of("out")}))
             assert not handler.flush(0.5)
             assert "wr0ng" not in str(handler.stats)
-        with relay(wrong, collector, "--health", 0) as one:
+        with spawned(wrong, collector, "--health", 0) as one:
             url = one.line().split()[-1]
             one.started()
             one.wait_for_error("it is asked again")
@@ -388,14 +394,15 @@ def test_by_sentinels(tmp_path):
 
 def test_in_a_cluster(tmp_path):
     """A stream is on the server that has its slot."""
-    with RedisServer(tmp_path / "redis", "--cluster-enabled", "yes") as server:
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer(tmp_path / "redis", *options) as server:
         server.client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
         info = server.client.execute_command
         eventually(lambda: info("CLUSTER INFO")["cluster_state"] == "ok")
         url = f"redis+cluster://127.0.0.1:{server.port}"
         with giving(url) as (log, _):
             assert log("in a cluster")
-        with FaultyCollector() as collector, relay(url, collector, "--health", 0) as one:
+        with FaultyCollector() as collector, spawned(url, collector, "--health", 0) as one:
             health = one.line().split()[-1]
             assert collector.wait_for_events(1)[0]["se_la"] == "in a cluster"
             eventually(lambda: server.client.xlen("snowplow") == 0)
@@ -455,3 +462,79 @@ def test_check_leaves_an_event_in_the_store(tmp_path, capfd):
     assert f"`snowplow-logging relay --store {path} --endpoint URL` sends" in words
     with FaultyCollector() as collector, Relay("--store", path, endpoint=collector):
         assert collector.wait_for_events(1)[0]["se_ac"] == "check"
+
+
+GIVE = """
+handler = configure(broker=sys.argv[1], flush_interval=0.05)
+"""
+
+
+def test_a_fork_has_connections_of_its_own(redis, run):
+    """Parent and child give what each has logged, and the child nothing of its parent's."""
+    program = """
+    log("before")
+    assert handler.flush(30)
+    for number in range(3):
+        if os.fork() == 0:
+            log(f"child {number}")
+            assert handler.flush(30)
+            os._exit(0)
+    log("parent")
+    assert handler.flush(30)
+    for _ in range(3):
+        assert os.wait()[1] == 0
+    """
+    run(
+        "\nENDPOINTS = [None]\n" + GIVE + program.replace("\n    ", "\n"),
+        redis.url,
+        preamble=PREAMBLE.replace('"endpoint": endpoint, ', ""),
+        error=None,
+    )
+    with FaultyCollector() as collector, relay(redis, collector):
+        collector.wait_for_events(5)
+        assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
+
+
+def test_what_is_left_at_exit_is_given_to_the_broker(redis, run):
+    """As it is to a collector."""
+    run(
+        "ENDPOINTS = [None]\nhandler = configure(broker=sys.argv[1])\nlog('last')",
+        redis.url,
+        preamble=PREAMBLE.replace('"endpoint": endpoint, ', ""),
+    )
+    with FaultyCollector() as collector, relay(redis, collector):
+        assert collector.wait_for_events(1)[0]["se_la"] == "last"
+
+
+def test_close_keeps_its_time_where_the_broker_does_not_answer():
+    """A server that takes connections and says nothing is waited for no longer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        handler = SnowplowHandler(broker=url, shutdown_timeout=0.5)
+        handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
+        start = time.monotonic()
+        handler.close()
+        assert time.monotonic() - start < 5
+        assert handler.stats.losses == {"shutdown_timeout": 1}
+
+
+def test_by_tls(tmp_path, reports):
+    """The certificate is verified, by the file that the URL's query or the environment names."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    command += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {key}"
+    subprocess.run([*command.split(), "-out", certificate], check=True, capture_output=True)
+    port = free_port()
+    options = f"--tls-port {port} --tls-auth-clients no --tls-cert-file {certificate}"
+    options += f" --tls-key-file {key}"
+    with RedisServer(tmp_path / "redis", *options.split()) as server:
+        url = f"rediss://127.0.0.1:{port}"
+        with giving(f"{url}?ssl_ca_certs={certificate}") as (log, _):
+            assert log("secure")
+        assert server.client.xlen("snowplow") == 1
+        with giving(url, shutdown_timeout=0.1) as (_, handler):
+            handler.handle(logging.makeLogRecord({"snowplow": event_of("refused")}))
+            assert not handler.flush(1)
+    assert "certificate verify failed" in reports[0]

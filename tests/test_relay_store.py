@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from faulty_collector import SILENCE, Answer, FaultyCollector
-from relays import Relay
+from relays import LocalRelay, Relay, eventually
 from snowplow_logging import SnowplowHandler, StructuredEvent
 
 ELSEWHERE = "http://collector.invalid"
@@ -85,7 +85,7 @@ def test_what_a_process_logs_before_it_ends_at_once_is_sent(run, path):
     ended = run(LEAVE + program.replace("\n        ", "\n"), error=None)
     assert ended.words == ["logged"], ended.err
     assert rows(path) == 41
-    with FaultyCollector() as collector, Relay("--store", path, endpoint=collector) as relay:
+    with FaultyCollector() as collector, LocalRelay("--store", path, endpoint=collector) as relay:
         collector.wait_for_events(41)
         assert labels(collector) == sorted([*map(str, range(40)), "last"])
         assert "events: 41 sent, 0 given up, 0 retried" in relay.end()
@@ -109,8 +109,7 @@ def test_a_fork_of_a_process_that_has_logged_goes_on_by_itself(run, path):
 
 def test_what_comes_while_a_relay_runs_is_sent_soon(path):
     """The events are counted as sent once they are in the file, and flush returns."""
-    with FaultyCollector() as collector, Relay("--store", path, endpoint=collector) as relay:
-        relay.started()
+    with FaultyCollector() as collector, LocalRelay("--store", path, endpoint=collector) as relay:
         with leaving(path) as (log, handler):
             for number in range(5):
                 log(number)
@@ -127,7 +126,7 @@ def test_a_relay_that_dies_is_replaced_by_the_next_at_once(path):
         with Relay("--store", path, endpoint=collector) as first:
             collector.wait_for_requests(1)
             first.kill()
-        with Relay("--store", path, endpoint=collector) as second:
+        with LocalRelay("--store", path, endpoint=collector) as second:
             collector.wait(lambda: len(labels(collector)) == 1_200)
             assert "events: 1,200 sent" in second.end()
         assert rows(path) == 0
@@ -146,7 +145,7 @@ def test_sigterm_loses_nothing(path):
             assert "events: 500 sent" in first.end()
         assert rows(path) == 700
         gate.set()
-        with Relay("--store", path, endpoint=collector) as second:
+        with LocalRelay("--store", path, endpoint=collector) as second:
             collector.wait(lambda: len(labels(collector)) == 1_200)
             second.end()
         assert rows(path) == 0
@@ -157,17 +156,16 @@ def test_two_relays_share_the_work(path):
     with (
         FaultyCollector() as collector,
         leaving(path) as (log, _),
-        Relay("--store", path, endpoint=collector) as one,
-        Relay("--store", path, endpoint=collector) as other,
+        LocalRelay("--store", path, endpoint=collector) as one,
+        LocalRelay("--store", path, endpoint=collector) as other,
     ):
-        one.started(), other.started()
         log(*range(500))
         collector.wait_for_events(500)
         one.end(), other.end()
         assert len(collector.events) == 500
 
 
-def test_events_for_another_collector_stay_and_are_told_of(path):
+def test_events_for_another_collector_stay_and_are_told_of(path, reports):
     """The destination belongs to the event; what has none is anybody's."""
     with FaultyCollector() as collector:
         with leaving(path, endpoint=ELSEWHERE) as (log, _):
@@ -176,10 +174,10 @@ def test_events_for_another_collector_stay_and_are_told_of(path):
             log("ours")
         with leaving(path) as (log, _):
             log("anybody's")
-        with Relay("--store", path, endpoint=collector) as relay:
+        with LocalRelay("--store", path, endpoint=collector) as relay:
             collector.wait_for_events(2)
-            error = relay.wait_for_error("events wait in")
-            assert f"1 events wait in {path} for {ELSEWHERE}/" in error
+            eventually(lambda: reports)
+            assert f"1 events wait in {path} for {ELSEWHERE}/" in reports[0]
             relay.end()
         assert labels(collector) == ["anybody's", "ours"]
         assert rows(path) == 1
@@ -315,7 +313,7 @@ def test_a_store_of_the_version_before_is_brought_up(path):
         connection.commit()
     with leaving(path) as (log, _):
         log(2)
-    with FaultyCollector() as collector, Relay("--store", path, endpoint=collector):
+    with FaultyCollector() as collector, LocalRelay("--store", path, endpoint=collector):
         collector.wait_for_events(2)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from snowplow_logging.relay.run import Relay
 
-__all__ = ["add_relay"]
+__all__ = ["add_relay", "relay_of"]
 
 _LOOK_INTERVAL: Final = 5.0  # seconds between two writes of the health file
 
@@ -119,7 +119,7 @@ def run_relay(arguments: argparse.Namespace) -> int:
     health = None
     try:
         where = None if arguments.health is None else address_of(arguments.health)
-        relay = _relay(arguments)
+        relay = relay_of(arguments)
         health = Health(relay, where, arguments.health_file)
     except (ImportError, OSError, TypeError, ValueError) as error:
         sys.stderr.write(f"snowplow-logging relay: {error}\n")
@@ -151,7 +151,14 @@ def _say(line: str) -> None:
         sys.stdout.flush()
 
 
-def _relay(arguments: argparse.Namespace) -> Relay:
+def relay_of(arguments: argparse.Namespace) -> Relay:
+    """Make the relay that the arguments mean; it does not begin yet.
+
+    Raises:
+        ImportError: An extra is not installed.
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument makes no sense.
+    """
     from snowplow_logging.relay.run import Relay
     from snowplow_logging.settings import Settings
 

@@ -25,6 +25,7 @@ _READ_SECONDS: Final = 0.5  # that a read waits for messages at most
 _MOST_MESSAGES: Final = 200  # of one read
 _FIRST_READ: Final = 10  # messages, while it is not known how large they are
 _LONGEST_PAUSE: Final = 5.0  # seconds after which the broker is asked again at most
+_CLOSE_SECONDS: Final = 2.0  # that the end waits for who reads
 _MOST_TEXT: Final = 100_000  # characters of a broken message that are kept
 
 
@@ -361,21 +362,29 @@ class StreamQueue:
 
     def close(self, is_used: Callable[[], bool]) -> None:
         """Acknowledge what is answered for, and leave the rest with the broker."""
-        with self._using:
-            with self._lock:
-                if is_used() or self.is_at_rest:
-                    return
-                keys = [message.key for message in self._open.values()]
-                self._ledger.recovered -= len(self._events) + len(self._broken)
-                self._open.clear()
-                self._events.clear()
-                self._serials.clear()
-                self._broken.clear()
-                self.size = 0
-            with contextlib.suppress(Exception):  # then others take it over after a while
-                self._acknowledge()
-                self._stream.release(keys)
-            self._answered.clear()
-            self._is_open = False
-            with contextlib.suppress(Exception):
-                self._stream.close()
+        # Who reads may wait for a broker that does not answer; others then take over what is left.
+        if not self._using.acquire(timeout=_CLOSE_SECONDS):
+            return
+        try:
+            self._close(is_used)
+        finally:
+            self._using.release()
+
+    def _close(self, is_used: Callable[[], bool]) -> None:
+        with self._lock:
+            if is_used() or self.is_at_rest:
+                return
+            keys = [message.key for message in self._open.values()]
+            self._ledger.recovered -= len(self._events) + len(self._broken)
+            self._open.clear()
+            self._events.clear()
+            self._serials.clear()
+            self._broken.clear()
+            self.size = 0
+        with contextlib.suppress(Exception):  # then others take it over after a while
+            self._acknowledge()
+            self._stream.release(keys)
+        self._answered.clear()
+        self._is_open = False
+        with contextlib.suppress(Exception):
+            self._stream.close()
