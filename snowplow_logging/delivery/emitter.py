@@ -271,6 +271,7 @@ class Emitter:
         """
         self._here()
         if self._worker.is_at_rest:
+            self._transport.close()  # which the log call itself may have opened
             return
         start = clock.now()
         deadline = max(start, min(self._close_by(start), until))
