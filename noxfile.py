@@ -1,10 +1,12 @@
 """All that is checked before a change goes in: `nox` runs it, `nox --list` names the parts.
 
-Without a name the sessions run that a change has to pass: all tests on one Python, and on the
-others those that depend on the version of Python. `nox -s tests` runs all tests on every Python,
-and `nox -s exhaustive` those that try all there is; a release has to pass these, too.
+Without a name the sessions run that a change has to pass: all tests on one Python, on the others
+those that depend on the version of Python, and without the extras those that depend on them.
+`nox -s tests` runs all tests on every Python, `nox -s minimal -- tests` all of them without the
+extras, and `nox -s exhaustive` those that try all there is; a release has to pass these, too.
 """
 
+import re
 import shutil
 import subprocess
 import tarfile
@@ -47,6 +49,34 @@ nox.options.sessions = [
 ]
 
 
+# What depends on the extras or on the versions of what is required: HTTP (urllib3 is an older one),
+# the formatter, JSON without orjson, and what says which extra is missing.
+MINIMAL = [
+    "tests/delivery/test_answers.py",
+    "tests/delivery/test_closing.py",
+    "tests/delivery/test_requests.py",
+    "tests/replay",
+    "tests/test_check.py",
+    "tests/test_command_line.py",
+    "tests/test_configuration.py",
+    "tests/test_dead_letter.py",
+    "tests/test_event_values.py",
+    "tests/test_events.py",
+    "tests/test_forked_descriptors.py",
+    "tests/test_formatter.py",
+    "tests/test_hostile_input.py",
+    "tests/test_iglu.py",
+    "tests/test_imports.py",
+    "tests/test_processes.py",
+    "tests/test_python_types.py",
+    "tests/test_schemas.py",
+    "tests/test_secrets.py",
+    "tests/test_testing.py",
+    "tests/test_values.py",
+    "tests/test_whatever_is_logged.py",
+]
+
+
 def install(session: nox.Session, *requirements: str) -> None:
     """Install what is named, and the package as a user gets it: built, and not a link to the tree.
 
@@ -57,11 +87,27 @@ def install(session: nox.Session, *requirements: str) -> None:
     session.install(*requirements)
 
 
+def marked(name: str) -> list[str]:
+    """Return the files of tests in which a mark stands, so that no others need be collected."""
+    mark = re.compile(rf"\bmark\.{name}\b")
+    # Some of those marked exhaustive stand in a module that several files share.
+    shared = {path.stem for path in Path("tests").glob("*.py") if mark.search(path.read_text())}
+    uses = re.compile(rf"^(?:from|import) (?:{'|'.join(shared)})\b", re.MULTILINE)
+    return [
+        str(path)
+        for path in sorted(Path("tests").rglob("test_*.py"))
+        if mark.search(text := path.read_text(encoding="utf-8")) or (shared and uses.search(text))
+    ]
+
+
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run tests; `--` may give more arguments.
 
     Four processes for two processors: many tests wait for a time that they have set themselves.
     """
+    # Where this variable is set, as images of containers like to, each of the hundreds of processes
+    # that the tests start would compile all that it imports anew, which is half of what tests cost.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     # `pytest` and not `python -m pytest`, which would put the tree in front of what is installed.
     # A few tests that are chosen by `-- -k name` are not worth four processes.
     processes = [] if session.posargs else ["--numprocesses=4", "--dist=worksteal"]
@@ -87,9 +133,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation, where whatever Sphinx warns of is an error."""
-    install(session, ".[docs]")
+    """Build the documentation, where whatever Sphinx warns of is an error, and look at the pages."""
+    install(session, ".[docs]", "pytest", "pytest-timeout")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build")
+    session.run("pytest", "tests/test_built_pages.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -103,21 +150,22 @@ def tests(session: nox.Session) -> None:
 def every_python(session: nox.Session) -> None:
     """Run the tests of what differs between versions of Python: threads, forks, exit, logging."""
     install(session, ".[test]")
-    pytest(session, "-m", "every_python and not exhaustive")
+    pytest(session, "-m", "every_python and not exhaustive", *marked("every_python"))
 
 
 @nox.session(python=PYTHONS)
 def exhaustive(session: nox.Session) -> None:
     """Run the tests that take long, because they try all that there is: some minutes each."""
     install(session, ".[test]")
-    pytest(session, "-m", "exhaustive", "--timeout=900")
+    pytest(session, "-m", "exhaustive", "--timeout=900", *marked("exhaustive"))
 
 
 @nox.session(python=SUPPORTED[0])
 def minimal(session: nox.Session) -> None:
     """Run the tests with the two requirements alone, each in its lowest version.
 
-    Tests of what needs an extra skip themselves here.
+    By default those that they can make a difference to; `-- tests` runs all. Tests of what needs
+    an extra skip themselves here.
     """
     install(
         session,
@@ -129,7 +177,7 @@ def minimal(session: nox.Session) -> None:
         "pytest-timeout",
         "pytest-xdist",
     )
-    pytest(session)
+    pytest(session, *MINIMAL)
 
 
 @nox.session

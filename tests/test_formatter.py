@@ -438,12 +438,21 @@ def test_formatter_and_handler_give_one_event_id():
 class TestReplayed:
     """What a line holds makes the payload that the handler had made of the record."""
 
+    @pytest.fixture
+    def sink(self):
+        """Start a collector that takes everything."""
+        with FaultyCollector() as running:
+            yield running
+
     @pytest.mark.parametrize("name", sorted({cls.event_name for cls in EVENTS.values()}))
-    def test_a_line_is_sent_as_its_event_was(self, name, tmp_path, capsys):
+    @pytest.mark.parametrize(
+        "examples", [5, pytest.param(100, marks=pytest.mark.exhaustive)], ids=["some", "many"]
+    )
+    def test_a_line_is_sent_as_its_event_was(self, name, examples, tmp_path, capsys, sink):
         """The payload is the same in all values but the time of sending, or refused as well."""
         taken = 0
 
-        @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
         @given(
             st.lists(events(name), min_size=1, max_size=20),
             st.booleans(),
@@ -452,28 +461,28 @@ class TestReplayed:
         def check(logged, encode_base64, around):
             nonlocal taken
             file = tmp_path / "log"
-            with FaultyCollector() as collector:
-                handler = RecordingHandler(
-                    collector.endpoint, app_id="shop", platform="web", encode_base64=encode_base64
-                )
-                lines = logging.FileHandler(file, mode="w")
-                lines.setFormatter(SnowplowJsonFormatter(json_ensure_ascii=False))
-                logger = logging.Logger("shop")
-                logger.addHandler(handler)
-                logger.addHandler(lines)
-                with subject_context(**around):
-                    logger.info("some events", extra={"snowplow": logged})
-                    for event in logged:
-                        logger.info("an event", extra={"snowplow": event})
-                handler.flush(30)
-                handler.close()
-                lines.close()
-                before = values(collector.requests)
-                collector.requests.clear()
-                arguments = [str(file), "--endpoint", collector.endpoint, "--app-id", "shop"]
-                arguments += ["--platform", "web"] + ["--no-base64"] * (not encode_base64)
-                status = main(["replay", *arguments])
-                again = values(collector.requests)
+            sink.requests.clear()
+            handler = RecordingHandler(
+                sink.endpoint, app_id="shop", platform="web", encode_base64=encode_base64
+            )
+            lines = logging.FileHandler(file, mode="w")
+            lines.setFormatter(SnowplowJsonFormatter(json_ensure_ascii=False))
+            logger = logging.Logger("shop")
+            logger.addHandler(handler)
+            logger.addHandler(lines)
+            with subject_context(**around):
+                logger.info("some events", extra={"snowplow": logged})
+                for event in logged:
+                    logger.info("an event", extra={"snowplow": event})
+            handler.flush(30)
+            handler.close()
+            lines.close()
+            before = values(sink.requests)
+            sink.requests.clear()
+            arguments = [str(file), "--endpoint", sink.endpoint, "--app-id", "shop"]
+            arguments += ["--platform", "web"] + ["--no-base64"] * (not encode_base64)
+            status = main(["replay", *arguments])
+            again = values(sink.requests)
             stats = handler.stats
             output = capsys.readouterr()
             assert again == before

@@ -28,12 +28,19 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.
 SOON = 30  # seconds that anything may take
 
 
-@pytest.fixture
-def collector():
-    """Start a collector that waits for nobody for long, with one event."""
+@pytest.fixture(scope="module")
+def impatient():
+    """Start a collector that waits for nobody for long."""
     with LocalCollector(idle_seconds=0.5) as running:
-        requests.get(running.endpoint + PIXEL, timeout=SOON)
         yield running
+
+
+@pytest.fixture
+def collector(impatient):
+    """Give the collector with one event."""
+    impatient.reset()
+    requests.get(impatient.endpoint + PIXEL, timeout=SOON)
+    return impatient
 
 
 def ask(collector, path, method="GET", **headers):
