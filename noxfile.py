@@ -52,11 +52,11 @@ nox.options.sessions = [
 # What depends on the extras or on the versions of what is required: HTTP (urllib3 is an older one),
 # the formatter, JSON without orjson, and what says which extra is missing.
 MINIMAL = [
+    "tests/check",
     "tests/delivery/test_answers.py",
     "tests/delivery/test_closing.py",
     "tests/delivery/test_requests.py",
     "tests/replay",
-    "tests/test_check.py",
     "tests/test_command_line.py",
     "tests/test_configuration.py",
     "tests/test_dead_letter.py",
@@ -133,7 +133,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation, where whatever Sphinx warns of is an error, and look at the pages."""
+    """Build the documentation, with warnings as errors, and look at the pages."""
     install(session, ".[docs]", "pytest", "pytest-timeout")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build")
     session.run("pytest", "tests/test_built_pages.py", *session.posargs)

@@ -20,12 +20,11 @@ import time
 import pytest
 import requests
 
+from checking import HANDLER, configuration, put, run
 from faulty_collector import RESET, SILENCE, Answer, FaultyCollector, nowhere
 from helpers import NOWHERE, entity
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.check import check
-
-HANDLER = "snowplow_logging.SnowplowHandler"
 
 
 class ShopHandler(SnowplowHandler):
@@ -59,33 +58,10 @@ def rename(event: dict[str, object]) -> dict[str, object]:
     return {**event, "label": "renamed"}
 
 
+__all__ = ["HANDLER"]  # which configurations name as an object that is none
+
 sys.modules.setdefault("shop_logging", sys.modules[__name__])
 """The name under which configurations find the functions above."""
-
-
-def configuration(**handler: object) -> dict[str, object]:
-    """Return a configuration with one handler, on the root logger."""
-    settings = {"class": HANDLER, "endpoint": NOWHERE, **handler}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "handlers": {"snowplow": {k: v for k, v in settings.items() if v is not ...}},
-        "root": {"level": "INFO", "handlers": ["snowplow"]},
-    }
-
-
-@pytest.fixture
-def report(tmp_path):
-    """Give a function that checks a configuration and returns the exit status and the report."""
-
-    def checked(config, **more):
-        path = tmp_path / "logging.json"
-        path.write_text(json.dumps(config))
-        lines: list[str] = []
-        status = check(str(path), lines.append, announce=lambda _: None, **more)
-        return status, "\n".join(lines)
-
-    return checked
 
 
 def test_a_good_configuration(report, collector):
@@ -134,15 +110,6 @@ def test_get(report, collector):
     assert (status, len(collector.good)) == (0, 1)
     assert f"{collector.endpoint}/i\n" in text
     assert "less where 1 has come together" in text
-
-
-def run(source, *options, cwd):
-    """Run the command, and return its exit status and what it printed."""
-    command = [sys.executable, "-m", "snowplow_logging", "check", *options, source]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
-    # All that is said there is what is about to be imported.
-    assert all(" check: imports " in line for line in done.stderr.splitlines()), done.stderr
-    return done.returncode, done.stdout
 
 
 def test_the_command_line(tmp_path, collector):
@@ -210,100 +177,86 @@ def test_what_cannot_be_read(tmp_path, monkeypatch, name, content, message):
     assert message in lines[1]
 
 
-def _set(path, value):
-    """Return a function that puts a value into a configuration."""
-
-    def change(config):
-        *way, last = path.split("/")
-        for key in way:
-            config = config.setdefault(key, {})
-        config[last] = value
-
-    return change
-
-
 FAULTS = {
-    "version is 2; give 1": _set("version", 2),
-    "incremental is set": _set("incremental", True),
-    "handlers is a list; give a mapping": _set("handlers", []),
-    "handlers.snowplow is 'x'; give a mapping": _set("handlers/snowplow", "x"),
-    "handlers.snowplow.class is missing": _set("handlers/snowplow", {}),
+    "version is 2; give 1": put("version", 2),
+    "incremental is set": put("incremental", True),
+    "handlers is a list; give a mapping": put("handlers", []),
+    "handlers.snowplow is 'x'; give a mapping": put("handlers/snowplow", "x"),
+    "handlers.snowplow.class is missing": put("handlers/snowplow", {}),
     "handlers.snowplow.class is 'snowplow_logging.SnowplowHandel', but snowplow_logging has no "
-    "SnowplowHandel; give 'snowplow_logging.SnowplowHandler'": _set(
+    "SnowplowHandel; give 'snowplow_logging.SnowplowHandler'": put(
         "handlers/snowplow/class", "snowplow_logging.SnowplowHandel"
     ),
-    "handlers.snowplow.class is 'snowplow.Handler', but there is no module snowplow": _set(
+    "handlers.snowplow.class is 'snowplow.Handler', but there is no module snowplow": put(
         "handlers/snowplow/class", "snowplow.Handler"
     ),
-    "handlers.snowplow.() is 7; give a class or a function": _set("handlers/snowplow/()", 7),
-    "handlers holds no SnowplowHandler": _set(
-        "handlers/snowplow", {"class": "logging.NullHandler"}
-    ),
-    "handlers.snowplow.batch_sizes is no setting of SnowplowHandler; give 'batch_size'": _set(
+    "handlers.snowplow.() is 7; give a class or a function": put("handlers/snowplow/()", 7),
+    "handlers holds no SnowplowHandler": put("handlers/snowplow", {"class": "logging.NullHandler"}),
+    "handlers.snowplow.batch_sizes is no setting of SnowplowHandler; give 'batch_size'": put(
         "handlers/snowplow/batch_sizes", 5
     ),
-    "handlers.snowplow.batch_size is 0; give a whole number of events": _set(
+    "handlers.snowplow.batch_size is 0; give a whole number of events": put(
         "handlers/snowplow/batch_size", 0
     ),
-    "handlers.snowplow.enabled is 'yes'; give True or False": _set(
+    "handlers.snowplow.enabled is 'yes'; give True or False": put(
         "handlers/snowplow/enabled", "yes"
     ),
-    "handlers.snowplow.endpoint has neither http nor https as its scheme; give": _set(
+    "handlers.snowplow.endpoint has neither http nor https as its scheme; give": put(
         "handlers/snowplow/endpoint", "ftp://x"
     ),
-    "handlers.snowplow.endpoint is missing, and SNOWPLOW_ENDPOINT is not set": _set(
+    "handlers.snowplow.endpoint is missing, and SNOWPLOW_ENDPOINT is not set": put(
         "handlers/snowplow", {"class": HANDLER}
     ),
-    "handlers.snowplow.subject.user is not a field of a subject; give 'user_id'": _set(
+    "handlers.snowplow.subject.user is not a field of a subject; give 'user_id'": put(
         "handlers/snowplow/subject", {"user": "u-1"}
     ),
-    "handlers.snowplow.context[1].schema is 'x'; give iglu:": _set(
+    "handlers.snowplow.context[1].schema is 'x'; give iglu:": put(
         "handlers/snowplow/context", [entity(), {"schema": "x", "data": {}}]
     ),
     "handlers.snowplow.context[0] is 'ext://shop_logging.renam', but shop_logging has no renam; "
-    "give 'shop_logging.rename'": _set("handlers/snowplow/context", ["ext://shop_logging.renam"]),
-    "handlers.snowplow.before_send is 'cfg://hooks.x', which is not in the configuration": _set(
+    "give 'shop_logging.rename'": put("handlers/snowplow/context", ["ext://shop_logging.renam"]),
+    "handlers.snowplow.before_send is 'cfg://hooks.x', which is not in the configuration": put(
         "handlers/snowplow/before_send", "cfg://hooks.x"
     ),
-    "handlers.snowplow.store is '/nowhere/at/all/x.db', but /nowhere/at/all is no folder": _set(
+    "handlers.snowplow.store is '/nowhere/at/all/x.db', but /nowhere/at/all is no folder": put(
         "handlers/snowplow/store", "/nowhere/at/all/x.db"
     ),
-    "handlers.snowplow.level is 'INF'; give 'INFO'": _set("handlers/snowplow/level", "INF"),
-    "handlers.snowplow.formatter is 'json', which formatters does not hold; there are none": _set(
+    "handlers.snowplow.level is 'INF'; give 'INFO'": put("handlers/snowplow/level", "INF"),
+    "handlers.snowplow.formatter is 'json', which formatters does not hold; there are none": put(
         "handlers/snowplow/formatter", "json"
     ),
-    "handlers.file.mod is no setting of FileHandler; give 'mode'": _set(
+    "handlers.file.mod is no setting of FileHandler; give 'mode'": put(
         "handlers/file", {"class": "logging.FileHandler", "filename": "x", "mod": "a"}
     ),
-    "handlers.file.filename is missing, and FileHandler needs it": _set(
+    "handlers.file.filename is missing, and FileHandler needs it": put(
         "handlers/file", {"class": "logging.FileHandler"}
     ),
-    "handlers.buffer.target is 'snow', which handlers does not hold; give 'snowplow'": _set(
+    "handlers.buffer.target is 'snow', which handlers does not hold; give 'snowplow'": put(
         "handlers/buffer",
         {"class": "logging.handlers.MemoryHandler", "capacity": 1, "target": "snow"},
     ),
-    "formatters.plain makes no formatter: Invalid format": _set(
+    "formatters.plain makes no formatter: Invalid format": put(
         "formatters/plain", {"format": "%(nothing)"}
     ),
-    "formatters.plain.class is 'logging.Formater', but logging has no Formater": _set(
+    "formatters.plain.class is 'logging.Formater', but logging has no Formater": put(
         "formatters/plain", {"class": "logging.Formater"}
     ),
-    "formatters.json makes no formatter: ": _set(
+    "formatters.json makes no formatter: ": put(
         "formatters/json", {"()": "snowplow_logging.SnowplowJsonFormatter", "nothing": 1}
     ),
-    "filters.few.names is no setting of Filter; give 'name'": _set(
+    "filters.few.names is no setting of Filter; give 'name'": put(
         "filters/few", {"()": "logging.Filter", "names": "x"}
     ),
-    "loggers.shop.handlers is 'snowplow'; give a list of names": _set(
+    "loggers.shop.handlers is 'snowplow'; give a list of names": put(
         "loggers/shop", {"handlers": "snowplow"}
     ),
-    "loggers.shop.filters[0] is 'few', which filters does not hold": _set(
+    "loggers.shop.filters[0] is 'few', which filters does not hold": put(
         "loggers/shop", {"filters": ["few"]}
     ),
-    "root.handlers[0] is 'snowplo', which handlers does not hold; give 'snowplow'": _set(
+    "root.handlers[0] is 'snowplo', which handlers does not hold; give 'snowplow'": put(
         "root/handlers", ["snowplo"]
     ),
-    "root.level is 'LOUD'; give one of CRITICAL, ERROR": _set("root/level", "LOUD"),
+    "root.level is 'LOUD'; give one of CRITICAL, ERROR": put("root/level", "LOUD"),
 }
 
 
@@ -405,165 +358,20 @@ def test_the_verdict_comes_first(report):
         assert text.startswith(f"bad: 127.0.0.1 takes no connection at port {endpoint[17:]}: ")
 
 
-FOREIGN = """
-import logging, pathlib
-pathlib.Path("was_run").touch()
-class Own(logging.NullHandler): pass
-def make(**settings): pathlib.Path("was_called").touch(); return logging.NullHandler()
-LOGGING = {"version": 1}
-"""
-"""A module that shows that it was imported, and called."""
-
-REFERENCES = {
-    "handler": _set("handlers/own", {"class": "foreign_code.Own"}),
-    "factory": _set("handlers/own", {"()": "foreign_code.make"}),
-    "factory that looks like Snowplow's": _set(
-        "handlers/own", {"()": "foreign_code.make", "endpoint": NOWHERE}
-    ),
-    "external factory": _set("handlers/own", {"()": "ext://foreign_code.make"}),
-    "filter": _set("filters", {"f": {"()": "foreign_code.make"}}),
-    "formatter": _set("formatters", {"f": {"()": "foreign_code.make"}}),
-    "class of a formatter": _set("formatters", {"f": {"class": "foreign_code.Own"}}),
-    "callback": _set("handlers/snowplow/on_success", "ext://foreign_code.make"),
-    "in a list": _set("handlers/snowplow/context", ["ext://foreign_code.make"]),
-    "in a variable": _set("handlers/snowplow/on_success", "ext://${FOREIGN}.make"),
-}
-"""What may stand in a configuration and imports a module."""
-
-
-@pytest.mark.parametrize("imports", [True, False], ids=["import", "no import"])
-@pytest.mark.parametrize("name", REFERENCES)
-def test_what_it_imports_it_says_before(tmp_path, monkeypatch, collector, name, imports):
-    """And with `--no-import` it does not import that, nor call it; the rest it checks."""
-    config = configuration(endpoint=collector.endpoint)
-    REFERENCES[name](config)
-    (tmp_path / "logging.json").write_text(json.dumps(config))
-    (tmp_path / "foreign_code.py").write_text(FOREIGN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FOREIGN", "foreign_code")
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "foreign_code", raising=False)
-    announced: list[tuple[str, bool]] = []
-    lines: list[str] = []
-
-    def announce(line: str) -> None:
-        announced.append((line, (tmp_path / "was_run").exists()))
-
-    status = check("logging.json", lines.append, imports=imports, announce=announce)
-    sys.modules.pop("foreign_code", None)
-    if imports:
-        [(line, was_run)] = announced
-        assert line.startswith("imports foreign_code.")
-        assert not was_run
-        assert (tmp_path / "was_run").exists()
-        return
-    assert announced == []
-    assert not (tmp_path / "was_run").exists()
-    assert (status, collector.counts["good"]) == (0, 1), lines
-    warnings = [line for line in lines if line.startswith("warning: ")]
-    assert any("which is not imported or looked at" in line for line in warnings), lines
-    assert lines[0].startswith("good: ")
-
-
-CALLS = {
-    "a module of a module": "logging.os.mkdir",
-    "a function": "snowplow_logging.flush",
-    "a function of a submodule": "snowplow_logging.cli.main",
-    "a built-in": "sys.exit",
-    "a class of another's": "logging.handlers.socket.socket",
-}
-
-
-@pytest.mark.parametrize("where", ["before_send", "formatter", "handler"])
-@pytest.mark.parametrize("name", CALLS)
-def test_without_imports_nothing_is_called_either(report, collector, name, where, monkeypatch):
-    """Not even what is imported already, or is reached through a module that is."""
-    config = configuration(endpoint=collector.endpoint)
-    if where == "before_send":
-        config["handlers"]["snowplow"]["before_send"] = f"ext://{CALLS[name]}"
-    elif where == "formatter":
-        config["formatters"] = {"f": {"()": CALLS[name], "path": "made"}}
-    else:
-        config["handlers"]["own"] = {"()": CALLS[name], "endpoint": NOWHERE}
-    status, text = report(config, imports=False)
-    assert (status, collector.counts["good"]) == (0, 1), text
-    assert "which is not imported or looked at" in text
-
-
-def test_without_imports_no_module_holds_the_configuration(tmp_path):
-    """It says so; what the library itself brings is looked at as ever."""
-    (tmp_path / "foreign_code.py").write_text(FOREIGN)
-    status, text = run("foreign_code:LOGGING", "--no-import", cwd=tmp_path)
-    assert status == 1
-    assert "is in the module foreign_code, which is not to be imported" in text
-    assert not (tmp_path / "was_run").exists()
-
-
-def test_without_imports_what_the_library_brings_is_checked(report, collector):
-    """Formatters, handlers and streams of the standard library and of this one."""
-    config = configuration(endpoint=collector.endpoint)
-    config["formatters"] = {
-        "json": {"()": "snowplow_logging.SnowplowJsonFormatter"},
-        "plain": {"format": "%(message)s"},
-    }
-    config["handlers"]["console"] = {
-        "class": "logging.StreamHandler",
-        "stream": "ext://sys.stdout",
-        "formatter": "json",
-    }
-    config["handlers"]["file"] = {"class": "logging.handlers.NoSuchHandler", "formatter": "plain"}
-    status, text = report(config, imports=False)
-    assert status == 1
-    [error] = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert "handlers.file.class" in error
-    assert "logging.handlers has no NoSuchHandler" in error
-
-
-def test_what_is_passed_over_may_be_the_handler(report):
-    """Then there is none to try, and that is no error."""
-    config = configuration()
-    config["handlers"]["snowplow"]["class"] = "shop_logging.ShopHandler"
-    status, text = report(config, imports=False)
-    assert status == 0
-    assert text.startswith("good: the configuration is right, and nothing was sent, with 1 warning")
-
-
-def test_modules_of_the_current_folder(tmp_path):
-    """The command finds them, as `python program.py` beside them does."""
-    (tmp_path / "their_module.py").write_text(
-        "import logging\nclass Own(logging.NullHandler):\n    pass\n"
-    )
-    with FaultyCollector() as collector:
-        config = configuration(endpoint=collector.endpoint)
-        config["handlers"]["own"] = {"class": "their_module.Own"}
-        (tmp_path / "logging.json").write_text(json.dumps(config))
-        # As the console script does it, whose folder is first on the path.
-        program = "import sys; sys.path.pop(0); from snowplow_logging.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", program, "check", "logging.json"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    assert done.stdout.startswith("good: "), done.stdout + done.stderr
-
-
 WARNINGS = {
-    "handler is no key that dictConfig knows, and ignored; is it 'handlers'?": _set("handler", {}),
-    "loggers.shop.propogate is no key that dictConfig knows, and ignored; is it 'propagate'?": _set(
+    "handler is no key that dictConfig knows, and ignored; is it 'handlers'?": put("handler", {}),
+    "loggers.shop.propogate is no key that dictConfig knows, and ignored; is it 'propagate'?": put(
         "loggers/shop/propogate",
         False,
     ),
-    "formatters.json.rename_fields is ignored where a formatter is named by 'class'": _set(
+    "formatters.json.rename_fields is ignored where a formatter is named by 'class'": put(
         "formatters/json",
         {"class": "snowplow_logging.SnowplowJsonFormatter", "rename_fields": {}},
     ),
-    "handlers.snowplow gets nothing below WARNING: the level of root is WARNING": _set(
+    "handlers.snowplow gets nothing below WARNING: the level of root is WARNING": put(
         "root", {"handlers": ["snowplow"]}
     ),
-    "handlers.snowplow gets nothing below ERROR: the level of the handler is ERROR": _set(
+    "handlers.snowplow gets nothing below ERROR: the level of the handler is ERROR": put(
         "handlers/snowplow/level", "ERROR"
     ),
 }
