@@ -99,6 +99,13 @@ def run(tmp_path):
         yield programs.run
 
 
+@pytest.fixture
+def command(tmp_path):
+    """Return a function that starts the command line; what is left of it is ended."""
+    with Programs(tmp_path) as programs:
+        yield programs.command
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
     """Return the file of a certificate for this machine, with its key."""

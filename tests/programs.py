@@ -96,14 +96,28 @@ class Programs:
         script = self._folder / f"program{len(self._processes)}.py"
         script.write_text(preamble + textwrap.dedent(program))
         endpoints = [getattr(collector, "endpoint", collector) for collector in collectors]
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore::DeprecationWarning", script, *endpoints],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self._folder,
-        )
+        options = ["-W", "ignore::DeprecationWarning", script]
+        return self._started(*options, *endpoints, stdin=subprocess.PIPE)
+
+    def command(self, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        """Start the command line.
+
+        Args:
+            *arguments: Its arguments.
+            **options: What `Popen` takes, over what is usual.
+        """
+        return self._started("-m", "snowplow_logging", *map(str, arguments), **options)
+
+    def _started(self, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        usual: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "encoding": "utf-8",
+            "cwd": self._folder,
+        }
+        process = subprocess.Popen([sys.executable, *arguments], **{**usual, **options})
         self._processes.append(process)
         return process
 

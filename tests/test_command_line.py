@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
@@ -14,32 +13,6 @@ import snowplow_logging
 from faulty_collector import SILENCE, FaultyCollector, nowhere
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="these pipes and signals are POSIX")
-
-
-@pytest.fixture
-def command(tmp_path):
-    """Return a function that starts a command; those that are left are ended."""
-    started = []
-
-    def start(*arguments, **more):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "snowplow_logging", *arguments],
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                "cwd": tmp_path,
-                "text": True,
-                **more,
-            },
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from documents import DOCS, Page
 from helpers import NOWHERE, tracking
 from snowplow_logging import PageView, SnowplowHandler
 from snowplow_logging.delivery.ledger import Stats
@@ -127,3 +128,12 @@ def test_without_the_library(monkeypatch, library):
     make = getattr(module, "SnowplowCollector", None) or module.install
     with pytest.raises(ImportError, match=f"needs {library}-"):
         make()
+
+
+def test_the_guide_names_what_is_there():
+    """Its tables and its rules of alarms name counts that are shown."""
+    page = Page(DOCS / "guides" / "metrics.md").text
+    named = set(re.findall(r"\bsnowplow_logging_(\w+)", page))
+    assert {name.removesuffix("_total") for name in named} == {metric.name for metric in METRICS}
+    outcomes = set(re.findall(r"\w+", "|".join(re.findall(r'outcome=~?"([^"]+)"', page))))
+    assert outcomes <= {*Stats.__dataclass_fields__}

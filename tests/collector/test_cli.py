@@ -23,26 +23,15 @@ EVENT = {"tv": "test-1.0", "p": "srv", "e": "pv", "url": "https://a/", "aid": "s
 
 
 @pytest.fixture
-def launch_raw():
-    """Start the command, and return its process."""
-    started = []
+def launch_raw(command):
+    """Start the command with a port of its own, and return its process."""
 
     def start(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "snowplow_logging", "collector", "--port", "0", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        )
-        started.append(process)
-        return process
+        # The environment as it is when it starts, in which tests set variables.
+        env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        return command("collector", "--port", 0, *arguments, env=env)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.fixture

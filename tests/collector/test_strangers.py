@@ -334,7 +334,7 @@ class TestBadClients:
         """However far the request has come."""
         begin = time.monotonic()
         raw(collector.port, data)
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < SOON
 
     @pytest.mark.parametrize("where", ["headers", "body", "refused"])
     def test_a_client_that_is_slow_on_purpose_is_ended(self, collector, where):
@@ -350,22 +350,25 @@ class TestBadClients:
             contextlib.suppress(OSError),
         ):
             connection.sendall(head)
-            while time.monotonic() - begin < 20:
+            while time.monotonic() - begin < 2 * SOON:
                 connection.sendall(b"x")
                 time.sleep(0.05)
-        assert time.monotonic() - begin < 15
+        assert time.monotonic() - begin < SOON
 
     def test_a_busy_connection_stays(self, collector):
         """What ends is a connection that nobody uses, not one that is old."""
         with requests.Session() as session:
-            begin = time.monotonic()
+            begin = before = time.monotonic()
             ports = set()
+            late = 0  # a machine that stood still for so long may have cost a connection
             while time.monotonic() - begin < 1.5:
                 answer = session.get(f"{collector.endpoint}/health", timeout=SOON, stream=True)
                 ports.add(answer.raw.connection.sock.getsockname())
                 assert answer.text == "ok"
                 time.sleep(0.05)
-            assert len(ports) <= 2  # a machine that stood still for so long may cost one
+                before, last = time.monotonic(), before
+                late += before - last > 0.4
+            assert len(ports) <= 1 + late
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are asked for as on Linux")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 
@@ -19,21 +17,6 @@ def sink():
 
 
 @pytest.fixture
-def launch():
+def launch(command):
     """Start the command as a process of its own."""
-    with contextlib.ExitStack() as started:
-
-        def start(*arguments, **options):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "snowplow_logging", "replay", *map(str, arguments)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                **options,
-            )
-            started.enter_context(process)
-            started.callback(process.kill)
-            return process
-
-        yield start
+    return partial(command, "replay")
