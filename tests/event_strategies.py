@@ -8,6 +8,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from enums import Colour, Size
@@ -17,7 +18,12 @@ from snowplow_logging import SelfDescribingJson
 from snowplow_logging.events import COMMON_KEYS, EVENTS
 from snowplow_logging.subject import SUBJECT_KEYS
 
-__all__ = ["events"]
+__all__ = ["events", "some_or_many"]
+
+some_or_many = pytest.mark.parametrize(
+    "examples", [5, pytest.param(200, marks=pytest.mark.exhaustive)], ids=["some", "many"]
+)
+"""Has a test try a few examples of each event, and many where all there is is tried."""
 
 LIMITS = (1, 3, 12, 128, 255, 1_000, 1_024, 2_000, 2_048, 4_096, 8_192, 10_000, 65_535)
 

@@ -165,30 +165,38 @@ MARK = '{"snowplow_client_session": 1, '
 USER = "0b5ea4c0-4067-11e9-8bad-9b1deb4d3b7d"
 
 
-@pytest.mark.parametrize(
-    "held",
-    [
-        "",
-        "\0" * 170,
-        MARK,
-        MARK + '"userId": 5}',
-        MARK + f'"userId": "{USER[:-1]}x", "sessionIndex": 1, "sessionId": "{USER}"}}',
-        MARK + f'"userId": "{USER}", "sessionIndex": 1e999, "sessionId": "{USER}"}}',
-        MARK + f'"userId": "{USER}", "sessionIndex": true, "sessionId": "{USER}"}}',
-        MARK + "[" * 900,
-        MARK + "\ud800",
-    ],
-    ids=["empty", "zeros", "cut", "number", "no id", "infinite", "bool", "deep", "surrogate"],
-)
-def test_a_damaged_file(session, tmp_path, held):
-    """It is begun anew, with a new user."""
-    path = tmp_path / "state" / "session.json"
-    path.parent.mkdir()
-    path.write_bytes(held.encode(errors="surrogatepass"))
-    first, _ = session()
-    later, _ = session()
-    assert first["sessionIndex"] == 1
-    assert (later["userId"], later["sessionIndex"]) == (first["userId"], 2)
+DAMAGED = {
+    "empty": "",
+    "zeros": "\0" * 170,
+    "cut": MARK,
+    "number": MARK + '"userId": 5}',
+    "no id": MARK + f'"userId": "{USER[:-1]}x", "sessionIndex": 1, "sessionId": "{USER}"}}',
+    "infinite": MARK + f'"userId": "{USER}", "sessionIndex": 1e999, "sessionId": "{USER}"}}',
+    "bool": MARK + f'"userId": "{USER}", "sessionIndex": true, "sessionId": "{USER}"}}',
+    "deep": MARK + "[" * 900,
+    "surrogate": MARK + "\ud800",
+}
+
+
+def test_damaged_files(session, tmp_path):
+    """Each is begun anew, with a new user. One program has them all, which saves its starts."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    for name, held in DAMAGED.items():
+        (folder / name).write_bytes(held.encode(errors="surrogatepass"))
+    program = f"""
+for name in {[*DAMAGED]!r}:
+    handler = configure(client_session=os.path.join({str(folder)!r}, name))
+    log(name)
+    handler.flush()
+"""
+    first = dict(zip(sorted(DAMAGED), session(program), strict=True))
+    later = dict(zip(sorted(DAMAGED), session(program), strict=True))
+    assert len({one["userId"] for one in first.values()} - {USER}) == len(DAMAGED)
+    for name in DAMAGED:
+        assert first[name]["sessionIndex"] == 1, name
+        assert later[name]["sessionIndex"] == 2, name
+        assert later[name]["userId"] == first[name]["userId"], name
 
 
 def test_only_the_session_before_is_damaged(session, tmp_path):

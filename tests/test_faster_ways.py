@@ -25,7 +25,7 @@ from event_examples import (
     EXAMPLES,
     as_dict,
 )
-from event_strategies import events
+from event_strategies import events, some_or_many
 from helpers import ANYTHING, entity, record, tracking
 from snowplow_logging import (
     subject_context,
@@ -103,10 +103,11 @@ class TestFasterWays:
             assert one == other
 
     @pytest.mark.parametrize("name", sorted({cls.event_name for cls in EVENTS.values()}))
-    def test_the_usual_event_is_sent_as_any_other(self, collector, name):
+    @some_or_many
+    def test_the_usual_event_is_sent_as_any_other(self, collector, name, examples):
         """What is written in a shorter way is the same to the byte, and refused for the same."""
 
-        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=3 * examples, deadline=None, suppress_health_check=list(HealthCheck))
         @given(events(name))
         def check(event):
             sent, errors = [], []

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 
-from event_strategies import events
+from event_strategies import events, some_or_many
 from faulty_collector import FaultyCollector
 from helpers import ANYTHING, RecordingHandler, entity, record
 from snowplow_logging import (
@@ -445,9 +445,7 @@ class TestReplayed:
             yield running
 
     @pytest.mark.parametrize("name", sorted({cls.event_name for cls in EVENTS.values()}))
-    @pytest.mark.parametrize(
-        "examples", [5, pytest.param(100, marks=pytest.mark.exhaustive)], ids=["some", "many"]
-    )
+    @some_or_many
     def test_a_line_is_sent_as_its_event_was(self, name, examples, tmp_path, capsys, sink):
         """The payload is the same in all values but the time of sending, or refused as well."""
         taken = 0

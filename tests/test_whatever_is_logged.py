@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from event_strategies import events
+from event_strategies import events, some_or_many
 from helpers import tracking
 from snowplow_logging import InvalidEvent
 from snowplow_logging.events import EVENTS
@@ -17,10 +17,11 @@ class TestWhateverIsLogged:
 
     @pytest.mark.parametrize("encode_base64", [True, False])
     @pytest.mark.parametrize("name", sorted({cls.event_name for cls in EVENTS.values()}))
-    def test_what_is_sent_is_good(self, collector, name, encode_base64):
+    @some_or_many
+    def test_what_is_sent_is_good(self, collector, name, encode_base64, examples):
         """An event that is not refused is one that Enrich takes."""
 
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.lists(events(name), min_size=1, max_size=20))
         def check(logged):
             collector.reset()
