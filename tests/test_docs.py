@@ -201,6 +201,7 @@ def test_public_names():
     listed = set(re.findall(r"auto(?:class|function|exception):: ([\w.]+)", text))
     documented = {name.rpartition(".")[2] for name in listed} | set(EVENTS_LISTED.findall(text))
     assert {*snowplow_logging.__all__} - {"__version__"} <= documented
+    assert {cls.__name__ for cls in EVENTS.values()} <= {*snowplow_logging.__all__}
 
 
 EVENTS_LISTED = re.compile(r"^ {3}([A-Z]\w+)", re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict, UserDict
+from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -40,6 +41,13 @@ examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: exam
 
 class TestEveryEvent:
     """Each type of event in each of its forms."""
+
+    def test_its_schema_comes_with_the_package(self):
+        """So that its data can be checked where there is no registry."""
+        schemas = files("snowplow_logging") / "iglu_central" / "schemas"
+        uris = {cls.event_schema for cls in EVENTS.values() if cls.event_schema}
+        assert len(uris) > 7
+        assert [uri for uri in uris if not (schemas / uri.removeprefix("iglu:")).is_file()] == []
 
     @examples
     @pytest.mark.parametrize("form", ["dict", "list", "object", "message"])
