@@ -135,7 +135,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation, with warnings as errors, and look at the pages."""
-    install(session, ".[docs]", "pytest", "pytest-timeout")
+    install(session, ".[docs]", "hypothesis", "pytest", "pytest-timeout")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build")
     session.run("pytest", "tests/test_built_pages.py", *session.posargs)
 

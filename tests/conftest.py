@@ -9,10 +9,17 @@ import signal
 import subprocess
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from helpers import ANYTHING, IGLU, tracking
 from programs import Programs
 from snowplow_logging import LocalCollector, json_data
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 # A shell starts what runs in its background with this ignored, and each process that the tests
 # start would inherit that.

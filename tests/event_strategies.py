@@ -21,7 +21,7 @@ from snowplow_logging.subject import SUBJECT_KEYS
 __all__ = ["events", "some_or_many"]
 
 some_or_many = pytest.mark.parametrize(
-    "examples", [5, pytest.param(200, marks=pytest.mark.exhaustive)], ids=["some", "many"]
+    "examples", [5, pytest.param(50, marks=pytest.mark.exhaustive)], ids=["some", "many"]
 )
 """Has a test try a few examples of each event, and many where all there is is tried."""
 

@@ -12,7 +12,7 @@ __all__ = ["EVENT_ID", "PAGE", "SECONDS", "ids_in", "page", "replay", "without_s
 
 EVENT_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PAGE = {"event": "page_view", "page_url": "https://shop.example.com/basket"}
-SECONDS = 30  # that any process may take
+SECONDS = 90  # that any process may take
 
 
 def page(number, **keys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
 import re
 import subprocess
@@ -304,6 +303,7 @@ nested = st.recursive(
 )
 
 
+@pytest.mark.timeout(300)
 class TestSameWithoutOrjson:
     """orjson makes the library faster and changes nothing else."""
 
@@ -332,10 +332,9 @@ class TestSameWithoutOrjson:
                 *("-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
                 *("-k", "not TestSameWithoutOrjson", __file__),
             ],
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=240,
             check=False,
         )
         assert result.returncode == 0, result.stdout + result.stderr
