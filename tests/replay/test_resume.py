@@ -242,10 +242,13 @@ class TestScreen:
             command = [sys.executable, "-m", "snowplow_logging", "replay", log]
             options = ["--endpoint", sink.endpoint, "--resume", tmp_path / f"{lines}.point"]
             process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE)
-            assert process.stdout.read().startswith(f"events: {lines:,} sent,".encode())
-            process.stdout.close()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+            try:
+                assert process.stdout.read().startswith(f"events: {lines:,} sent,".encode())
+                process.stdout.close()
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            finally:
+                process.kill()  # which does nothing where it has ended
             assert process.returncode == 0
             peaks.append(usage.ru_maxrss)
 
