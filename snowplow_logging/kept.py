@@ -9,6 +9,7 @@ record. And formatters write whatever attributes they find, so that none is adde
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -21,6 +22,7 @@ from snowplow_logging.event_ids import (
     event_of_text,
     id_of,
     is_absent,
+    keep_log_call,
     log_call_of,
     new_id,
     with_id,
@@ -165,10 +167,10 @@ def _install() -> None:
         attributes = seen.__dict__
         for key in keys:
             if key in attributes:
-                give_ids(seen, *keys)
+                _settle(seen)
                 return passed
         if type(seen.msg) is not str:
-            give_ids(seen, *keys)
+            _settle(seen)
         return passed
 
     def __reduce_ex__(self: logging.LogRecord, protocol: Any) -> Any:  # noqa: N807
@@ -179,6 +181,25 @@ def _install() -> None:
         setattr(owner, method.__name__, method)
 
 
+def _settle(record: logging.LogRecord) -> None:
+    """Give ids to the events of a record at its log call, and have them keep what is bound there.
+
+    The record does the latter, unless it is of a class of the program's own, or of a record factory
+    that was set after this package had last looked.
+    """
+    give_ids(record, *_event_keys)
+    if isinstance(record, _Record) or surroundings() is None:
+        return
+    if record.process not in (None, os.getpid()):
+        return  # it was logged elsewhere
+    attributes = record.__dict__
+    for key in _event_keys:
+        event = attributes.get(key)
+        if event is not None and log_call_of(event) is None:
+            with contextlib.suppress(Exception):  # the check says what is wrong with it
+                attributes[key] = keep_log_call(event, record.created)
+
+
 # What was bound, and what `QueueHandler` makes text of.
 
 
@@ -186,6 +207,10 @@ def bound_to(record: logging.LogRecord) -> Bound | None:
     """Return what `subject_context` had bound at a record's log call, if anything."""
     if isinstance(record, _Record):
         return record.settle()
+    for key in _event_keys:
+        event = record.__dict__.get(key)
+        if event is not None and (log_call := log_call_of(event)) is not None:
+            return Bound(*log_call[1:])
     layer = surroundings()
     # What is bound here says nothing of a record that another process has made.
     if layer is None or record.process not in (None, os.getpid()):

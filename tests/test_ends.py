@@ -60,12 +60,17 @@ time.sleep(60)
 
 FORK = """
 from logs import *
+import atexit
 from snowplow_logging import flush
 if not os.fork():
+    if "airflow" in sys.argv:
+        atexit._clear()  # as its children do, which end by what has come since
     for _ in range(5):
         log()
     if "flush" in sys.argv:
         flush()
+    if "airflow" in sys.argv:
+        atexit._run_exitfuncs()
     os._exit(0)
 os.wait()
 """
@@ -416,6 +421,7 @@ def test_by_a_signal(end, how, collector, tmp_path, request):
     [
         (FORK, "os._exit", 0),
         (FORK, "os._exit flush", 5),
+        (FORK, "airflow", 5),
         (POOL, "closed", 5),
         (POOL, "executor", 5),
         (POOL, "with", 0),
@@ -425,6 +431,7 @@ def test_by_a_signal(end, how, collector, tmp_path, request):
     ids=[
         "os._exit",
         "os._exit flush",
+        "airflow",
         "closed",
         "executor",
         "with",
