@@ -257,6 +257,9 @@ class MessageText(str):
 
     event: dict[str, Any]
 
+    def __str__(self) -> str:
+        return self  # for who makes text of it, as loguru does
+
     def __reduce__(self) -> tuple[Any, ...]:
         return UserString, (str.__str__(self),), {_EVENT: self.event}
 
