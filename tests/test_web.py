@@ -544,7 +544,7 @@ class TestLifespan:
 
     def test_all_is_sent_before_the_server_ends(self, collector):
         """What was logged before the end is delivered when the server is told that it is."""
-        with tracking(collector, flush_interval=60) as tracked:
+        with tracking(collector, flush_interval=600) as tracked:
 
             async def app(scope, receive, send):
                 await receive()
@@ -569,7 +569,7 @@ class TestLifespan:
             if error is not None:
                 raise error
 
-        with tracking(collector, flush_interval=60) as tracked:
+        with tracking(collector, flush_interval=600) as tracked:
             tracked.log(PageView(page_url="app:x"))
             assert self.live(app) == ["startup.complete", "shutdown.complete"]
             assert tracked.handler.stats.sent == 1

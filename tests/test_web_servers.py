@@ -22,7 +22,7 @@ logging.config.dictConfig({
     "handlers": {"snowplow": {
         "class": "snowplow_logging.SnowplowHandler",
         "endpoint": os.environ["SNOWPLOW_ENDPOINT"],
-        "flush_interval": 60.0,
+        "flush_interval": 600.0,
     }},
     "root": {"level": "INFO", "handlers": ["snowplow"]},
 })
