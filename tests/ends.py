@@ -40,6 +40,11 @@ def log(*_):
 
 def say(what):
     os.write(1, f"{what}\\n".encode())  # at once, for another process may write, too
+
+def wait():
+    # Not in one piece: a signal that comes right before a wait is heard of after it.
+    while True:
+        time.sleep(0.05)
 """
 
 SCRIPT = """
@@ -47,7 +52,7 @@ from logs import *
 for _ in range(5):
     log()
 say("LOGGED")
-time.sleep(60)
+wait()
 """
 
 FORK = """
@@ -138,7 +143,7 @@ def work():
     for _ in range(5):
         log()
     say("LOGGED")
-    time.sleep(60)
+    wait()
 if __name__ == "__main__":
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
@@ -157,7 +162,7 @@ def flushed(number):
 begun, begins = os.pipe()
 def busy(number):
     os.write(begins, b".")
-    time.sleep(60)
+    wait()
 if __name__ == "__main__":
     fork = multiprocessing.get_context("fork")
     task = flushed if "flushing" in sys.argv else log
@@ -186,7 +191,7 @@ def work():
     for _ in range(5):
         log()
     os.write(begins, b".")
-    time.sleep(60)
+    wait()
 if __name__ == "__main__":
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
