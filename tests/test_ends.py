@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from documents import DOCS
-from ends import ALL, CHILDREN, ENDS, FORK, LAMBDA, LOGS, SCRIPT, guide
+from ends import ALL, CHILDREN, ENDS, FORK, LAMBDA, LOGS, SCRIPT, SIGTERM, guide
 from servers import SECONDS, get, names, started
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX")
@@ -44,6 +44,7 @@ ELSEWHERE = {
     *(f"Celery {pool}, install" for pool in ("prefork", "threads", "solo")),  # test_celery.py
     "AWS Lambda, frozen and thrown away later",
     "AWS Lambda, frozen and thrown away later, flushing around the handler",
+    "AWS Lambda, ended by SIGTERM, flush_on_sigterm",
     "a Jupyter kernel that is shut down or restarted",
 }
 """Rows that are run by other tests than those of ENDS and CHILDREN."""
@@ -239,11 +240,15 @@ class _LambdaCall(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(("function", "expected"), [("handler", 0), ("flushed", 5)])
-def test_aws_lambda(collector, tmp_path, function, expected):
-    """Its runtime stands still after each call, and is killed one day."""
+@pytest.mark.parametrize(
+    ("function", "settings", "expected"),
+    [("handler", {}, 0), ("flushed", {}, ALL), ("handler", SIGTERM, ALL)],
+    ids=["", "flushing", "flush_on_sigterm"],
+)
+def test_aws_lambda(collector, tmp_path, function, settings, expected):
+    """Its runtime stands still after each call, and is killed one day, or waits and gets SIGTERM."""
     pytest.importorskip("awslambdaric")
-    environment = _environment(tmp_path, collector, LAMBDA, {})
+    environment = _environment(tmp_path, collector, LAMBDA, settings)
     with _LambdaRuntime() as runtime:
         threading.Thread(target=runtime.serve_forever).start()
         environment["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{runtime.server_port}"
@@ -251,8 +256,11 @@ def test_aws_lambda(collector, tmp_path, function, expected):
         command = ("-m", "awslambdaric", f"main.{function}")
         with started(environment, tmp_path, *command) as (_, process):
             answers = [runtime.answers.get(timeout=SECONDS) for _ in range(6)]
-            process.send_signal(signal.SIGSTOP)
-            process.kill()
+            if settings:
+                process.terminate()
+            else:
+                process.send_signal(signal.SIGSTOP)
+                process.kill()
             process.wait(SECONDS)
         runtime.end.set()
         runtime.shutdown()

@@ -382,6 +382,66 @@ def test_sigterm_in_a_fork_delivers_the_events_of_the_fork(run, collector):
 
 
 @posix
+@pytest.mark.parametrize("where", ["here", "in a fork"])
+@pytest.mark.parametrize(
+    ("wait", "ends"),
+    [
+        ("threading.Lock().acquire", (-signal.SIGTERM,)),
+        # Usually by its status, unless the signal comes before it waits.
+        ("lambda: lock(mutex)", (143, -signal.SIGTERM)),
+    ],
+    ids=["a wait that can be interrupted", "one that cannot"],
+)
+def test_sigterm_that_the_main_thread_has_not_heard(start, collector, wait, ends, where):
+    """As one that comes right before it begins to wait, or to a runtime that waits in C."""
+    process = start(
+        f"""
+        import ctypes
+        handler = configure(flush_on_sigterm=True, **{LATE})
+        mutex, lock = ctypes.create_string_buffer(100), ctypes.CDLL(None).pthread_mutex_lock
+        def kill():
+            time.sleep(0.3)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            while True:
+                time.sleep(0.05)
+        def work():
+            log("a")
+            threading.Thread(target=kill, daemon=True).start()
+            wait = {wait}
+            wait()
+            wait()
+        if {where == "here"}:
+            work()
+        pid = os.fork()
+        if not pid:
+            work()
+        say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        """,
+        collector,
+    )
+    out, err = process.communicate(timeout=60)
+    assert err == ""
+    assert (process.returncode if where == "here" else int(out)) in ends
+    assert labels(collector) == ["a"]
+
+
+@posix
+def test_a_descriptor_that_is_told_of_signals_stays_the_programs_own(run, collector):
+    """As that of an event loop: it is told as before, and SIGTERM delivers all the same."""
+    ran = run(
+        f"""
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end)
+        handler = configure(flush_on_sigterm=True, **{LATE})
+        say(signal.set_wakeup_fd(-1) == write_end)
+        """,
+        collector,
+    )
+    assert ran.words == ["True"]
+
+
+@posix
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 def test_sigterm_and_a_collector_that_does_not_answer(start, again):
     """It takes the `shutdown_timeout`, and says what is lost; a second signal ends it at once."""
