@@ -246,7 +246,7 @@ class _LambdaCall(BaseHTTPRequestHandler):
     ids=["", "flushing", "flush_on_sigterm"],
 )
 def test_aws_lambda(collector, tmp_path, function, settings, expected):
-    """Its runtime stands still after each call, and is killed one day, or waits and gets SIGTERM."""
+    """Its runtime stands still between calls until it is killed, or waits and gets SIGTERM."""
     pytest.importorskip("awslambdaric")
     environment = _environment(tmp_path, collector, LAMBDA, settings)
     with _LambdaRuntime() as runtime:
