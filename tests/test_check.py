@@ -171,7 +171,7 @@ def test_toml(tmp_path):
     if can_read:
         path.write_text(root)
         assert check(str(path), lines.append) == 1
-        assert lines[-1].startswith(f"error: {path} is not TOML: Invalid value (at line 5")
+        assert lines[-1].startswith(f"error: {path} is not TOML: Invalid value (at ")
 
 
 def test_yaml(tmp_path):
