@@ -93,7 +93,12 @@ USERS = ["u-0", "u-1", "u-2", *["u-p"] * 6, None]
 
 @pytest.mark.parametrize(
     ("pool", "keeps_root"),
-    [("prefork", ""), ("threads", ""), ("solo", ""), ("prefork", "1")],
+    [
+        ("prefork", ""),
+        pytest.param("threads", "", marks=pytest.mark.exhaustive),
+        ("solo", ""),
+        pytest.param("prefork", "1", marks=pytest.mark.exhaustive),
+    ],
     ids=["prefork", "threads", "solo", "root logger kept"],
 )
 def test_each_pool(collector, tmp_path, pool, keeps_root):

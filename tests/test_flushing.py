@@ -288,13 +288,8 @@ def test_a_fork_that_ends_by_exit_delivers_what_it_has_flushed(run, collector, h
 
 
 @posix
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(method, marks=[] if method == "fork" else [pytest.mark.exhaustive])
-        for method in multiprocessing.get_all_start_methods()
-    ],
-)
+@pytest.mark.exhaustive  # test_ends.py has those that are forked
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 @pytest.mark.parametrize("how", ["flushing", "flush_on_sigterm"])
 def test_a_pool_in_a_with_statement(run, collector, method, how):
     """Its worker processes are ended by SIGTERM, and each task has flushed by then or does then."""

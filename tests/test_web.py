@@ -653,13 +653,13 @@ class TestLeftElsewhere:
         async def main():
             errors = []
             asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
-            await asyncio.gather(*(serve(f"u{n}") for n in range(20)))
+            await asyncio.gather(*(serve(f"u{n}") for n in range(4)))
             await asyncio.get_running_loop().shutdown_asyncgens()
             return errors
 
         assert asyncio.run(main()) == []
         pairs = {(sent["url"], sent.get("uid")) for sent in tracked.payloads()}
-        assert pairs == {("app:none", None), *((f"app:u{n}", f"u{n}") for n in range(20))}
+        assert pairs == {("app:none", None), *((f"app:u{n}", f"u{n}") for n in range(4))}
 
     def test_an_exit_stack_of_another_task(self, tracked):
         """As a FastAPI dependency with `yield` may be: entered in one task, left by another."""
