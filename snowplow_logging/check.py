@@ -53,7 +53,7 @@ def check(
     """Check a configuration and try its Snowplow handlers.
 
     Args:
-        source: A YAML or JSON file, or `package.module:NAME`.
+        source: A file of YAML, JSON or TOML, or `package.module:NAME`.
         tell: Called with each line of the report, the verdict first.
         send: Whether to send a test event.
         imports: Whether to import what the configuration names, which runs it.

@@ -393,7 +393,7 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ),
     )
     parser.add_argument(
-        "config", metavar="CONFIG", help="a YAML or JSON file, or package.module:NAME"
+        "config", metavar="CONFIG", help="a file of YAML, JSON or TOML, or package.module:NAME"
     )
     parser.add_argument("--no-send", action="store_true", help="send no test event")
     parser.add_argument(

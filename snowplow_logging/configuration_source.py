@@ -1,4 +1,4 @@
-"""Where a logging configuration comes from: a file of YAML or JSON, or a name in a module."""
+"""Where a logging configuration comes from: a file of YAML, JSON or TOML, or a name in a module."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(source: str, announce: Announce | None) -> Mapping[str, Any]:
     """Read a configuration.
 
     Args:
-        source: A YAML or JSON file, or `package.module:NAME`.
+        source: A file of YAML, JSON or TOML, or `package.module:NAME`.
         announce: Told before a module is imported; None where none is to be.
 
     Raises:
@@ -101,6 +101,8 @@ def _parse(source: str, text: str) -> Any:
             f"{source} looks like a file for fileConfig; give one for dictConfig, in YAML or JSON, "
             "or package.module:NAME"
         )
+    if source.endswith(".toml"):
+        return _toml(source, text)
     try:
         return json.loads(text)
     except ValueError as error:
@@ -116,3 +118,16 @@ def _parse(source: str, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _toml(source: str, text: str) -> Any:
+    try:
+        toml: Any = importlib.import_module("tomllib")
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            f"{source} cannot be read: Python reads TOML from 3.11 on; give YAML or JSON"
+        ) from None
+    try:
+        return toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise ConfigurationError(f"{source} is not TOML: {error}") from None

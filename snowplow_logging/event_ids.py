@@ -209,14 +209,19 @@ def _other_with_id(kind: type, event: Any, process: int | None) -> Any:
     return event
 
 
-def keep_log_call(event: Any) -> Any:
+def keep_log_call(event: Any, created: float | None = None) -> Any:
     """Return an event, or a list of them, that keeps its id, and what is so now, by itself.
 
-    For records that are made later, and elsewhere than the log call.
+    For records that are made later, and elsewhere than the log call, and for those that cannot
+    keep it.
+
+    Args:
+        event: What was logged as the event.
+        created: When that was, in seconds since 1970; None for now.
     """
     layer = surroundings()
     around = Bound({}, ()) if layer is None else layer.bound()
-    log_call = time.time(), around.subject, around.context, around.page
+    log_call = created or time.time(), around.subject, around.context, around.page
 
     def keeping(one: Any) -> Any:
         one = with_id(one, None)
@@ -251,6 +256,9 @@ class MessageText(str):
     __slots__ = ("event",)
 
     event: dict[str, Any]
+
+    def __str__(self) -> str:
+        return self  # for who makes text of it, as loguru does
 
     def __reduce__(self) -> tuple[Any, ...]:
         return UserString, (str.__str__(self),), {_EVENT: self.event}

@@ -20,7 +20,7 @@ from snowplow_logging.event_ids import IdentifiedEvent
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
 from snowplow_logging.given_settings import described, takes_settings
-from snowplow_logging.hidden import HIDDEN, hides_event
+from snowplow_logging.hidden import hidden_event
 from snowplow_logging.json_data import JsonDefault
 from snowplow_logging.kept import (
     bound_to,
@@ -314,8 +314,8 @@ class SnowplowHandler(logging.Handler):
                     self._is_closed = False
                     self._await_sigterm()
                 self._queue_handler.emit(record)
-        elif hides_event(record, self._event_key):
-            self._emitter.report("hidden", HIDDEN)
+        elif (what_to_do := hidden_event(record, self._event_key)) is not None:
+            self._emitter.report("hidden", what_to_do)
 
     def _await_sigterm(self) -> None:
         """Deliver before SIGTERM ends the process, if that is wanted."""

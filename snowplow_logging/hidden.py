@@ -1,4 +1,4 @@
-"""Events that a renderer has made a part of the text of a message, where no handler finds them."""
+"""Events that another library has made text of, where no handler finds them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from functools import cache
 from logging import LogRecord
 from typing import Final
 
-__all__ = ["HIDDEN", "hides_event"]
+from snowplow_logging.events import EVENTS
 
-HIDDEN: Final = (
+__all__ = ["hidden_event"]
+
+_STRUCTLOG: Final = (
     "an event in a structlog call became a part of the message's text, and is not sent: have "
     "snowplow_logging.structlog.SnowplowProcessor(renderer) stand in structlog's processors in "
     "the place of the renderer"
 )
-"""What to do about it."""
+_LOGURU: Final = (
+    "an event that was the message of a loguru call became text, and is not sent: give it as "
+    "snowplow=…, or logger.configure(patcher=snowplow_logging.loguru.keep_event)"
+)
+_LONGEST: Final = 100_000  # characters of a message that are looked at
+
+# An event object by its text or its `repr`.
+_OBJECT: Final = re.compile(
+    rf"""\b(?:(?:{"|".join(EVENTS)}) [a-z_]+=|"""
+    rf"""(?:{"|".join({kind.__name__ for kind in EVENTS.values()})})\(context=)"""
+)
 
 
 @cache
@@ -28,12 +40,25 @@ def _rendered(event_key: str) -> re.Pattern[str]:
     )
 
 
-def hides_event(record: LogRecord, event_key: str) -> bool:
-    """Tell whether structlog, if the program has it, has rendered an event as text."""
+def hidden_event(record: LogRecord, event_key: str) -> str | None:
+    """Return what to do about an event that structlog or loguru has made text of.
+
+    Args:
+        record: A record in which no event was found.
+        event_key: The attribute of a record that holds its event.
+
+    Returns:
+        A sentence; None where there is no such event.
+    """
     message = record.msg
-    return (
-        "structlog" in sys.modules
-        and type(message) is str
-        and event_key in message
-        and _rendered(event_key).search(message[:100_000]) is not None
-    )
+    if type(message) is not str:
+        return None
+    # loguru's records have its `extra` as an attribute.
+    if "loguru" in sys.modules and type(record.__dict__.get("extra")) is dict:
+        return _LOGURU if _OBJECT.search(message[:_LONGEST]) else None
+    if "structlog" in sys.modules and (
+        (event_key in message and _rendered(event_key).search(message[:_LONGEST]))
+        or _OBJECT.search(message[:_LONGEST])
+    ):
+        return _STRUCTLOG
+    return None

@@ -9,6 +9,7 @@ record. And formatters write whatever attributes they find, so that none is adde
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -21,6 +22,7 @@ from snowplow_logging.event_ids import (
     event_of_text,
     id_of,
     is_absent,
+    keep_log_call,
     log_call_of,
     new_id,
     with_id,
@@ -32,11 +34,13 @@ __all__ = [
     "bound_to",
     "error_id_of",
     "give_ids",
+    "is_event_object",
     "keep_ids",
     "keep_in_records",
     "kept_error",
     "lift",
     "message_event",
+    "text_of",
 ]
 
 
@@ -62,13 +66,23 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
             value = attributes.get(key)
             if value is not None and (given := with_id(value, record.process)) is not value:
                 attributes[key] = given
-        if type(message) is not str and hasattr(type(message), "as_event_dict"):
+        if type(message) is not str and is_event_object(message):
             if isinstance(record, _Record):
                 record.id_of_message()  # beside the message, which stays the object it is
             else:
                 _take_out(record, message, event_keys)
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return
+
+
+def is_event_object(value: Any) -> bool:
+    """Tell whether something is an event as an object, which may be a message."""
+    return hasattr(type(value), "as_event_dict")  # not of itself: objects may say yes to all
+
+
+def text_of(event: Any) -> str:
+    """Return the text of an event object, and nothing else with it."""
+    return str.__str__(str(event))
 
 
 def _take_out(record: logging.LogRecord, message: Any, event_keys: Sequence[str]) -> None:
@@ -79,7 +93,7 @@ def _take_out(record: logging.LogRecord, message: Any, event_keys: Sequence[str]
     """
     attributes = record.__dict__
     event = with_id(message, record.process)
-    text = str.__str__(str(message))
+    text = text_of(message)
     for key in event_keys:
         value = attributes.get(key)
         others = value if isinstance(value, (list, tuple)) else [value]
@@ -91,7 +105,7 @@ def lift(record: logging.LogRecord, event_key: str) -> bool:
     """Put an event into the record that another library has put where no handler looks.
 
     That is loguru's `extra`, a dict in the record's attribute of that name, and a dict that is the
-    message, as `structlog.stdlib.ProcessorFormatter` takes it.
+    message, as `structlog.stdlib.ProcessorFormatter` takes it, whose own message is its `event`.
 
     Returns:
         Whether there was one.
@@ -104,6 +118,9 @@ def lift(record: logging.LogRecord, event_key: str) -> bool:
         _restore(record, event)
     elif type(message) is dict and message.get(event_key) is not None:
         event = with_id(message[event_key], record.process)
+    elif type(message) is dict and is_event_object(message.get("event")):
+        # structlog's own copy of what was logged.
+        event, message["event"] = with_id(message["event"], None), text_of(message["event"])
     else:
         return False
     attributes[event_key] = event
@@ -165,10 +182,10 @@ def _install() -> None:
         attributes = seen.__dict__
         for key in keys:
             if key in attributes:
-                give_ids(seen, *keys)
+                _settle(seen)
                 return passed
         if type(seen.msg) is not str:
-            give_ids(seen, *keys)
+            _settle(seen)
         return passed
 
     def __reduce_ex__(self: logging.LogRecord, protocol: Any) -> Any:  # noqa: N807
@@ -179,6 +196,25 @@ def _install() -> None:
         setattr(owner, method.__name__, method)
 
 
+def _settle(record: logging.LogRecord) -> None:
+    """Give ids to the events of a record at its log call, and have them keep what is bound there.
+
+    The record does the latter, unless it is of a class of the program's own, or of a record factory
+    that was set after this package had last looked.
+    """
+    give_ids(record, *_event_keys)
+    if isinstance(record, _Record) or surroundings() is None:
+        return
+    if record.process not in (None, os.getpid()):
+        return  # it was logged elsewhere
+    attributes = record.__dict__
+    for key in _event_keys:
+        event = attributes.get(key)
+        if event is not None and log_call_of(event) is None:
+            with contextlib.suppress(Exception):  # the check says what is wrong with it
+                attributes[key] = keep_log_call(event, record.created)
+
+
 # What was bound, and what `QueueHandler` makes text of.
 
 
@@ -186,6 +222,10 @@ def bound_to(record: logging.LogRecord) -> Bound | None:
     """Return what `subject_context` had bound at a record's log call, if anything."""
     if isinstance(record, _Record):
         return record.settle()
+    for key in _event_keys:
+        event = record.__dict__.get(key)
+        if event is not None and (log_call := log_call_of(event)) is not None:
+            return Bound(*log_call[1:])
     layer = surroundings()
     # What is bound here says nothing of a record that another process has made.
     if layer is None or record.process not in (None, os.getpid()):
@@ -196,7 +236,7 @@ def bound_to(record: logging.LogRecord) -> Bound | None:
 def message_event(record: logging.LogRecord) -> Any:
     """Return the event that is a record's message, or was before that became text; else None."""
     message = record.msg
-    if hasattr(type(message), "as_event_dict"):  # asked of the class: objects may say yes to all
+    if is_event_object(message):
         try:
             event = cast("Any", message).as_event_dict()
             if isinstance(record, _Record) and is_absent(event.get("event_id")):

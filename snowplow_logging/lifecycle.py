@@ -48,15 +48,17 @@ class Lifecycle:
     Attributes:
         is_ending: Whether the callbacks at exit have come to the emitters.
         ending_signal: The signal that is to end the process after them.
+        anew: What is to be done in each process in which emitters work, when the first does.
     """
 
     def __init__(self) -> None:
         self.is_ending = False
         self.ending_signal: int | None = None
+        self.anew: list[Callable[[], None]] = []
         self._ending_thread = 0
         self._interrupted = False
         self._emitters: weakref.WeakSet[_Emitter] = weakref.WeakSet()
-        self._hooked = False
+        self._hooked: int | None = None  # the process that has the hook at exit
         self._told: int | None = None  # the child of multiprocessing that closes at its end
 
     def starts_threads(self) -> bool:
@@ -72,17 +74,28 @@ class Lifecycle:
 
     def register(self, emitter: _Emitter) -> None:
         """Have an emitter start afresh after a fork and closed at the end of the process."""
-        if not self._hooked:
-            self._hooked = True
-            # Not `logging.shutdown` alone: `dictConfig` takes handlers off its list.
-            atexit.register(self._at_exit)
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=self._after_fork)
+        if self._hooked is None and hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+        self.begin()
         self._await_multiprocessing()
         process = sys.modules.get("multiprocessing.process")
         if process is not None and process.parent_process() and self._told != os.getpid():
             self._begin_child()  # it began before it had an emitter
         self._emitters.add(emitter)
+
+    def begin(self) -> None:
+        """Have the emitters of this process closed when Python runs what is to be done at exit.
+
+        Not `logging.shutdown` alone: `dictConfig` takes handlers off its list. And not in a fork
+        hook: a child may forget what its parent had for its exit, and then run what has come since,
+        as tasks of Airflow do. Where it does not forget, the emitters are closed twice, which does
+        no harm.
+        """
+        if self._hooked != os.getpid():
+            self._hooked = os.getpid()
+            atexit.register(self._at_exit)
+            for act in self.anew:
+                act()
 
     def flush(self, timeout: float | None) -> bool:
         """Wait until all that was logged before has been answered for, by every emitter.

@@ -8,7 +8,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from snowplow_logging.handler import SnowplowHandler
-from snowplow_logging.kept import keep_ids, keep_in_records
+from snowplow_logging.kept import is_event_object, keep_ids, keep_in_records, text_of
 
 __all__ = ["SnowplowProcessor"]
 
@@ -32,6 +32,8 @@ class SnowplowProcessor:
     handlers that a standard logger of the same name has, and so it does for loggers that are not
     the standard library's, such as structlog's own that print.
 
+    An event object may also be the message, `logger.info(PageView(…))`; the line has its text.
+
     Args:
         renderer: What renders the line.
         event_key: The key of the event, as the handler has it.
@@ -48,6 +50,11 @@ class SnowplowProcessor:
     def __call__(self, logger: Any, name: str, event_dict: MutableMapping[str, Any]) -> Any:
         """Take the event out, and render the rest."""
         event = event_dict.pop(self._event_key, None)
+        message = event_dict.get("event")
+        if is_event_object(message):
+            event_dict["event"] = text_of(message)
+            others = event if isinstance(event, (list, tuple)) else [event]
+            event = message if event is None else [*others, message]
         if event is not None and (self._renderer is None or not _is_standard(logger)):
             self._hand_over(logger, name, event_dict, event)
             event = None

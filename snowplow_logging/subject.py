@@ -69,9 +69,9 @@ def subject_context(
     A value that Snowplow would refuse shows when an event is logged, never here.
 
     Records keep it through copies and pickles, and so through `QueueHandler` and the queues of
-    `multiprocessing`. Not through `SocketHandler`, which sends a record's attributes alone, where
-    any formatter would show it, nor in records of a class of the program's own, where those are
-    queued: there use `SnowplowAdapter.bind`, which adds to the event itself.
+    `multiprocessing`; where a record is of a class of the program's own, its events do. Not
+    through `SocketHandler`, which sends a record's attributes alone, where any formatter would show
+    it: there use `SnowplowAdapter.bind`, which adds to the event itself.
 
     Args:
         context: Entities, each a dict with `schema` and `data` or a `SelfDescribingJson`.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -80,6 +83,9 @@ class Programs:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
+            # With its children, for a pipe that one of them holds would be waited for.
+            with contextlib.suppress(AttributeError, ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.communicate()
 
@@ -116,6 +122,7 @@ class Programs:
             "text": True,
             "encoding": "utf-8",
             "cwd": self._folder,
+            "start_new_session": True,
         }
         process = subprocess.Popen([sys.executable, *arguments], **{**usual, **options})
         self._processes.append(process)

@@ -80,7 +80,11 @@ def test_sentry(logged):
     from sentry_sdk.integrations.logging import EventHandler
 
     events = []
-    sentry.init("http://a@127.0.0.1:9/1", before_send=lambda event, _: events.append(event))
+    sentry.init(
+        "http://a@127.0.0.1:9/1",
+        before_send=lambda event, _: events.append(event),
+        auto_enabling_integrations=False,  # which import whatever is installed
+    )
     try:
         logged(EventHandler())
     finally:
@@ -136,3 +140,41 @@ def test_factories_that_come_and_go(collector, kind, way):
     if "socket" in way:  # which takes along nothing of what surrounds a record
         expected = [None] * 6
     assert users == expected
+
+
+class Own(logging.LogRecord):
+    """A record of a program's own class."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("factory", [alone, Own], ids=["plain", "own class"])
+def test_a_factory_that_comes_inside(collector, factory, way):
+    """What is bound goes along, though a factory has come that knows nothing of it."""
+    first = logging.getLogRecordFactory()
+    records = []
+    logger = logging.Logger("shop")
+    capturing = logging.Handler()
+    capturing.emit = lambda record: records.append(WAYS[way](record))
+    logger.addHandler(capturing)
+    event = {"event": "struct_event", "category": "c", "action": "a"}
+    try:
+        with tracking(), subject_context(user_id="u"):
+            logging.setLogRecordFactory(factory)
+            logger.info(EVENT)
+            logger.info("dict", extra={"snowplow": event})
+            logger.info("two", extra={"snowplow": [event, EVENT]})
+            with subject_context(timezone="UTC"):
+                logging.setLogRecordFactory(factory)
+                logger.info("inner", extra={"snowplow": EVENT})
+        logging.setLogRecordFactory(factory)
+        logger.info("none", extra={"snowplow": event})
+    finally:
+        logging.setLogRecordFactory(first)
+    assert "user_id" not in str(event)
+    with tracking(collector) as tracked:
+        with subject_context(user_id="of somebody else"):
+            for record in records[:-1]:
+                tracked.handler.handle(record)
+        tracked.handler.handle(records[-1])
+        sent = [(one.get("uid"), one.get("tz")) for one in tracked.payloads()]
+    assert sent == [*[("u", None)] * 4, ("u", "UTC"), (None, None)]

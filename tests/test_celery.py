@@ -29,7 +29,7 @@ logging.config.dictConfig({
     "handlers": {"snowplow": {
         "class": "snowplow_logging.SnowplowHandler",
         "endpoint": os.environ["SNOWPLOW_ENDPOINT"],
-        "flush_interval": 60.0,
+        "flush_interval": 600.0,
     }},
     "root": {"level": "INFO", "handlers": ["snowplow"]},
 })
@@ -93,7 +93,12 @@ USERS = ["u-0", "u-1", "u-2", *["u-p"] * 6, None]
 
 @pytest.mark.parametrize(
     ("pool", "keeps_root"),
-    [("prefork", ""), ("threads", ""), ("solo", ""), ("prefork", "1")],
+    [
+        ("prefork", ""),
+        pytest.param("threads", "", marks=pytest.mark.exhaustive),
+        ("solo", ""),
+        pytest.param("prefork", "1", marks=pytest.mark.exhaustive),
+    ],
     ids=["prefork", "threads", "solo", "root logger kept"],
 )
 def test_each_pool(collector, tmp_path, pool, keeps_root):

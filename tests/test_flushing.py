@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import math
 import multiprocessing
 import os
 import signal
@@ -106,26 +105,33 @@ def test_flush_has_one_time_for_all(collector):
     assert flush() is True
 
 
-def test_flush_without_any_handler_or_event_is_at_once():
+def test_flush_without_any_handler_or_event_is_at_once(run):
     """Nothing is open, so that the answer is yes, for any timeout."""
-    assert (flush(), flush(0), flush(math.inf)) == (True, True, True)
+    ran = run(
+        """
+        import math
+        from snowplow_logging import flush
+        say(flush(), flush(0), flush(math.inf))
+        """
+    )
+    assert ran.words == ["True"] * 3
 
 
 def test_aflush_lets_the_event_loop_go_on(collector):
     """Other tasks run while it waits, and what they see is that it is not done yet."""
+    may_end = threading.Event()
 
     async def main(tracked):
         tracked.log(event("a"))
         waits = asyncio.ensure_future(aflush())
-        turns = 0
-        while not waits.done():
-            turns += 1
+        for _ in range(10):
             await asyncio.sleep(0)
-        assert waits.result() is True
-        return turns
+        assert not waits.done()
+        may_end.set()
+        assert await waits is True
 
-    with tracking(collector, **LATE) as tracked:
-        assert asyncio.run(main(tracked)) > 1
+    with tracking(collector, on_success=lambda _: may_end.wait(30), **LATE) as tracked:
+        asyncio.run(main(tracked))
     assert labels(collector) == ["a"]
 
 
@@ -282,6 +288,7 @@ def test_a_fork_that_ends_by_exit_delivers_what_it_has_flushed(run, collector, h
 
 
 @posix
+@pytest.mark.exhaustive  # test_ends.py has those that are forked
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 @pytest.mark.parametrize("how", ["flushing", "flush_on_sigterm"])
 def test_a_pool_in_a_with_statement(run, collector, method, how):
@@ -318,8 +325,8 @@ WAITS = """
     log("a")
     {after}
     say("logged")
-    while True:
-        time.sleep(60)
+    while True:  # not in one piece: a signal that comes right before a wait is heard of after it
+        time.sleep(0.05)
     """
 
 
@@ -356,7 +363,8 @@ def test_sigterm_in_a_fork_delivers_the_events_of_the_fork(run, collector):
         if not child:
             log("child")
             os.write(go, b"x")
-            time.sleep(60)
+            while True:
+                time.sleep(0.05)
         os.read(ready, 1)
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
@@ -366,6 +374,66 @@ def test_sigterm_in_a_fork_delivers_the_events_of_the_fork(run, collector):
     )
     assert ran.words == ["15", "1"]
     assert labels(collector) == ["child", "parent"]
+
+
+@posix
+@pytest.mark.parametrize("where", ["here", "in a fork"])
+@pytest.mark.parametrize(
+    ("wait", "ends"),
+    [
+        ("threading.Lock().acquire", (-signal.SIGTERM,)),
+        # Usually by its status, unless the signal comes before it waits.
+        ("lambda: lock(mutex)", (143, -signal.SIGTERM)),
+    ],
+    ids=["a wait that can be interrupted", "one that cannot"],
+)
+def test_sigterm_that_the_main_thread_has_not_heard(start, collector, wait, ends, where):
+    """As one that comes right before it begins to wait, or to a runtime that waits in C."""
+    process = start(
+        f"""
+        import ctypes
+        handler = configure(flush_on_sigterm=True, **{LATE})
+        mutex, lock = ctypes.create_string_buffer(100), ctypes.CDLL(None).pthread_mutex_lock
+        def kill():
+            time.sleep(0.3)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            while True:
+                time.sleep(0.05)
+        def work():
+            log("a")
+            threading.Thread(target=kill, daemon=True).start()
+            wait = {wait}
+            wait()
+            wait()
+        if {where == "here"}:
+            work()
+        pid = os.fork()
+        if not pid:
+            work()
+        say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        """,
+        collector,
+    )
+    out, err = process.communicate(timeout=60)
+    assert err == ""
+    assert (process.returncode if where == "here" else int(out)) in ends
+    assert labels(collector) == ["a"]
+
+
+@posix
+def test_a_descriptor_that_is_told_of_signals_stays_the_programs_own(run, collector):
+    """As that of an event loop: it is told as before, and SIGTERM delivers all the same."""
+    ran = run(
+        f"""
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end)
+        handler = configure(flush_on_sigterm=True, **{LATE})
+        say(signal.set_wakeup_fd(-1) == write_end)
+        """,
+        collector,
+    )
+    assert ran.words == ["True"]
 
 
 @posix

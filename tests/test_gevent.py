@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
+from faulty_collector import Answer, FaultyCollector, nowhere
 from programs import PREAMBLE, Programs
 
 pytestmark = pytest.mark.every_python
@@ -14,7 +14,8 @@ pytestmark = pytest.mark.every_python
 pytest.importorskip("gevent")
 
 PATCHED = "from gevent import monkey; monkey.patch_all()\nimport gevent, gevent.select\n" + PREAMBLE
-SOON = 30  # seconds: half the `shutdown_timeout` of who is to need none of it
+PATIENT = 60  # seconds, of which an end that has nothing to wait for takes few
+SOON = PATIENT / 2
 
 
 @pytest.fixture
@@ -80,44 +81,26 @@ def test_one_event_leaves_after_the_flush_interval(collector, run):
 def test_a_flush_lets_other_greenlets_run(collector, tmp_path):
     """Who waits for the collector holds up nobody else."""
     gate = threading.Event()
-    collector.default = Answer(gate=gate)
+    collector.answers.append(Answer(gate=gate))
     with Programs(tmp_path) as programs:
         process = programs.start(
             """
             handler = configure()
             def tick():
-                for _ in range(10):
-                    gevent.sleep(0.01)
+                for _ in range(5):
+                    gevent.sleep(0)
                 say("ticked")
             log(0)
             gevent.spawn(tick)
-            say(handler.flush(50))
+            say(handler.flush(60))
             """,
             collector,
             preamble=PATCHED,
         )
-        assert process.stdout.readline() == "ticked\n"  # before the collector answers
+        assert process.stdout.readline() == "ticked\n"
         gate.set()
-        assert process.communicate(timeout=60) == ("True\n", "")
-    assert labels(collector) == ["0"]
-
-
-def test_a_flush_ends_in_time(collector, run):
-    """Who waits for a collector that is silent waits as long as it said."""
-    collector.default = SILENCE
-    ran = run(
-        """
-        handler = configure(shutdown_timeout=0.5)
-        log(0)
-        start = time.monotonic()
-        say(handler.flush(0.5), time.monotonic() - start)
-        """,
-        collector,
-        error="snowplow_logging: 1 events",
-    )
-    answered, seconds = ran.words
-    assert answered == "False"
-    assert 0.5 <= float(seconds) < 20
+        out, err = process.communicate(timeout=60)
+    assert (out, err) == ("True\n", "")
 
 
 def test_forked_workers_send_their_own_events(collector, run):
@@ -182,12 +165,18 @@ def test_a_fork_in_mid_request_leaves_the_answer_to_the_parent(collector, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "how", ["configure(shutdown_timeout=60)", "logging.shutdown()", "handler.close()"]
+    "how",
+    ["configure(shutdown_timeout={})", "logging.shutdown()", "handler.close()"],
+    ids=["configure", "shutdown", "close"],
 )
 def test_what_is_logged_after_a_close_is_delivered(collector, run, how):
     """A second `dictConfig`, an early shutdown and a close end nothing for good."""
-    first = "handler = configure(shutdown_timeout=60)"
-    ran = run(f"{first}\nlog(0)\n{how}\nlog(1)\nsay(time.monotonic())", collector)
+    how = how.format(PATIENT)
+    ran = run(
+        f"handler = configure(shutdown_timeout={PATIENT})\nlog(0)\n{how}\nlog(1)\n"
+        "say(time.monotonic())",
+        collector,
+    )
     assert labels(collector) == ["0", "1"]
     assert ran.ended_after() < SOON
 
@@ -207,7 +196,7 @@ def test_a_dead_collector_costs_the_shutdown_timeout_and_one_line(run):
             error="snowplow_logging: 2 events",
         )
     assert len(ran.err.splitlines()) == 1
-    assert 0.5 < ran.ended_after() < 20
+    assert 0.5 < ran.ended_after() < 30
 
 
 def test_a_full_queue_can_block_a_greenlet(collector, run):

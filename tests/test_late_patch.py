@@ -12,7 +12,14 @@ PATCHES = {
 }
 
 
-@pytest.mark.parametrize("when", ["no thread yet", "a thread waits", "a thread has a file"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        pytest.param("no thread yet", marks=pytest.mark.exhaustive),
+        pytest.param("a thread waits", marks=pytest.mark.exhaustive),
+        "a thread has a file",
+    ],
+)
 @pytest.mark.parametrize("library", PATCHES)
 def test_patched_late(collector, run, tmp_path, library, when):
     """All arrives, also what is logged last, and one line says what to do; no traceback does."""

@@ -124,6 +124,43 @@ def test_handed_on_to_logging(collector, logger):
         assert len(tracked.payloads()) == 1
 
 
+@pytest.mark.parametrize("form", ["{message}", "{time} {level} | {message}", "json"])
+def test_reported_where_it_became_text(tracked, logger, reports, form):
+    """An event that is the message is reported where no patcher keeps it."""
+    more = {"serialize": True} if form == "json" else {"format": form}
+    logger.add(tracked.handler, **more)
+    logger.info("a page_view of a page_url")
+    assert tracked.handler.flush(30)
+    assert reports == []
+    for _ in range(3):
+        logger.info(PageView(page_url="https://a.example/"))
+    assert tracked.payloads() == []
+    (report,) = reports
+    assert "patcher=snowplow_logging.loguru.keep_event" in report
+
+
+def test_from_standard_loggers(collector, logger):
+    """Loguru's own recipe takes the message along alone; an event goes by `bind`, or as message."""
+
+    class InterceptHandler(logging.Handler):
+        def emit(self, record):
+            bound = logger.bind(snowplow=getattr(record, "snowplow", None))
+            bound.opt(depth=6, exception=record.exc_info).log("INFO", record.getMessage())
+
+    with tracking(collector) as tracked:
+        logger.configure(patcher=keep_event)
+        logger.add(tracked.handler, format="{message}")
+        standard = logging.Logger("standard")
+        standard.addHandler(InterceptHandler())
+        with subject_context(user_id="u-42"):
+            standard.info("x", extra={"snowplow": PAGE})
+            standard.info(PageView(page_url="app:message"))
+            standard.info("no event")
+        sent = [(payload["url"], payload["uid"]) for payload in tracked.payloads()]
+        assert tracked.handler.errors == []
+    assert sent == [(PAGE["page_url"], "u-42"), ("app:message", "u-42")]
+
+
 def test_a_bad_event(refusing, logger):
     """It is refused as anywhere, and costs the program nothing."""
     logger.add(refusing.handler)

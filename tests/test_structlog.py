@@ -70,6 +70,24 @@ def test_in_the_place_of_the_renderer(tracked, lines, renderer):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("place", ["in the renderer's", "before it"])
+def test_an_event_that_is_the_message(tracked, lines, renderer, place):
+    """It arrives as where the standard library logs, and the line has its text."""
+    end = RENDERERS[renderer]
+    last = [SnowplowProcessor(end)] if place != "before it" else [SnowplowProcessor(), end]
+    logger = wrapped(tracked.logger, *last)
+    logger.info(PageView(page_url="app:a"))
+    logger.info(PageView(page_url="app:b"), snowplow=PAGE)
+    assert sorted(sent["url"] for sent in tracked.payloads()) == [
+        "app:a",
+        "app:b",
+        PAGE["page_url"],
+    ]
+    assert ["page_view page_url=app:a" in line for line in lines()] == [True, False]
+    assert "None" not in "".join(lines())
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
 def test_before_the_renderer(tracked, lines, renderer):
     """It may stand anywhere before, too, and hands the event to the Snowplow handlers alone."""
     if renderer == "json":
@@ -90,13 +108,18 @@ def test_found_without_a_processor(tracked, lines, reports):
     event = dict(PAGE)
     logger.info("basket opened", items=2, snowplow=event)
     logger.info("an object", snowplow=PageView(page_url="app:object"))
-    assert [sent["url"] for sent in tracked.payloads()] == [PAGE["page_url"], "app:object"]
+    logger.info(PageView(page_url="app:message"))
+    urls = [sent["url"] for sent in tracked.payloads()]
+    assert urls == [PAGE["page_url"], "app:object", "app:message"]
+    assert '"event": "page_view page_url=app:message"' in lines()[-1]
     assert event == PAGE
     assert reports == []
 
 
 @pytest.mark.parametrize("renderer", sorted({*RENDERERS} - {"formatter", "keywords"}))
-@pytest.mark.parametrize("event", [PAGE, [PAGE]], ids=["dict", "list"])
+@pytest.mark.parametrize(
+    "event", [PAGE, [PAGE], PageView(page_url="app:a")], ids=["dict", "list", "message"]
+)
 def test_reported_where_it_became_text(tracked, reports, renderer, event):
     """Where a renderer has made text of it, the first one is reported with what to add."""
     logger = wrapped(tracked.logger, RENDERERS[renderer])
@@ -105,7 +128,10 @@ def test_reported_where_it_became_text(tracked, reports, renderer, event):
     assert tracked.handler.flush(30)
     assert reports == []
     for _ in range(3):
-        logger.info("basket opened", items=2, snowplow=event)
+        if isinstance(event, PageView):
+            logger.info(event, items=2)
+        else:
+            logger.info("basket opened", items=2, snowplow=event)
     assert tracked.payloads() == []
     assert tracked.handler.stats.invalid == 0
     (report,) = reports

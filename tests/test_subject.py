@@ -120,7 +120,7 @@ class TestSubjectContext:
 
     def test_is_read_at_the_log_call(self, collector):
         """An event that is sent later, from another thread, has the subject of its log call."""
-        with tracking(collector, flush_interval=60) as tracked:
+        with tracking(collector, flush_interval=600) as tracked:
             with subject_context(user_id="u-1"):
                 tracked.log(PAGE)
             with subject_context(user_id="u-2"):
@@ -159,7 +159,7 @@ class TestSubjectContext:
 class TestEachHasItsOwn:
     """However many log at once, every event has the subject of those who logged it."""
 
-    COUNT = 20
+    COUNT = 6
 
     def test_threads(self, tracked):
         """Twenty threads on one adapter and one handler, each with its own subject."""
@@ -199,7 +199,10 @@ class TestEachHasItsOwn:
                 for index in range(self.COUNT // 2):
                     await log(number, index)
                 await asyncio.gather(
-                    *(asyncio.create_task(log(number, i)) for i in range(10, self.COUNT))
+                    *(
+                        asyncio.create_task(log(number, i))
+                        for i in range(self.COUNT // 2, self.COUNT)
+                    )
                 )
 
         async def main():

@@ -544,7 +544,7 @@ class TestLifespan:
 
     def test_all_is_sent_before_the_server_ends(self, collector):
         """What was logged before the end is delivered when the server is told that it is."""
-        with tracking(collector, flush_interval=60) as tracked:
+        with tracking(collector, flush_interval=600) as tracked:
 
             async def app(scope, receive, send):
                 await receive()
@@ -569,7 +569,7 @@ class TestLifespan:
             if error is not None:
                 raise error
 
-        with tracking(collector, flush_interval=60) as tracked:
+        with tracking(collector, flush_interval=600) as tracked:
             tracked.log(PageView(page_url="app:x"))
             assert self.live(app) == ["startup.complete", "shutdown.complete"]
             assert tracked.handler.stats.sent == 1
@@ -653,13 +653,13 @@ class TestLeftElsewhere:
         async def main():
             errors = []
             asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
-            await asyncio.gather(*(serve(f"u{n}") for n in range(20)))
+            await asyncio.gather(*(serve(f"u{n}") for n in range(4)))
             await asyncio.get_running_loop().shutdown_asyncgens()
             return errors
 
         assert asyncio.run(main()) == []
         pairs = {(sent["url"], sent.get("uid")) for sent in tracked.payloads()}
-        assert pairs == {("app:none", None), *((f"app:u{n}", f"u{n}") for n in range(20))}
+        assert pairs == {("app:none", None), *((f"app:u{n}", f"u{n}") for n in range(4))}
 
     def test_an_exit_stack_of_another_task(self, tracked):
         """As a FastAPI dependency with `yield` may be: entered in one task, left by another."""

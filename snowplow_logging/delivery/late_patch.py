@@ -5,9 +5,10 @@ from __future__ import annotations
 import _thread
 import socket
 import sys
+from types import BuiltinFunctionType
 from typing import Final
 
-__all__ = ["LATE", "LatePatch", "stand_still"]
+__all__ = ["LATE", "LatePatch", "has_patched_threads", "stand_still"]
 
 LATE: Final = (
     "{} has patched the standard library after a SnowplowHandler was made: call {} before anything"
@@ -38,6 +39,11 @@ class LatePatch:
         """What is to be said of it."""
         who = (names for module, names in _PATCHERS.items() if module in sys.modules)
         return LATE.format(*next(who, ("something", "what does so")))
+
+
+def has_patched_threads() -> bool:
+    """Tell whether what starts threads is gevent's or eventlet's, and may start greenlets."""
+    return not isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 def stand_still() -> None:

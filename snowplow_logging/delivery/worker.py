@@ -88,6 +88,7 @@ class Worker:
             self._patch = LatePatch()
 
     def _start_threads(self) -> None:
+        lifecycle.begin()
         while (index := len(self._threads)) < len(self._lines):
             generation, line = self._generation, self._lines[index]
             run = partial(self._live, partial(self._run, generation, line))

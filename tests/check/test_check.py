@@ -125,6 +125,22 @@ def test_the_command_line(tmp_path, collector):
     assert collector.counts["total"] == 2
 
 
+def test_toml(tmp_path):
+    """TOML is read, where Python does that, and a fault in it is named with its place."""
+    path = tmp_path / "logging.toml"
+    root = 'version = 1\n[root]\nhandlers = ["snowplow"]\n[handlers.snowplow]\nendpoint = '
+    lines: list[str] = []
+    with nowhere() as endpoint:
+        path.write_text(f'{root}"{endpoint}"\nclass = "snowplow_logging.SnowplowHandler"\n')
+        can_read = sys.version_info >= (3, 11)
+        assert check(str(path), lines.append) == (2 if can_read else 1)
+    assert can_read or "give YAML or JSON" in lines[-1]
+    if can_read:
+        path.write_text(root)
+        assert check(str(path), lines.append) == 1
+        assert lines[-1].startswith(f"error: {path} is not TOML: Invalid value (at ")
+
+
 def test_yaml(tmp_path):
     """YAML is read, whatever the file's name is, and a fault in it is named with its place."""
     yaml = pytest.importorskip("yaml")
