@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from snowplow_logging.delivery.waiting import clock
@@ -18,6 +18,12 @@ __all__ = ["GRACE", "Closing"]
 
 GRACE: Final = 0.2
 """Seconds after the time of a close for telling what was given up."""
+
+_KEEP_SECONDS: Final = 0.15
+"""Seconds of that for keeping what was given up in the dead-letter file."""
+
+_AT_ONCE: Final = 500  # events that are told of and kept at once, at least; of these no more
+_KEPT_BYTES: Final = 1_000_000  # bytes, so that the time is looked at often enough
 
 _ROUNDS_AT_EXIT: Final = 3  # how often a close at exit goes on for what came in meanwhile
 
@@ -47,6 +53,7 @@ class Closing:
         self._start = start
         self._deadline = deadline
         self._say = say
+        self._at_once = max(_AT_ONCE, settings.batch_size)
 
     def run(self, shut: Callable[[], None]) -> None:
         """Wait until all is answered for and told, then end the threads and give up the rest.
@@ -110,8 +117,10 @@ class Closing:
         shared.work.ring()
         shared.done.ring()
         if count:
-            if self._tell_given_up(given_up, reason):
-                line = f"{line}; they are in {shared.notices.path}"
+            kept = self._tell_given_up(given_up, reason)
+            if kept:
+                which = "they" if kept == count else f"{kept:,} of them"
+                line = f"{line}; {which} are in {shared.notices.path}"
             if lifecycle.is_ending:
                 self._say(line)
             else:
@@ -122,13 +131,28 @@ class Closing:
             path = os.path.abspath(settings.store)  # noqa: PTH100 - `resolve` follows links
             self._say(f"{waiting:,} events for {shared.transport.url} wait in {path}{error}")
 
-    def _tell_given_up(self, payloads: list[bytes], reason: str) -> bool:
-        """Tell of events that were given up; return whether they are in the dead-letter file."""
+    def _tell_given_up(self, payloads: list[bytes], reason: str) -> int:
+        """Tell of events that were given up; return how many are in the dead-letter file."""
         notices = self._shared.notices
-        kept = bool(payloads) and notices.path is not None
-        for some in _parts(payloads, self._settings.batch_size):
-            kept = notices.keep(some, reason) and kept
-            notices.given_up(some, reason)
+        kept = 0 if notices.path is None else self._keep(payloads, reason)
+        for start in range(0, len(payloads), most := self._at_once):
+            notices.given_up(payloads[start : start + most], reason)
+        return kept
+
+    def _keep(self, payloads: list[bytes], reason: str) -> int:
+        """Keep as many events in the dead-letter file as there is time for."""
+        notices, until = self._shared.notices, self._deadline + _KEEP_SECONDS
+        start = kept = 0
+        while start < len(payloads) and clock.now() < until:
+            some = payloads[start : start + self._at_once]
+            while len(some) > 1 and sum(map(len, some)) > _KEPT_BYTES:
+                some = some[: len(some) // 2]
+            start += len(some)
+            if notices.keep(some, reason):
+                kept += len(some)
+        if start < len(payloads):
+            late = f"there was no time to keep all that was given up in {notices.path}"
+            notices.lose_letters(len(payloads) - start, late)
         return kept
 
     def _let_go(self) -> None:
@@ -136,14 +160,15 @@ class Closing:
         shared, worker = self._shared, self._worker
         if not shared.notices.is_telling():
             shared.notices.tell(own_thread=False, until=self._deadline + GRACE)
-        shared.reports.write()
-        if not holds_logging_lock():  # for which the thread that writes one may be waiting
-            until = max(self._deadline, clock.now()) + GRACE
-            worker.wait(lambda: shared.reports.are_written, until)
+        if holds_logging_lock() or not shared.reports.have_thread:
+            # The thread that writes one may be waiting for that lock.
+            shared.reports.write()
+        else:
+            self._wait_for_reports()
         shared.transport.close()
         worker.close_file()  # if it is not used by what was logged meanwhile
 
-
-def _parts(payloads: list[bytes], size: int) -> Iterator[list[bytes]]:
-    for start in range(0, len(payloads), size):
-        yield payloads[start : start + size]
+    def _wait_for_reports(self) -> None:
+        shared, until = self._shared, self._deadline + GRACE
+        while not shared.reports.are_written and clock.now() < until:
+            shared.done.wait(lambda: 0.0 if shared.reports.are_written else until - clock.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,7 @@ __all__ = ["Stored"]
 
 _RETRY_DELAY: Final = 30.0  # seconds that the file is left alone after it has failed
 _FULL_DELAY: Final = 1.0  # seconds that nothing is written where the disk is full
+_WRITE_GRACE: Final = 0.1  # seconds after a close's time in which more is written into the file
 _CLOSE_GRACE: Final = 0.2  # seconds that who has the file gets to let go of it after a close's time
 _WRITTEN_AT_ONCE: Final = 500  # events, so that who waits for the file waits for milliseconds
 _DROPPED_AT_ONCE: Final = 200  # of the oldest events, so that not many more go than have to
@@ -65,6 +67,7 @@ class Stored:
         self._drops_oldest = drops_oldest
         self._changed = changed
         self._turns = Exclusive(lock)
+        self._write_until = math.inf
         self._found = 0  # events found in the file, less those that have left it or were taken
         self._miscounted = False  # whether the file may say otherwise, after an interrupt
         self._returned: list[Batch] = []  # taken and given back, until the file is closed
@@ -168,6 +171,7 @@ class Stored:
 
     def wait_until(self, until: float) -> None:
         """Have nobody wait for the file, or for other processes, after a time."""
+        self._write_until = until + _WRITE_GRACE
         self._turns.latest = until + _CLOSE_GRACE
         self._file.wait_until(until)
 
@@ -213,7 +217,10 @@ class Stored:
         self._open()
         memory, full = self._memory, False
         # Who closes may have more to be written than time for it.
-        while not full and not self._turns.is_over and (payloads := memory.hold(_WRITTEN_AT_ONCE)):
+        while not full and clock.now() < self._write_until:
+            payloads = memory.hold(_WRITTEN_AT_ONCE)
+            if not payloads:
+                break
             try:
                 self._miscounted = True  # if an interrupt leaves open whether it was written
                 full = self._file.add(payloads)
