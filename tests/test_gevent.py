@@ -95,7 +95,7 @@ def test_a_flush_lets_other_greenlets_run(collector, run):
         say(handler.flush(0.5), time.monotonic() - start, ticks)
         """,
         collector,
-        error="snowplow_logging: 1 events",
+        error="snowplow_logging: 1 event ",
     )
     answered, seconds, ticks = ran.words
     assert answered == "False"

@@ -233,7 +233,7 @@ def test_two_dead_collectors_cost_the_time_of_one(run):
             "configure(shutdown_timeout=3)\nlog(0)\nsay(time.monotonic())",
             endpoint,
             silent,
-            error="snowplow_logging: 1 events",
+            error="snowplow_logging: 1 event ",
         )
     lines = [line for line in ran.err.splitlines() if "not delivered" in line]
     assert len(lines) == 2
@@ -255,7 +255,7 @@ def test_a_collector_that_never_answers_costs_no_more_than_was_said(collector, r
         say(time.monotonic())
         """,
         collector,
-        error="snowplow_logging: 1 events",
+        error="snowplow_logging: 1 event ",
     )
     answered, seconds, _ = ran.words
     assert answered == "False"
@@ -278,7 +278,7 @@ def test_events_logged_at_exit_share_the_time_that_is_left(run, fault):
             say(time.monotonic())
             """,
             collector,
-            error="snowplow_logging: 1 events",
+            error="snowplow_logging: 1 event ",
         )
         assert ran.ended_after() < 5
         assert sum(line.startswith("snowplow_logging: ") for line in ran.err.splitlines()) == 20

@@ -113,7 +113,7 @@ def test_a_finaliser_that_logs_to_a_dead_collector_ends_in_time(run):
     """Its event is counted, on one line of standard error."""
     with nowhere() as endpoint:
         before = "log('before'); handler.close()"
-        ran = run(FINALISER.format(before=before), endpoint, error="snowplow_logging: 1 events")
+        ran = run(FINALISER.format(before=before), endpoint, error="snowplow_logging: 1 event ")
     assert len(ran.err.splitlines()) == 1
     assert ran.ended_after() < SOON
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from snowplow_logging.delivery.waiting import clock
 from snowplow_logging.delivery.worker import Worker, holds_logging_lock
 from snowplow_logging.lifecycle import lifecycle
+from snowplow_logging.reporting import counted
 
 if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
@@ -111,7 +112,9 @@ class Closing:
             error = shared.ledger.last_error
             error = f"; the last error was: {error}" if error else ""
             reason = f"not delivered within the shutdown_timeout of {settings.shutdown_timeout:g} s"
-            line = f"{count:,} events for {shared.transport.url} were {reason}{error}"
+            url = shared.transport.url
+            lost = counted(count, f"event for {url} was", f"events for {url} were")
+            line = f"{lost} {reason}{error}"
             if count:
                 shared.ledger.fail(shared.left, count, "shutdown_timeout", line)
         shared.work.ring()
@@ -119,8 +122,10 @@ class Closing:
         if count:
             kept = self._tell_given_up(given_up, reason)
             if kept:
-                which = "they" if kept == count else f"{kept:,} of them"
-                line = f"{line}; {which} are in {shared.notices.path}"
+                which = counted(kept, "of them is", "of them are")
+                if kept == count:
+                    which = "it is" if count == 1 else "they are"
+                line = f"{line}; {which} in {shared.notices.path}"
             if lifecycle.is_ending:
                 self._say(line)
             else:
@@ -129,7 +134,9 @@ class Closing:
         waiting = shared.queue.waiting
         if lifecycle.is_ending and waiting and settings.store is not None:
             path = os.path.abspath(settings.store)  # noqa: PTH100 - `resolve` follows links
-            self._say(f"{waiting:,} events for {shared.transport.url} wait in {path}{error}")
+            url = shared.transport.url
+            left = counted(waiting, f"event for {url} waits", f"events for {url} wait")
+            self._say(f"{left} in {path}{error}")
 
     def _tell_given_up(self, payloads: list[bytes], reason: str) -> int:
         """Tell of events that were given up; return how many are in the dead-letter file."""

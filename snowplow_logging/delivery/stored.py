@@ -8,10 +8,13 @@ from collections.abc import Callable
 from typing import Final
 
 from snowplow_logging.delivery.ledger import Ledger
+from snowplow_logging.delivery.left_by_others import LeftByOthers
+from snowplow_logging.delivery.memory_queue import MemoryQueue
 from snowplow_logging.delivery.notices import Reports
-from snowplow_logging.delivery.queue import Batch, Limits, MemoryQueue
+from snowplow_logging.delivery.queue import Batch, Limits
 from snowplow_logging.delivery.sqlite_file import SQLiteFile, StoreError
 from snowplow_logging.delivery.waiting import Exclusive, Lock, clock
+from snowplow_logging.reporting import counted
 
 __all__ = ["Stored"]
 
@@ -72,8 +75,7 @@ class Stored:
         self._miscounted = False  # whether the file may say otherwise, after an interrupt
         self._returned: list[Batch] = []  # taken and given back, until the file is closed
         self._answered: list[int] = []  # events that are still in the file
-        self._more_to_recover = False
-        self._told_of: set[str] = set()  # other destinations, for which events are in the file
+        self._others = LeftByOthers(file, reports)
         self.is_full = False
         self._not_before = 0.0  # when the file may be used again after it has failed
         self._no_writes_before = 0.0  # when it may be written again after the disk was full
@@ -124,7 +126,7 @@ class Stored:
     @property
     def has_room_for_others(self) -> bool:
         """Whether there are too few events for a request, while other processes have left some."""
-        return self._more_to_recover and self.waiting < self._limits.batch_events
+        return self._others.have_more and self.waiting < self._limits.batch_events
 
     def oldest(self) -> bytes | None:
         """Return the event that waits longest, if it is known. Needs the lock."""
@@ -193,7 +195,7 @@ class Stored:
         gone = self._stored and not self._file.is_open and not self._file.path.exists()
         if self._file.open():
             self._miscounted = True
-            self._more_to_recover = self._file.share.recover() > 0
+            self._others.take_over()  # and all is counted below
         if self._answered:
             self._remove()
         if gone:
@@ -271,7 +273,8 @@ class Stored:
         if not count and not broken:
             self._count()
             return
-        reason = f"{broken:,} events given up: they have changed in {self._file.path}"
+        gone = counted(broken, "event given up: it has", "events given up: they have")
+        reason = f"{gone} changed in {self._file.path}"
         with self._lock:
             if not is_wanted():
                 return
@@ -284,7 +287,7 @@ class Stored:
                 self._ledger.lose(broken, "store row broken", reason)
         if broken:
             self._file.set_aside(taken.broken)
-            self._reports.add("store row broken", f"{reason}, which keeps them aside")
+            self._reports.add("store row broken", f"{reason}, which keeps what it holds aside")
             self._changed()
 
     def _remove(self) -> None:
@@ -311,13 +314,12 @@ class Stored:
         if self.waiting < self._limits.batch_events:
             # Not more than are sent soon, so that other processes can help.
             self._recover(tells=was_open)
-        if not self._more_to_recover:
+        if not self._others.have_more:
             while self._file.shrink() and not self._memory.waiting:
                 pass
 
     def _recover(self, *, tells: bool = True) -> None:
-        recovered = self._file.share.recover()
-        self._more_to_recover = recovered > 0
+        recovered = self._others.take_over()
         with self._lock:
             self._found += recovered
             self._ledger.recovered += recovered
@@ -325,20 +327,7 @@ class Stored:
             self._since = clock.now()
             self._changed()
         elif tells:  # but not at first, when another handler may not have opened the file yet
-            self._tell_of_others()
-
-    def _tell_of_others(self) -> None:
-        """Report once what the file has for a destination to which nobody sends any more."""
-        path = self._file.path
-        for destination, count in self._file.share.left_for_others(self._told_of).items():
-            self._told_of.add(destination)
-            self._reports.add(
-                f"store for {destination}",
-                f"{count:,} events wait in {path} for {destination}, to which no handler with this"
-                " store sends: one with that endpoint and this store sends them, or"
-                f" `snowplow-logging replay {path} --endpoint URL` sends copies of all that is in"
-                " it to another",
-            )
+            self._others.tell()
 
     def _close(self, is_used: Callable[[], bool]) -> None:
         with contextlib.suppress(StoreError):
@@ -371,7 +360,8 @@ class Stored:
         self.is_full = False
         lost = self._stored - (kept or 0) if error.set_aside else 0
         if lost > 0:
-            message = f"{message}, and {lost:,} that waited in it are lost"
+            what = counted(lost, "event that waited in it is", "events that waited in it are")
+            message = f"{message}, and {what} lost"
             with self._lock:
                 self._found -= lost
                 self._ledger.lose(lost, "store set aside", message)
@@ -387,7 +377,8 @@ class Stored:
         self._changed()
 
     def _lose(self, count: int, why: str) -> None:
-        reason = f"{why}, and {count:,} events that waited in it are lost"
+        lost = counted(count, "event that waited in it is", "events that waited in it are")
+        reason = f"{why}, and {lost} lost"
         with self._lock:
             self._found -= count
             self._ledger.lose(count, "store set aside", reason)

@@ -354,7 +354,7 @@ def test_two_stores_go_over_to_the_new_file_with_what_is_theirs(path):
         other.add(payloads("other"))
         path.unlink()
         for file in (one, other):
-            with pytest.raises(StoreError, match="1 events were brought"):
+            with pytest.raises(StoreError, match="1 event was brought"):
                 file.waiting()
         one.add(payloads("one more"))
         assert empty(one) == payloads("one", "one more")

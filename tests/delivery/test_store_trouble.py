@@ -249,7 +249,7 @@ def test_one_event_that_has_changed_costs_itself(path, collector, reports):
         assert balances(tracked.handler.stats, 0)
         assert rows(path) == 0
     assert len(names(collector)) == 499
-    assert "1 events given up" in reports[0]
+    assert "1 event given up" in reports[0]
 
 
 @pytest.mark.parametrize(
