@@ -573,7 +573,7 @@ def test_a_fork_does_not_wait_for_a_write_that_waits_for_another_process(path):
         assert os.waitpid(pid, 0)[1] == 0
         blocker.execute("ROLLBACK")
         thread.join()
-        say(seconds < 0.3, file.waiting())
+        say(seconds < 2, file.waiting())  # the write waits for five
     """
     out, err = spawn(program, path).communicate(timeout=30)
     assert (out, err) == ("True 2\n", "")
@@ -593,7 +593,7 @@ def test_forks_amid_writes_leave_every_child_its_store(path):
                 added += 200
         thread = threading.Thread(target=write)
         thread.start()
-        longest = 0
+        took = []
         for child in range(30):
             before = time.monotonic()
             pid = os.fork()
@@ -602,13 +602,13 @@ def test_forks_amid_writes_leave_every_child_its_store(path):
                 mine.open()
                 mine.add([payload(child)])
                 os._exit(0)
-            longest = max(longest, time.monotonic() - before)
+            took.append(time.monotonic() - before)
             assert os.waitpid(pid, 0)[1] == 0
         going = False
         thread.join()
         assert file.waiting() == added, (file.waiting(), added)
         assert file.share.recover() == 30
-        say(longest < 0.5)
+        say(sorted(took)[15] < 0.5)  # most of them, for a busy machine may hold up one
     """
     out, err = spawn(program, path).communicate(timeout=60)
     assert (out, err) == ("True\n", "")
@@ -624,10 +624,10 @@ def test_a_signal_handler_forks_amid_a_write(path):
             pid = os.fork()
             if pid:
                 children.append(pid)
-                signal.setitimer(signal.ITIMER_REAL, 0.0103)
         signal.signal(signal.SIGALRM, fork)
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
         for number in range(1000):
+            if number % 25 == 0:  # not by who forks, who might then do nothing else
+                signal.setitimer(signal.ITIMER_REAL, 0.0003 + number % 8 * 0.0001)
             try:
                 file.add([payload(number)] * 5)
             except StoreError:
