@@ -26,6 +26,8 @@ _KEEP_SECONDS: Final = 0.15
 _AT_ONCE: Final = 500  # events that are told of and kept at once, at least; of these no more
 _KEPT_BYTES: Final = 1_000_000  # bytes, so that the time is looked at often enough
 
+_LOOK: Final = 0.02  # seconds after which who waits for the reports looks again
+
 _ROUNDS_AT_EXIT: Final = 3  # how often a close at exit goes on for what came in meanwhile
 
 
@@ -167,15 +169,21 @@ class Closing:
         shared, worker = self._shared, self._worker
         if not shared.notices.is_telling():
             shared.notices.tell(own_thread=False, until=self._deadline + GRACE)
-        if holds_logging_lock() or not shared.reports.have_thread:
-            # The thread that writes one may be waiting for that lock.
-            shared.reports.write()
-        else:
-            self._wait_for_reports()
+        self._report()
         shared.transport.close()
         worker.close_file()  # if it is not used by what was logged meanwhile
 
-    def _wait_for_reports(self) -> None:
-        shared, until = self._shared, self._deadline + GRACE
-        while not shared.reports.are_written and clock.now() < until:
-            shared.done.wait(lambda: 0.0 if shared.reports.are_written else until - clock.now())
+    def _report(self) -> None:
+        """See to it that the reports are written, by the thread that does so if there is one."""
+        reports, until = self._shared.reports, self._deadline + GRACE
+
+        def pause() -> float:
+            return 0.0 if reports.are_written else min(until - clock.now(), _LOOK)
+
+        while not reports.are_written:
+            # That thread may wait for the lock of logging; and one that ends may have left some.
+            if holds_logging_lock() or not reports.have_thread:
+                reports.write()
+            if clock.now() >= until:
+                return  # a handler that shows them may hang
+            self._shared.done.wait(pause)
