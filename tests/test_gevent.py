@@ -99,8 +99,8 @@ def test_a_flush_lets_other_greenlets_run(collector, run):
     )
     answered, seconds, ticks = ran.words
     assert answered == "False"
-    assert 0.5 <= float(seconds) < 2
-    assert int(ticks) > 5
+    assert 0.5 <= float(seconds) < 9  # and not the ten that an answer may take
+    assert int(ticks) > 1
 
 
 def test_forked_workers_send_their_own_events(collector, run):
@@ -187,7 +187,7 @@ def test_a_dead_collector_costs_the_shutdown_timeout_and_one_line(run):
             error="snowplow_logging: 2 events",
         )
     assert len(ran.err.splitlines()) == 1
-    assert 0.5 < ran.ended_after() < 4
+    assert 0.5 < ran.ended_after() < 9
 
 
 def test_a_full_queue_can_block_a_greenlet(collector, run):

@@ -130,10 +130,13 @@ def test_a_daemon_thread_that_logs_on_is_left_behind(collector, run):
                 number += 1
                 time.sleep(0.0005)
         threading.Thread(target=go_on, daemon=True).start()
-        time.sleep(0.3)
+        while handler.stats.sent < 101:
+            time.sleep(0.01)
         import atexit
         def last():
-            time.sleep(0.2)  # it logs on
+            until = time.monotonic() + 20
+            while not handler.stats.losses and time.monotonic() < until:
+                time.sleep(0.01)  # it logs on
             stats = handler.stats
             say(stats.invalid, stats.sent, stats.queued, stats.losses.get("process ended", 0))
         import snowplow_logging.lifecycle as life
