@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends here is POSIX"),
 ]
 
-SOON = 4.0  # seconds: less than the default `shutdown_timeout`
+SOON = 20.0  # seconds: half the `shutdown_timeout` of those that have nothing to wait for
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_daemon_thread_that_logs_on_is_left_behind(collector, run):
     """The process ends in time, all that was sent is good, and one line says what was not."""
     ran = run(
         """
-        handler = configure()
+        handler = configure(shutdown_timeout=40)
         def go_on():
             number = 0
             while True:
@@ -204,7 +204,7 @@ def test_ctrl_c_during_the_wait_at_exit_ends_it_at_once(start, fault):
         with pytest.raises(Exception, match="timed out"):
             process.communicate(timeout=0.5)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=5)
+        _, err = process.communicate(timeout=SOON)
     assert "Traceback" not in err
     lines = [line for line in err.splitlines() if line.startswith("snowplow_logging: ")]
     assert len(lines) == 1
@@ -221,7 +221,7 @@ INTERPRETER = """
         warnings.simplefilter("ignore")  # of libraries that do not know subinterpreters
         sys.path[:] = %r
         import logging, snowplow_logging
-        handler = snowplow_logging.SnowplowHandler(%r)
+        handler = snowplow_logging.SnowplowHandler(%r, shutdown_timeout=40)
         logger = logging.getLogger("shop")
         logger.addHandler(handler)
         for number in range(3):
