@@ -14,7 +14,7 @@ pytestmark = pytest.mark.every_python
 pytest.importorskip("gevent")
 
 PATCHED = "from gevent import monkey; monkey.patch_all()\nimport gevent, gevent.select\n" + PREAMBLE
-SOON = 2.5  # seconds: half the default `shutdown_timeout`
+SOON = 10  # seconds: half the `shutdown_timeout` of those that have nothing to wait for
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_what_greenlets_log_arrives(collector, run):
     """Events of many greenlets are delivered while they run and at the end, and `stats` says so."""
     ran = run(
         """
-        handler = configure(batch_size=30)
+        handler = configure(batch_size=30, shutdown_timeout=20)
         def work(name):
             for number in range(10):
                 log(f"{name}-{number}")
@@ -167,7 +167,8 @@ def test_a_fork_in_mid_request_leaves_the_answer_to_the_parent(collector, tmp_pa
 @pytest.mark.parametrize("how", ["configure()", "logging.shutdown()", "handler.close()"])
 def test_what_is_logged_after_a_close_is_delivered(collector, run, how):
     """A second `dictConfig`, an early shutdown and a close end nothing for good."""
-    ran = run(f"handler = configure()\nlog(0)\n{how}\nlog(1)\nsay(time.monotonic())", collector)
+    program = f"handler = configure(shutdown_timeout=20)\nlog(0)\n{how}\nlog(1)\n"
+    ran = run(program + "say(time.monotonic())", collector)
     assert labels(collector) == ["0", "1"]
     assert ran.ended_after() < SOON
 
