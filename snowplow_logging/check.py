@@ -18,9 +18,10 @@ import requests
 
 from snowplow_logging.configuration import Configuration, Found
 from snowplow_logging.configuration_source import Announce, ConfigurationError, read
+from snowplow_logging.delivery.assembly import way_out
 from snowplow_logging.delivery.retry import Answer, Outcome
 from snowplow_logging.delivery.transport import Transport
-from snowplow_logging.delivery.way_out import WayOut, way_out
+from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import captures

@@ -19,7 +19,7 @@ __all__ = ["DeadLetterFile"]
 
 _MAX_BYTES: Final = 50_000_000
 _FILES: Final = 10
-_LOCK_TIMEOUT: Final = 1.0  # seconds to wait for who writes or rotates
+_LOCK_TIMEOUT: Final = 0.1  # seconds to wait for who writes or rotates
 
 
 class DeadLetterFile:

@@ -236,9 +236,9 @@ class SnowplowHandler(logging.Handler):
     def __init__(self, settings: Settings) -> None:
         # Here and not at the top, because `requests` takes longer to import than all the rest;
         # and not at the first event, because an import takes locks that a thread could wait for.
+        from snowplow_logging.delivery.assembly import way_out
         from snowplow_logging.delivery.emitter import Emitter
         from snowplow_logging.delivery.transport import sends_here
-        from snowplow_logging.delivery.way_out import way_out
 
         self.settings = settings
         self._sends_here = sends_here

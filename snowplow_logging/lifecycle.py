@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from snowplow_logging.delivery.waiting import clock
-from snowplow_logging.reporting import report_seldom
+from snowplow_logging.reporting import counted, report_seldom
 
 if TYPE_CHECKING:
     from snowplow_logging.delivery.ledger import Stats
@@ -121,7 +121,11 @@ class Lifecycle:
             stats = emitter.stats
             if stats.queued:
                 error = f"; the last error was: {stats.last_error}" if stats.last_error else ""
-                waits.append(f"{stats.queued:,} events for {emitter.url} still wait{error}")
+                one, many = (
+                    f"event for {emitter.url} still waits",
+                    f"events for {emitter.url} still wait",
+                )
+                waits.append(f"{counted(stats.queued, one, many)}{error}")
         report_seldom("flush", *waits)
 
     def _each_once(self) -> list[_Emitter]:

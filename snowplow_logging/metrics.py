@@ -5,15 +5,24 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from snowplow_logging.delivery.ledger import Stats
-    from snowplow_logging.handler import SnowplowHandler
+    from snowplow_logging.settings import Settings
 
 __all__ = ["METRICS", "Metric", "handlers", "read"]
 
-handlers: Final[weakref.WeakSet[SnowplowHandler]] = weakref.WeakSet()
+
+class _Handler(Protocol):
+    name: str | None
+    settings: Settings
+
+    @property
+    def stats(self) -> Stats: ...
+
+
+handlers: Final[weakref.WeakSet[_Handler]] = weakref.WeakSet()
 """The handlers of this process."""
 
 

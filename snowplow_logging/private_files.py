@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import tempfile
 from typing import Final
 
-__all__ = ["check_private", "open_private"]
+__all__ = ["check_private", "open_private", "replace_private"]
 
 _SAFELY: Final = (
     getattr(os, "O_CLOEXEC", 0)
@@ -62,6 +64,31 @@ def open_private(path: str, flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def replace_private(path: str | os.PathLike[str], content: bytes) -> None:
+    """Put a file that only its owner may read in the place of one, if there is one: whole at once.
+
+    Args:
+        path: Where it is to be. A link in its place is replaced, and not followed.
+        content: What it holds.
+
+    Raises:
+        OSError: It cannot be written; what was there before is still there.
+    """
+    folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - `resolve` follows links
+    # Under a name that nobody can know beforehand, and so can have put a link at.
+    descriptor, new = tempfile.mkstemp(prefix=f"{name}.", suffix=".new", dir=folder)
+    try:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)  # a umask may have taken even that
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - it is open
+            file.write(content)
+        os.replace(new, path)  # noqa: PTH105 - in full, whenever the process is killed
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(new)  # noqa: PTH107 - it is a str
+        raise
 
 
 def check_private(path: str, *, may_have_links: bool = False) -> None:

@@ -16,6 +16,7 @@ from snowplow_logging.delivery.waiting import clock
 __all__ = [
     "INTERVAL",
     "LOGGER_NAME",
+    "counted",
     "report",
     "report_seldom",
     "show_behind_queue",
@@ -30,6 +31,11 @@ INTERVAL: Final = 60.0
 
 _logger: Final = logging.getLogger(LOGGER_NAME)
 _reported: Final[dict[str, float]] = {}  # when, by kind
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """Return a number with the words that go with it, as in "1 event waits" and "2 events wait"."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def report(message: str) -> None:

@@ -170,7 +170,7 @@ def broker(name: str, value: Any) -> None:
         return
     if not isinstance(value, str):
         raise TypeError(f"{name} is {_kind(value)}; give the broker's URL")
-    from snowplow_logging.brokers import read_url
+    from snowplow_logging.brokers.urls import read_url
 
     read_url(name, value)
 

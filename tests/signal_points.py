@@ -14,7 +14,7 @@ import pytest
 from faulty_collector import Answer
 from snowplow_logging import delivery, lifecycle
 
-__all__ = ["LEAST_POINTS", "Program", "every_nth_point", "signal_at"]
+__all__ = ["LEAST_POINTS", "Program", "Walk", "every_nth_point", "signal_at"]
 
 every_nth_point = pytest.mark.parametrize(
     "step", [7, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some", "all"]
@@ -122,6 +122,38 @@ def signal_at(number, handler):
         monitoring.free_tool_id(tool)
 
 
+class Walk:
+    """The numbers of points, one after the other, up to the first that is not there.
+
+    How many a call passes depends on how far the threads are, which a busy machine has wait. So a
+    point that has to be there is tried again when it was not.
+
+    Args:
+        step: The difference between two numbers.
+        least: How many points there have to be.
+
+    Attributes:
+        number: The next number.
+        tries: How many points were tried so far.
+    """
+
+    def __init__(self, step, least):
+        self.number, self.tries = 1, 0
+        self._step, self._least, self._missed = step, least, 0
+
+    def __iter__(self):
+        while self._missed < (MOST_MISSED if self.number <= self._least else 1):
+            yield self.number
+
+    def note(self, points):
+        """Take note of whether the point was there."""
+        self.tries += 1
+        if points.left == 0:
+            self.number, self._missed = self.number + self._step, 0
+        else:
+            self._missed += 1
+
+
 def event(number):
     """Return an event that can be told from others; they differ in length, too."""
     return {"event": "struct_event", "category": "c", "action": "x" * number, "label": str(number)}
@@ -162,6 +194,9 @@ class Program:
         self.collector.wait_for_requests(1)
         self.log()
 
+
+MOST_MISSED = 10
+"""How often a point that has to be there may be missed."""
 
 LEAST_POINTS = {"first": 30, "batch": 15, "full": 30, "flush": 30, "close": 60, "store": 30}
 """How many points each situation has at least; with fewer the tests would have turned hollow."""

@@ -263,7 +263,7 @@ def test_flushing_tells_what_is_left(reports):
     """A job whose process ends now would lose it without a word."""
     with tracking(**LOST) as tracked, flushing(0.05):
         tracked.log(event("a"))
-    assert [report for report in reports if report.startswith("1 events for ")]
+    assert [report for report in reports if report.startswith("1 event for ")]
 
 
 @posix
@@ -451,7 +451,7 @@ def test_sigterm_and_a_collector_that_does_not_answer(start, again):
             process.terminate()
         assert process.wait(60) == -signal.SIGTERM
         said = process.stderr.read()
-        assert ("1 events for" in said) is not again
+        assert ("1 event for" in said) is not again
 
 
 @posix

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
+import snowplow_logging
 from programs import Programs
 
 pytestmark = pytest.mark.every_python
@@ -66,3 +70,36 @@ def test_a_second_import_is_served(run):
         """
     )
     assert words == ["2", "True"] * 2
+
+
+def imported(name, path, names):
+    """Return what a module imports of ours, for its types alone or within a function included."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) + 1 - node.level or None]
+            base = ".".join([*(parts if node.level else ()), *filter(None, [node.module])])
+            inner = {f"{base}.{alias.name}" for alias in node.names}
+            found |= inner & names or {base}
+    return found & names - {name}
+
+
+def test_no_module_imports_one_that_imports_it():
+    """Each can be read without those that use it."""
+    root = Path(snowplow_logging.__file__).parent
+    modules = {
+        ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in root.rglob("*.py")
+    }
+    imports = {name: imported(name, path, set(modules)) for name, path in modules.items()}
+    assert sum(map(len, imports.values())) > len(modules)
+    while leaves := [name for name, ours in imports.items() if not ours & imports.keys()]:
+        for name in leaves:
+            del imports[name]
+    # What is left is in a circle, or imports from one.
+    assert not imports

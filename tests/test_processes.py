@@ -17,7 +17,8 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="what ends and forks is POSIX"),
 ]
 
-SOON = 2.5  # seconds: half the default `shutdown_timeout`, far more than an answer takes
+SOON = 10  # seconds: half the `shutdown_timeout` of those that have nothing to wait for
+OUR_END = 9  # seconds: a process that waits for a second ends in these, however busy the machine
 
 
 @pytest.fixture
@@ -111,7 +112,9 @@ ENDS = {
 @pytest.mark.parametrize("how", ENDS)
 def test_what_was_logged_before_the_end_is_delivered(collector, run, how):
     """However a process ends, its events arrive and it ends soon."""
-    program = "handler = configure()\nsay(time.monotonic())\n" + textwrap.dedent(ENDS[how])
+    program = "handler = configure(shutdown_timeout=20)\nsay(time.monotonic())\n" + textwrap.dedent(
+        ENDS[how]
+    )
     died = how == "uncaught exception"
     ran = run(program, collector, error="what it died of" if died else "")
     assert labels(collector) == ["0", "1"]
@@ -125,7 +128,7 @@ def test_what_was_logged_before_the_end_is_delivered(collector, run, how):
 def test_callbacks_at_exit_may_log_wherever_they_were_registered(collector, run, order, first):
     """Before or after the library's own callback, with a thread at work or never one started."""
     register = "import atexit; atexit.register(lambda: [log(n) for n in range(3)])\n"
-    configured = "handler = configure()\n" + ("" if first else "log('early')\n")
+    configured = "handler = configure(shutdown_timeout=20)\n" + ("" if first else "log('early')\n")
     preamble = register + PREAMBLE if order == "before logging" else PREAMBLE
     program = {
         "before logging": configured,
@@ -223,7 +226,7 @@ def test_a_dead_collector_costs_the_shutdown_timeout_and_one_line(run, where):
     if where == "on root":
         assert len(ran.err.splitlines()) == 1
     assert ran.status == 0
-    assert 0.5 < ran.ended_after() < 4
+    assert 0.5 < ran.ended_after() < OUR_END
 
 
 def test_two_dead_collectors_cost_the_time_of_one(run):
@@ -233,7 +236,7 @@ def test_two_dead_collectors_cost_the_time_of_one(run):
             "configure(shutdown_timeout=3)\nlog(0)\nsay(time.monotonic())",
             endpoint,
             silent,
-            error="snowplow_logging: 1 events",
+            error="snowplow_logging: 1 event ",
         )
     lines = [line for line in ran.err.splitlines() if "not delivered" in line]
     assert len(lines) == 2
@@ -255,12 +258,12 @@ def test_a_collector_that_never_answers_costs_no_more_than_was_said(collector, r
         say(time.monotonic())
         """,
         collector,
-        error="snowplow_logging: 1 events",
+        error="snowplow_logging: 1 event ",
     )
     answered, seconds, _ = ran.words
     assert answered == "False"
-    assert 0.5 <= float(seconds) < 2
-    assert 0.5 < ran.ended_after() < 4
+    assert 0.5 <= float(seconds) < OUR_END
+    assert 0.5 < ran.ended_after() < OUR_END
 
 
 @pytest.mark.parametrize("fault", ["dead", SILENCE, RESET])
@@ -278,9 +281,9 @@ def test_events_logged_at_exit_share_the_time_that_is_left(run, fault):
             say(time.monotonic())
             """,
             collector,
-            error="snowplow_logging: 1 events",
+            error="snowplow_logging: 1 event ",
         )
-        assert ran.ended_after() < 5
+        assert ran.ended_after() < OUR_END  # and not the 20 seconds of 20 of them
         assert sum(line.startswith("snowplow_logging: ") for line in ran.err.splitlines()) == 20
 
 
@@ -289,7 +292,7 @@ def test_the_end_cuts_a_back_off_short(collector, run):
     collector.answers.append(Answer(503, headers={"Retry-After": "50"}))
     ran = run(
         """
-        handler = configure()
+        handler = configure(shutdown_timeout=20)
         log(0)
         say(handler.flush(0.5))
         say(time.monotonic())
@@ -301,18 +304,19 @@ def test_the_end_cuts_a_back_off_short(collector, run):
     assert ran.ended_after() < SOON
 
 
-def test_a_queue_with_nobody_listening_takes_no_more_memory(run):
-    """200,000 events into a queue of 1,000: it stays there, and every dropped one is counted."""
+@pytest.mark.parametrize("count", [50_000, pytest.param(200_000, marks=pytest.mark.exhaustive)])
+def test_a_queue_with_nobody_listening_takes_no_more_memory(run, count):
+    """Many events into a queue of 1,000: it stays there, and every dropped one is counted."""
     with nowhere() as endpoint:
         ran = run(
-            """
+            f"""
             import resource
             handler = configure(queue_size=1000, shutdown_timeout=0)
             log("warm")
             for number in range(3000):
                 log(number)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            for number in range(3001, 200_000):
+            for number in range(3001, {count}):
                 log(number)
             after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             stats = handler.stats
@@ -322,7 +326,7 @@ def test_a_queue_with_nobody_listening_takes_no_more_memory(run):
             error="snowplow_logging: 1,000 events",
         )
     queued, dropped, lost, grown = map(int, ran.words)
-    assert (queued, dropped, lost) == (1_000, 199_000, 199_000)
+    assert (queued, dropped, lost) == (1_000, count - 1_000, count - 1_000)
     assert grown < 8_000 if sys.platform == "linux" else grown < 8_000_000
 
 
@@ -336,7 +340,9 @@ def test_what_the_http_library_logs_does_not_come_back(collector, run, tmp_path,
     collector.answers += [fault] * 4  # with one more the batch would be halved
     ran = run(
         f"""
-        configure(level="{level}", max_retry_delay=0.05, capture_exceptions=True)
+        configure(
+            level="{level}", max_retry_delay=0.05, capture_exceptions=True, shutdown_timeout=20
+        )
         for name in ("urllib3", "requests", "snowplow_logging"):
             logging.getLogger(name).setLevel(logging.DEBUG)
         logging.getLogger().addHandler(logging.FileHandler("all.log"))

@@ -178,7 +178,7 @@ def test_events_for_another_collector_stay_and_are_told_of(path, reports):
         with LocalRelay("--store", path, endpoint=collector) as relay:
             collector.wait_for_events(2)
             eventually(lambda: reports)
-            assert f"1 events wait in {path} for {ELSEWHERE}/" in reports[0]
+            assert f"1 event waits in {path} for {ELSEWHERE}/" in reports[0]
             relay.end()
         assert labels(collector) == ["anybody's", "ours"]
         assert rows(path) == 1

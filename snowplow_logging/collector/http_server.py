@@ -20,7 +20,7 @@ from .http_body import BadBody, TimedReader, monotonic, read_body
 from .protocol import HEADERS_LIMIT, REQUEST_LINE_LIMIT
 
 if TYPE_CHECKING:
-    from .wsgi import Application
+    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["Server"]
 
@@ -169,7 +169,7 @@ class Server(ThreadedWSGIServer):
     """
 
     def __init__(
-        self, host: str, port: int, app: Application, *, fd: int, idle_seconds: float
+        self, host: str, port: int, app: WSGIApplication, *, fd: int, idle_seconds: float
     ) -> None:
         self.closing = False
         self.idle_seconds = idle_seconds

@@ -6,7 +6,7 @@ import base64
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 try:
     from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
     from .kept import Entry
     from .own_names import OwnNames
-    from .server import LocalCollector
 
-__all__ = ["Application"]
+__all__ = ["Application", "Collector"]
 
 _VENDOR: Final = "com.snowplowanalytics.snowplow"
 _COOKIE_SECONDS: Final = 365 * 24 * 3600
@@ -46,6 +45,40 @@ _MICRO_PATHS: Final = (
 _PAGES: Final = ("/", "/micro/ui", "/micro/ui/")
 
 
+class Collector(Protocol):
+    """What takes the requests with events and has the answers to all others: `LocalCollector`."""
+
+    @property
+    def good(self) -> list[dict[str, Any]]:
+        """The good events in the shape of Micro's ``/micro/good``."""
+
+    @property
+    def bad(self) -> list[dict[str, Any]]:
+        """The failed events in the shape of Micro's ``/micro/bad``."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many events arrived."""
+
+    def entries(self) -> list[Entry]:
+        """Return what is kept, ordered as it arrived."""
+
+    def state(self) -> dict[str, int]:
+        """Return what changes with each event, and with each `reset`."""
+
+    def reset(self) -> None:
+        """Forget all events."""
+
+    def take(self, payload: CollectorPayload) -> None:
+        """Judge a request and keep what became of its events."""
+
+    def explain(self, number: int) -> dict[str, Any] | None:
+        """Return all there is to say of an event that is kept; None where it is not."""
+
+    def find_schema(self, uri: str) -> dict[str, Any]:
+        """Return a schema; raise LookupError where it is not to be had."""
+
+
 class Application:
     """The WSGI application: Snowplow's collector and Snowplow Micro in one.
 
@@ -55,7 +88,7 @@ class Application:
         names: The names that it may be asked by.
     """
 
-    def __init__(self, collector: LocalCollector, paths: Iterable[str], names: OwnNames) -> None:
+    def __init__(self, collector: Collector, paths: Iterable[str], names: OwnNames) -> None:
         self._collector = collector
         self._own_names = names
         routes: list[tuple[str, tuple[str, ...], Callable[..., Response]]] = [

@@ -1,4 +1,4 @@
-"""What belongs to one process, put together: locks, counts, an empty queue, and threads to come."""
+"""The parts put together: where events go, and what belongs to one process, its threads to come."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.limits import STM_BYTES
 from snowplow_logging.delivery.line import Shared
+from snowplow_logging.delivery.memory_queue import MemoryQueue
 from snowplow_logging.delivery.notices import Notices, Reports
-from snowplow_logging.delivery.queue import Limits, MemoryQueue, Queue
+from snowplow_logging.delivery.queue import Limits, Queue
 from snowplow_logging.delivery.sqlite_file import SQLiteFile
 from snowplow_logging.delivery.store import StoreQueue
 from snowplow_logging.delivery.waiting import Bell, Lock
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from snowplow_logging.delivery.notices import DeadLetters
     from snowplow_logging.settings import Settings
 
-__all__ = ["MakeQueue", "Parts", "assemble", "store_queue"]
+__all__ = ["MakeQueue", "Parts", "assemble", "store_queue", "way_out"]
 
 _OUTBOX_DELAY: Final = 0.02  # seconds that an event waits for others on its way into an outbox
 
@@ -55,6 +56,26 @@ class Parts:
 
 
 MakeQueue: TypeAlias = Callable[[Parts], Queue]
+
+
+def way_out(settings: Settings) -> WayOut:
+    """Return where the settings have events go.
+
+    Raises:
+        ImportError: The extra that it takes is not installed.
+        ValueError: There is no such place.
+    """
+    if settings.broker is not None:
+        from snowplow_logging.brokers import broker_of
+
+        return broker_of(settings)
+    if not settings.send:
+        from snowplow_logging.delivery.outbox import Outbox
+
+        return Outbox(settings)
+    from snowplow_logging.delivery.transport import Transport
+
+    return Transport(settings)
 
 
 def assemble(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from snowplow_logging.delivery.waiting import clock
 from snowplow_logging.delivery.worker import Worker, holds_logging_lock
 from snowplow_logging.lifecycle import lifecycle
+from snowplow_logging.reporting import counted
 
 if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
@@ -18,6 +19,14 @@ __all__ = ["GRACE", "Closing"]
 
 GRACE: Final = 0.2
 """Seconds after the time of a close for telling what was given up."""
+
+_KEEP_SECONDS: Final = 0.15
+"""Seconds of that for keeping what was given up in the dead-letter file."""
+
+_AT_ONCE: Final = 500  # events that are told of and kept at once, at least; of these no more
+_KEPT_BYTES: Final = 1_000_000  # bytes, so that the time is looked at often enough
+
+_LOOK: Final = 0.02  # seconds after which who waits for the reports looks again
 
 _ROUNDS_AT_EXIT: Final = 3  # how often a close at exit goes on for what came in meanwhile
 
@@ -47,6 +56,7 @@ class Closing:
         self._start = start
         self._deadline = deadline
         self._say = say
+        self._at_once = max(_AT_ONCE, settings.batch_size)
 
     def run(self, shut: Callable[[], None]) -> None:
         """Wait until all is answered for and told, then end the threads and give up the rest.
@@ -104,14 +114,20 @@ class Closing:
             error = shared.ledger.last_error
             error = f"; the last error was: {error}" if error else ""
             reason = f"not delivered within the shutdown_timeout of {settings.shutdown_timeout:g} s"
-            line = f"{count:,} events for {shared.transport.url} were {reason}{error}"
+            url = shared.transport.url
+            lost = counted(count, f"event for {url} was", f"events for {url} were")
+            line = f"{lost} {reason}{error}"
             if count:
                 shared.ledger.fail(shared.left, count, "shutdown_timeout", line)
         shared.work.ring()
         shared.done.ring()
         if count:
-            if self._tell_given_up(given_up, reason):
-                line = f"{line}; they are in {shared.notices.path}"
+            kept = self._tell_given_up(given_up, reason)
+            if kept:
+                which = counted(kept, "of them is", "of them are")
+                if kept == count:
+                    which = "it is" if count == 1 else "they are"
+                line = f"{line}; {which} in {shared.notices.path}"
             if lifecycle.is_ending:
                 self._say(line)
             else:
@@ -120,15 +136,32 @@ class Closing:
         waiting = shared.queue.waiting
         if lifecycle.is_ending and waiting and settings.store is not None:
             path = os.path.abspath(settings.store)  # noqa: PTH100 - `resolve` follows links
-            self._say(f"{waiting:,} events for {shared.transport.url} wait in {path}{error}")
+            url = shared.transport.url
+            left = counted(waiting, f"event for {url} waits", f"events for {url} wait")
+            self._say(f"{left} in {path}{error}")
 
-    def _tell_given_up(self, payloads: list[bytes], reason: str) -> bool:
-        """Tell of events that were given up; return whether they are in the dead-letter file."""
+    def _tell_given_up(self, payloads: list[bytes], reason: str) -> int:
+        """Tell of events that were given up; return how many are in the dead-letter file."""
         notices = self._shared.notices
-        kept = bool(payloads) and notices.path is not None
-        for some in _parts(payloads, self._settings.batch_size):
-            kept = notices.keep(some, reason) and kept
-            notices.given_up(some, reason)
+        kept = 0 if notices.path is None else self._keep(payloads, reason)
+        for start in range(0, len(payloads), most := self._at_once):
+            notices.given_up(payloads[start : start + most], reason)
+        return kept
+
+    def _keep(self, payloads: list[bytes], reason: str) -> int:
+        """Keep as many events in the dead-letter file as there is time for."""
+        notices, until = self._shared.notices, self._deadline + _KEEP_SECONDS
+        start = kept = 0
+        while start < len(payloads) and clock.now() < until:
+            some = payloads[start : start + self._at_once]
+            while len(some) > 1 and sum(map(len, some)) > _KEPT_BYTES:
+                some = some[: len(some) // 2]
+            start += len(some)
+            if notices.keep(some, reason):
+                kept += len(some)
+        if start < len(payloads):
+            late = f"there was no time to keep all that was given up in {notices.path}"
+            notices.lose_letters(len(payloads) - start, late)
         return kept
 
     def _let_go(self) -> None:
@@ -136,14 +169,21 @@ class Closing:
         shared, worker = self._shared, self._worker
         if not shared.notices.is_telling():
             shared.notices.tell(own_thread=False, until=self._deadline + GRACE)
-        shared.reports.write()
-        if not holds_logging_lock():  # for which the thread that writes one may be waiting
-            until = max(self._deadline, clock.now()) + GRACE
-            worker.wait(lambda: shared.reports.are_written, until)
+        self._report()
         shared.transport.close()
         worker.close_file()  # if it is not used by what was logged meanwhile
 
+    def _report(self) -> None:
+        """See to it that the reports are written, by the thread that does so if there is one."""
+        reports, until = self._shared.reports, self._deadline + GRACE
 
-def _parts(payloads: list[bytes], size: int) -> Iterator[list[bytes]]:
-    for start in range(0, len(payloads), size):
-        yield payloads[start : start + size]
+        def pause() -> float:
+            return 0.0 if reports.are_written else min(until - clock.now(), _LOOK)
+
+        while not reports.are_written:
+            # That thread may wait for the lock of logging; and one that ends may have left some.
+            if holds_logging_lock() or not reports.have_thread:
+                reports.write()
+            if clock.now() >= until:
+                return  # a handler that shows them may hang
+            self._shared.done.wait(pause)

@@ -13,6 +13,7 @@ from snowplow_logging.delivery.notices import Notices, Reports
 from snowplow_logging.delivery.queue import Batch, Queue
 from snowplow_logging.delivery.waiting import Bell, Lock, alone, clock
 from snowplow_logging.delivery.way_out import WayOut
+from snowplow_logging.reporting import counted
 
 __all__ = ["FIRST_RETRY_DELAY", "Line", "Shared"]
 
@@ -221,15 +222,15 @@ class Line:
         shared.ledger.last_error = step.reason
         if shared.closing is not None and batch.ids:
             shared.parked = True  # the store keeps them, so why wait
-        waiting = f"{shared.ledger.queued:,} events wait, next attempt in {step.seconds:.1f} s"
+        waiting = counted(shared.ledger.queued, "event waits", "events wait")
         kind = "mend" if step.at_once else "retry"
-        shared.reports.add(kind, f"{step.reason}; {waiting}")
+        shared.reports.add(kind, f"{step.reason}; {waiting}, next attempt in {step.seconds:.1f} s")
 
     def _settle(self, batch: Batch, step: Settle) -> None:
         shared = self._shared
         count = step.count
         payloads = batch.payloads[:count]
-        reason = f"{count:,} events given up: {step.failure}"
+        reason = f"{counted(count, 'event', 'events')} given up: {step.failure}"
         if step.failure is not None:
             # First kept, then forgotten: at any moment the events are in one of the files.
             shared.notices.keep(payloads, step.failure)

@@ -75,9 +75,14 @@ class Reports:
             if more := self._more.pop(kind, 0):
                 message = f"{message} (and {more:,} more like this since the last report)"
             self._waiting.append(message)
-            thread = self.thread
-        if thread is None or not thread.is_alive():
+        if not self.have_thread:
             self.thread = self._start(self.write, "snowplow-logging-reports")
+
+    @property
+    def have_thread(self) -> bool:
+        """Whether there is a thread that writes them."""
+        thread = self.thread
+        return thread is not None and thread.is_alive()
 
     @property
     def are_written(self) -> bool:
@@ -197,7 +202,7 @@ class Notices:
             return False
         size = _size(event)
         if len(self._waiting) >= self._most or self._size + size > self._most_size:
-            self._lose_letters(1, "too many bad events wait for the dead-letter file")
+            self.lose_letters(1, "too many bad events wait for the dead-letter file")
             return False
         self._add([event], reason, keeps=True, size=size)
         return True
@@ -282,13 +287,14 @@ class Notices:
         try:
             removed = self._dead_letters.write(events, reason)
         except Exception as error:  # noqa: BLE001 - a full disk must not end the thread
-            self._lose_letters(len(events), f"events could not be kept in {path}: {error!r}")
+            self.lose_letters(len(events), f"events could not be kept in {path}: {error!r}")
             return False
         if removed:
-            self._lose_letters(removed, f"{path} was full, and its oldest events were removed")
+            self.lose_letters(removed, f"{path} was full, and its oldest events were removed")
         return True
 
-    def _lose_letters(self, count: int, message: str) -> None:
+    def lose_letters(self, count: int, message: str) -> None:
+        """Count and report events that are not in the dead-letter file, though they should be."""
         if self._dead_letters is not None:
             with self._lock:
                 self._ledger.dead_letters_lost += count

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from snowplow_logging.delivery.ledger import Ledger
+from snowplow_logging.delivery.memory_queue import MemoryQueue
 from snowplow_logging.delivery.notices import Reports
-from snowplow_logging.delivery.queue import Batch, Limits, MemoryQueue
+from snowplow_logging.delivery.queue import Batch, Limits
 from snowplow_logging.delivery.sqlite_file import SQLiteFile
 from snowplow_logging.delivery.stored import Stored
 from snowplow_logging.delivery.waiting import Bell, Lock, clock

@@ -29,6 +29,7 @@ from snowplow_logging.delivery.store_file import (
 )
 from snowplow_logging.delivery.store_forks import ForkSafe
 from snowplow_logging.delivery.waiting import clock
+from snowplow_logging.reporting import counted
 
 __all__ = ["StoreConnection"]
 
@@ -330,7 +331,8 @@ class StoreConnection:
             new = connect(self.path, self.wal_bytes)
             if old is not None:
                 count = bring(old, new, self.held, self._locks)
-                message = f"{message}; {count:,} events were brought into a new one"
+                brought = counted(count, "event was brought", "events were brought")
+                message = f"{message}; {brought} into a new one"
             self._held.disconnect()
             self._take_up(new)
         return StoreError(message, set_aside=True)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Final
 
 from snowplow_logging.delivery.ledger import Ledger
+from snowplow_logging.delivery.left_by_others import LeftByOthers
+from snowplow_logging.delivery.memory_queue import MemoryQueue
 from snowplow_logging.delivery.notices import Reports
-from snowplow_logging.delivery.queue import Batch, Limits, MemoryQueue
+from snowplow_logging.delivery.queue import Batch, Limits
 from snowplow_logging.delivery.sqlite_file import SQLiteFile, StoreError
 from snowplow_logging.delivery.waiting import Exclusive, Lock, clock
+from snowplow_logging.reporting import counted
 
 __all__ = ["Stored"]
 
 _RETRY_DELAY: Final = 30.0  # seconds that the file is left alone after it has failed
 _FULL_DELAY: Final = 1.0  # seconds that nothing is written where the disk is full
+_WRITE_GRACE: Final = 0.1  # seconds after a close's time in which more is written into the file
 _CLOSE_GRACE: Final = 0.2  # seconds that who has the file gets to let go of it after a close's time
 _WRITTEN_AT_ONCE: Final = 500  # events, so that who waits for the file waits for milliseconds
 _DROPPED_AT_ONCE: Final = 200  # of the oldest events, so that not many more go than have to
@@ -65,12 +70,12 @@ class Stored:
         self._drops_oldest = drops_oldest
         self._changed = changed
         self._turns = Exclusive(lock)
+        self._write_until = math.inf
         self._found = 0  # events found in the file, less those that have left it or were taken
         self._miscounted = False  # whether the file may say otherwise, after an interrupt
         self._returned: list[Batch] = []  # taken and given back, until the file is closed
         self._answered: list[int] = []  # events that are still in the file
-        self._more_to_recover = False
-        self._told_of: set[str] = set()  # other destinations, for which events are in the file
+        self._others = LeftByOthers(file, reports)
         self.is_full = False
         self._not_before = 0.0  # when the file may be used again after it has failed
         self._no_writes_before = 0.0  # when it may be written again after the disk was full
@@ -121,7 +126,7 @@ class Stored:
     @property
     def has_room_for_others(self) -> bool:
         """Whether there are too few events for a request, while other processes have left some."""
-        return self._more_to_recover and self.waiting < self._limits.batch_events
+        return self._others.have_more and self.waiting < self._limits.batch_events
 
     def oldest(self) -> bytes | None:
         """Return the event that waits longest, if it is known. Needs the lock."""
@@ -168,6 +173,7 @@ class Stored:
 
     def wait_until(self, until: float) -> None:
         """Have nobody wait for the file, or for other processes, after a time."""
+        self._write_until = until + _WRITE_GRACE
         self._turns.latest = until + _CLOSE_GRACE
         self._file.wait_until(until)
 
@@ -189,7 +195,7 @@ class Stored:
         gone = self._stored and not self._file.is_open and not self._file.path.exists()
         if self._file.open():
             self._miscounted = True
-            self._more_to_recover = self._file.share.recover() > 0
+            self._others.take_over()  # and all is counted below
         if self._answered:
             self._remove()
         if gone:
@@ -213,7 +219,10 @@ class Stored:
         self._open()
         memory, full = self._memory, False
         # Who closes may have more to be written than time for it.
-        while not full and not self._turns.is_over and (payloads := memory.hold(_WRITTEN_AT_ONCE)):
+        while not full and clock.now() < self._write_until:
+            payloads = memory.hold(_WRITTEN_AT_ONCE)
+            if not payloads:
+                break
             try:
                 self._miscounted = True  # if an interrupt leaves open whether it was written
                 full = self._file.add(payloads)
@@ -264,7 +273,8 @@ class Stored:
         if not count and not broken:
             self._count()
             return
-        reason = f"{broken:,} events given up: they have changed in {self._file.path}"
+        gone = counted(broken, "event given up: it has", "events given up: they have")
+        reason = f"{gone} changed in {self._file.path}"
         with self._lock:
             if not is_wanted():
                 return
@@ -277,7 +287,7 @@ class Stored:
                 self._ledger.lose(broken, "store row broken", reason)
         if broken:
             self._file.set_aside(taken.broken)
-            self._reports.add("store row broken", f"{reason}, which keeps them aside")
+            self._reports.add("store row broken", f"{reason}, which keeps what it holds aside")
             self._changed()
 
     def _remove(self) -> None:
@@ -304,13 +314,12 @@ class Stored:
         if self.waiting < self._limits.batch_events:
             # Not more than are sent soon, so that other processes can help.
             self._recover(tells=was_open)
-        if not self._more_to_recover:
+        if not self._others.have_more:
             while self._file.shrink() and not self._memory.waiting:
                 pass
 
     def _recover(self, *, tells: bool = True) -> None:
-        recovered = self._file.share.recover()
-        self._more_to_recover = recovered > 0
+        recovered = self._others.take_over()
         with self._lock:
             self._found += recovered
             self._ledger.recovered += recovered
@@ -318,20 +327,7 @@ class Stored:
             self._since = clock.now()
             self._changed()
         elif tells:  # but not at first, when another handler may not have opened the file yet
-            self._tell_of_others()
-
-    def _tell_of_others(self) -> None:
-        """Report once what the file has for a destination to which nobody sends any more."""
-        path = self._file.path
-        for destination, count in self._file.share.left_for_others(self._told_of).items():
-            self._told_of.add(destination)
-            self._reports.add(
-                f"store for {destination}",
-                f"{count:,} events wait in {path} for {destination}, to which no handler with this"
-                " store sends: one with that endpoint and this store sends them, or"
-                f" `snowplow-logging replay {path} --endpoint URL` sends copies of all that is in"
-                " it to another",
-            )
+            self._others.tell()
 
     def _close(self, is_used: Callable[[], bool]) -> None:
         with contextlib.suppress(StoreError):
@@ -364,7 +360,8 @@ class Stored:
         self.is_full = False
         lost = self._stored - (kept or 0) if error.set_aside else 0
         if lost > 0:
-            message = f"{message}, and {lost:,} that waited in it are lost"
+            what = counted(lost, "event that waited in it is", "events that waited in it are")
+            message = f"{message}, and {what} lost"
             with self._lock:
                 self._found -= lost
                 self._ledger.lose(lost, "store set aside", message)
@@ -380,7 +377,8 @@ class Stored:
         self._changed()
 
     def _lose(self, count: int, why: str) -> None:
-        reason = f"{why}, and {count:,} events that waited in it are lost"
+        lost = counted(count, "event that waited in it is", "events that waited in it are")
+        reason = f"{why}, and {lost} lost"
         with self._lock:
             self._found -= count
             self._ledger.lose(count, "store set aside", reason)

@@ -1,16 +1,13 @@
-"""Where batches go: what any such place can do, and which one the settings mean."""
+"""Where batches go: what any such place can do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from snowplow_logging.delivery.retry import Answer
 
-if TYPE_CHECKING:
-    from snowplow_logging.settings import Settings
-
-__all__ = ["WayOut", "way_out"]
+__all__ = ["WayOut"]
 
 
 class WayOut(Protocol):
@@ -55,23 +52,3 @@ class WayOut(Protocol):
 
     def close(self) -> None:
         """Let go of what is open; the next batch opens it again."""
-
-
-def way_out(settings: Settings) -> WayOut:
-    """Return where the settings have events go.
-
-    Raises:
-        ImportError: The extra that it takes is not installed.
-        ValueError: There is no such place.
-    """
-    if settings.broker is not None:
-        from snowplow_logging.brokers import broker_of
-
-        return broker_of(settings)
-    if not settings.send:
-        from snowplow_logging.delivery.outbox import Outbox
-
-        return Outbox(settings)
-    from snowplow_logging.delivery.transport import Transport
-
-    return Transport(settings)

@@ -6,10 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from .run import Replay
+from typing import Final, Protocol
 
 __all__ = ["giving_up", "interrupt"]
 
@@ -28,8 +25,14 @@ def interrupt() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+class _Replay(Protocol):
+    @property
+    def waits(self) -> float: ...
+    def stop(self, reason: str) -> None: ...
+
+
 @contextlib.contextmanager
-def giving_up(replay: Replay, seconds: float | None) -> Iterator[None]:
+def giving_up(replay: _Replay, seconds: float | None) -> Iterator[None]:
     """Stop a replay of which no event has been taken or refused for some seconds.
 
     Args:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ from typing import Any, Final
 
 from snowplow_logging.endpoint import without_credentials
 from snowplow_logging.printable import printable
-from snowplow_logging.private_files import open_private
+from snowplow_logging.private_files import open_private, replace_private
 
 __all__ = ["COUNTS", "Point", "ReplayError", "ResumePoint"]
 
@@ -117,20 +115,7 @@ class ResumePoint:
         """
         counted = {name: counts.get(name, 0) for name in COUNTS}
         state = {"version": _VERSION, "url": self._url, **asdict(point), "counts": counted}
-        # Under a name that nobody can know beforehand, and so can have put a link at.
-        descriptor, new = tempfile.mkstemp(
-            prefix=f"{self._path.name}.", suffix=".new", dir=self._path.parent
-        )
-        try:
-            if hasattr(os, "fchmod"):
-                os.fchmod(descriptor, 0o600)  # a umask may have taken even that
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open
-                file.write(f"{json.dumps(state)}\n")
-            os.replace(new, self._path)  # noqa: PTH105 - in full, whenever the process is killed
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(new)  # noqa: PTH107 - it is a str
-            raise
+        replace_private(self._path, f"{json.dumps(state)}\n".encode())
 
 
 def _count(value: Any) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from faulty_collector import FaultyCollector
 from helpers import tracking
-from signal_points import LEAST_POINTS, Program, every_nth_point, signal_at
+from signal_points import LEAST_POINTS, Program, Walk, every_nth_point, signal_at
 
 pytestmark = pytest.mark.every_python
 
@@ -39,9 +39,10 @@ SITUATIONS = {
 def test_a_signal_handler_may_come_anywhere(situation, handle, step, tmp_path):
     """Each event is accounted for once, arrives once, and the next one finds all in order."""
     settings, prepare, act = SITUATIONS[situation]
-    for number in itertools.count(1, step):
+    walk = Walk(step, LEAST_POINTS[situation])
+    for number in walk:
         if "store_sync" in settings:
-            settings = {**settings, "store": tmp_path / f"{number}.db"}
+            settings = {**settings, "store": tmp_path / f"{walk.tries}.db"}
         with FaultyCollector() as collector, tracking(collector, **settings) as tracked:
             program = Program(tracked, collector)
             prepare(program)
@@ -57,6 +58,5 @@ def test_a_signal_handler_may_come_anywhere(situation, handle, step, tmp_path):
             assert len(collector.events) == stats.sent
             assert tracked.handler.errors == []
             assert stats.queued_bytes == 0
-        if points.left > 0:
-            break
-    assert number > LEAST_POINTS[situation]
+        walk.note(points)
+    assert walk.number > LEAST_POINTS[situation]

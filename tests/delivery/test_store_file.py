@@ -354,7 +354,7 @@ def test_two_stores_go_over_to_the_new_file_with_what_is_theirs(path):
         other.add(payloads("other"))
         path.unlink()
         for file in (one, other):
-            with pytest.raises(StoreError, match="1 events were brought"):
+            with pytest.raises(StoreError, match="1 event was brought"):
                 file.waiting()
         one.add(payloads("one more"))
         assert empty(one) == payloads("one", "one more")
@@ -573,7 +573,7 @@ def test_a_fork_does_not_wait_for_a_write_that_waits_for_another_process(path):
         assert os.waitpid(pid, 0)[1] == 0
         blocker.execute("ROLLBACK")
         thread.join()
-        say(seconds < 0.3, file.waiting())
+        say(seconds < 2, file.waiting())  # the write waits for five
     """
     out, err = spawn(program, path).communicate(timeout=30)
     assert (out, err) == ("True 2\n", "")
@@ -593,7 +593,7 @@ def test_forks_amid_writes_leave_every_child_its_store(path):
                 added += 200
         thread = threading.Thread(target=write)
         thread.start()
-        longest = 0
+        took = []
         for child in range(30):
             before = time.monotonic()
             pid = os.fork()
@@ -602,13 +602,13 @@ def test_forks_amid_writes_leave_every_child_its_store(path):
                 mine.open()
                 mine.add([payload(child)])
                 os._exit(0)
-            longest = max(longest, time.monotonic() - before)
+            took.append(time.monotonic() - before)
             assert os.waitpid(pid, 0)[1] == 0
         going = False
         thread.join()
         assert file.waiting() == added, (file.waiting(), added)
         assert file.share.recover() == 30
-        say(longest < 0.5)
+        say(sorted(took)[15] < 0.5)  # most of them, for a busy machine may hold up one
     """
     out, err = spawn(program, path).communicate(timeout=60)
     assert (out, err) == ("True\n", "")
@@ -624,10 +624,10 @@ def test_a_signal_handler_forks_amid_a_write(path):
             pid = os.fork()
             if pid:
                 children.append(pid)
-                signal.setitimer(signal.ITIMER_REAL, 0.0103)
         signal.signal(signal.SIGALRM, fork)
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
         for number in range(1000):
+            if number % 25 == 0:  # not by who forks, who might then do nothing else
+                signal.setitimer(signal.ITIMER_REAL, 0.0003 + number % 8 * 0.0001)
             try:
                 file.add([payload(number)] * 5)
             except StoreError:
@@ -673,13 +673,13 @@ def test_each_wait_has_the_end_that_it_is_given(path):
             before = time.monotonic()
             with pytest.raises(StoreError, match="locked"):
                 file.add(payloads(3), before + 0.2)
-            assert 0.1 < time.monotonic() - before < 0.4
+            assert 0.1 < time.monotonic() - before < 3  # and not five, as without
             before = time.monotonic()
             first = take_rows(file).ids[0]
             with pytest.raises(StoreError, match="locked"):
                 file.remove([first], 0.0)
             file.close()
-            assert time.monotonic() - before < 0.2
+            assert time.monotonic() - before < 3
         file.open()
         file.share.cursors = dict.fromkeys(file.share.cursors, 0)
         assert take(file) == payloads(2)
@@ -695,7 +695,7 @@ def test_a_wait_that_has_begun_can_be_cut_short(path):
             timer.start()
             with pytest.raises(StoreError, match="locked"):
                 file.add(payloads(2))
-            assert time.monotonic() - before < 1
+            assert time.monotonic() - before < 3
             timer.join()
 
 

@@ -90,7 +90,7 @@ def test_a_full_store_can_have_the_log_call_wait(path, collector):
         dropped = tracked.handler.stats.dropped
         before = time.monotonic()
         tracked.log(event("no room"))
-        assert 0.2 < time.monotonic() - before < 0.6
+        assert 0.2 < time.monotonic() - before < 5
         assert tracked.handler.stats.dropped == dropped + 1
     collector.default = 200
     with tracking(collector, **{**settings, "block_timeout": 30}) as tracked:
@@ -100,9 +100,11 @@ def test_a_full_store_can_have_the_log_call_wait(path, collector):
         assert names(collector)[-1] == "room"
 
 
-def test_a_day_of_outage_takes_no_memory_and_leaves_in_ordinary_batches(path):
-    """100,000 events wait in the file, and then go in batches of the usual size."""
-    program = """
+@pytest.mark.parametrize("count", [40_000, pytest.param(100_000, marks=pytest.mark.exhaustive)])
+def test_a_day_of_outage_takes_no_memory_and_leaves_in_ordinary_batches(path, count):
+    """Very many events wait in the file, and then go in batches of the usual size."""
+    program = f"""
+        count = {count}
         import gc
         def memory():
             gc.collect()
@@ -113,10 +115,10 @@ def test_a_day_of_outage_takes_no_memory_and_leaves_in_ordinary_batches(path):
         for number in range(2_000):
             log(str(number))
         before = memory()
-        for number in range(2_000, 100_000):
+        for number in range(2_000, count):
             log(str(number))
         assert memory() - before < 10_000_000, memory() - before
-        assert handler.stats.queued == 100_000, handler.stats
+        assert handler.stats.queued == count, handler.stats
         print("logged", flush=True)
         sys.stdin.readline()
         assert handler.flush(60), handler.stats
@@ -136,7 +138,7 @@ def test_a_day_of_outage_takes_no_memory_and_leaves_in_ordinary_batches(path):
         assert (
             sum(size == 500 for size in sizes) > len(sizes) - 20
         )  # the first were halved in the outage
-        assert sorted(names(collector), key=int) == [str(number) for number in range(100_000)]
+        assert sorted(names(collector), key=int) == [str(number) for number in range(count)]
     assert rows(path) == 0
 
 
@@ -249,7 +251,7 @@ def test_one_event_that_has_changed_costs_itself(path, collector, reports):
         assert balances(tracked.handler.stats, 0)
         assert rows(path) == 0
     assert len(names(collector)) == 499
-    assert "1 events given up" in reports[0]
+    assert "1 event given up" in reports[0]
 
 
 @pytest.mark.parametrize(
@@ -464,7 +466,7 @@ def test_a_file_that_is_locked_does_not_hold_up_closing(path):
             time.sleep(0.1)  # the write waits by now
             before = time.monotonic()
             tracked.handler.close()
-            assert time.monotonic() - before < 0.8
+            assert time.monotonic() - before < 3  # and not the five that a write may wait
         stats = tracked.handler.stats
         assert rows(path) == 1 == stats.queued
         assert stats.losses == {"shutdown_timeout": 1}

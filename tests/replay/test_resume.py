@@ -234,10 +234,11 @@ class TestScreen:
 
     @pytest.mark.skipif(not hasattr(os, "wait4"), reason="there is no way to ask for the memory")
     @pytest.mark.timeout(300)
-    def test_the_memory_is_level(self, sink, tmp_path):
-        """Ten times as many lines take no more memory."""
+    @pytest.mark.parametrize("most", [16_000, pytest.param(40_000, marks=pytest.mark.exhaustive)])
+    def test_the_memory_is_level(self, sink, tmp_path, most):
+        """Many times as many lines take no more memory."""
         peaks = []
-        for lines in (2_000, 20_000):
+        for lines in (2_000, most):
             log = write(tmp_path / str(lines), map(page, range(lines)))
             command = [sys.executable, "-m", "snowplow_logging", "replay", log]
             options = ["--endpoint", sink.endpoint, "--resume", tmp_path / f"{lines}.point"]
