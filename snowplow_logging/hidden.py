@@ -22,12 +22,25 @@ _LOGURU: Final = (
     "snowplow=…, or logger.configure(patcher=snowplow_logging.loguru.keep_event)"
 )
 _LONGEST: Final = 100_000  # characters of a message that are looked at
+# An event object that was the message stands near the start of the line, behind a time and a level.
+_LONGEST_OBJECT: Final = 300  # characters
 
-# An event object by its text or its `repr`.
-_OBJECT: Final = re.compile(
-    rf"""\b(?:(?:{"|".join(EVENTS)}) [a-z_]+=|"""
-    rf"""(?:{"|".join({kind.__name__ for kind in EVENTS.values()})})\(context=)"""
+# An event object by its text, or by its `repr`. Each is searched for only where a part of it is
+# found, because every record without an event comes here, and such a search takes long.
+_NAMES: Final = tuple(EVENTS)
+_TEXT: Final = re.compile(rf"""\b(?:{"|".join(_NAMES)}) [a-z_]+=""")
+_REPR: Final = re.compile(
+    rf"""\b(?:{"|".join(sorted({kind.__name__ for kind in EVENTS.values()}))})\(context="""
 )
+
+
+def _has_event_object(message: str) -> bool:
+    start = message[:_LONGEST_OBJECT]
+    if "=" not in start:
+        return False
+    if "(context=" in start and _REPR.search(start):
+        return True
+    return any(map(start.__contains__, _NAMES)) and _TEXT.search(start) is not None
 
 
 @cache
@@ -55,10 +68,10 @@ def hidden_event(record: LogRecord, event_key: str) -> str | None:
         return None
     # loguru's records have its `extra` as an attribute.
     if "loguru" in sys.modules and type(record.__dict__.get("extra")) is dict:
-        return _LOGURU if _OBJECT.search(message[:_LONGEST]) else None
+        return _LOGURU if _has_event_object(message) else None
     if "structlog" in sys.modules and (
         (event_key in message and _rendered(event_key).search(message[:_LONGEST]))
-        or _OBJECT.search(message[:_LONGEST])
+        or _has_event_object(message)
     ):
         return _STRUCTLOG
     return None
