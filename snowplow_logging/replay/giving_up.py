@@ -11,6 +11,7 @@ from typing import Final, Protocol
 __all__ = ["giving_up", "interrupt"]
 
 _LOOK_INTERVAL: Final = 0.2  # seconds between two looks whether a replay gets on
+_INTERRUPT_INTERVAL: Final = 1.0  # seconds
 
 
 def interrupt() -> None:
@@ -28,6 +29,8 @@ def interrupt() -> None:
 class _Replay(Protocol):
     @property
     def waits(self) -> float: ...
+    @property
+    def is_over(self) -> bool: ...
     def stop(self, reason: str) -> None: ...
 
 
@@ -48,7 +51,11 @@ def giving_up(replay: _Replay, seconds: float | None) -> Iterator[None]:
         while not ended.wait(min(_LOOK_INTERVAL, seconds)):
             if replay.waits >= seconds:
                 replay.stop(f"the collector has answered for nothing in {seconds:g} s")
-                interrupt()
+                # Again and again, for Python swallows what is raised in a finaliser, where the
+                # signal may happen to be heard.
+                while not replay.is_over:
+                    interrupt()
+                    ended.wait(_INTERRUPT_INTERVAL)
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)

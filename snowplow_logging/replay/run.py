@@ -92,7 +92,7 @@ class Replay:
             keeps=not dry_run,
             due=_FLUSH_INTERVAL,
         )
-        self._has_been_stopped = False
+        self._has_been_stopped = self._is_over = False
         queue_size = _BATCHES_QUEUED * batch_size
         if rate is not None:
             queue_size = min(queue_size, math.ceil(rate * _RATE_BURST))
@@ -132,6 +132,7 @@ class Replay:
         except KeyboardInterrupt:
             account.stopped = account.stopped or "interrupted"
         finally:
+            self._is_over = True
             account.end()
             reports.is_quiet = not ended  # the summary says what is left, and why
             if self._emitter is not None:
@@ -147,6 +148,11 @@ class Replay:
     def waits(self) -> float:
         """The seconds for which the collector has answered for none of what it was to be sent."""
         return self._account.waits
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it reads and waits no more, so that no interrupt is needed for it to end."""
+        return self._is_over
 
     @property
     def has_been_stopped(self) -> bool:
