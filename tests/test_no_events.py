@@ -59,6 +59,7 @@ def not_delivered():
     """Close a handler whose events wait for a collector that is not there."""
     with nowhere() as endpoint, sending(endpoint, shutdown_timeout=0, max_attempts=None) as log:
         log()
+        log()
 
 
 def full():

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from snowplow_logging.delivery.retry import Answer, Outcome, backoff
+from snowplow_logging.reporting import counted
 
 __all__ = ["Aside", "Connection", "Delivery", "Send", "Settle", "Step", "Wait"]
 
@@ -212,7 +213,10 @@ class Delivery:
             self._split(part)
         elif part.proofs >= _GIVE_UP_AFTER:
             failure = f"{answer.reason}, to this event alone while it took others"
-            self._settle(f"{failure} (after {part.attempts} attempts)", "refused by the collector")
+            self._settle(
+                f"{failure} (after {counted(part.attempts, 'attempt', 'attempts')})",
+                "refused by the collector",
+            )
         else:
             self._set_aside(part)
 
@@ -227,7 +231,10 @@ class Delivery:
             self._parts.appendleft(_Part(payloads, part.attempts, part.server_errors))
 
     def _end_attempts(self, part: _Part, answer: Answer) -> None:
-        self._settle(f"{answer.reason} (after {part.attempts} attempts)", "max_attempts")
+        self._settle(
+            f"{answer.reason} (after {counted(part.attempts, 'attempt', 'attempts')})",
+            "max_attempts",
+        )
 
     def _set_aside(self, part: _Part) -> None:
         delivery = Delivery(
