@@ -20,6 +20,15 @@ def broker_of(settings: Settings) -> WayOut:
         ImportError: The extra that it takes is not installed.
         ValueError: There is no such broker.
     """
+    kind = read_url("broker", settings.broker or "").kind
+    if kind == "amqp":
+        from snowplow_logging.brokers.amqp_out import AMQPOut
+
+        return AMQPOut(settings)
+    if kind == "kafka":
+        from snowplow_logging.brokers.kafka_out import KafkaOut
+
+        return KafkaOut(settings)
     from snowplow_logging.brokers.redis_out import RedisOut
 
     return RedisOut(settings)

@@ -13,10 +13,13 @@ from snowplow_logging.delivery.limits import excess
 from snowplow_logging.json_data import orjson
 from snowplow_logging.printable import printable
 
-__all__ = ["OVERHEAD", "VERSION", "BadMessage", "Unpacked", "pack", "unpack"]
+__all__ = ["MOST_DELIVERIES", "OVERHEAD", "VERSION", "BadMessage", "Unpacked", "pack", "unpack"]
 
 VERSION: Final = 1
 """The version of the form; it grows when a reader of the old one could go wrong."""
+
+MOST_DELIVERIES: Final = 20
+"""How often a message is delivered; after that it is taken for one that ends whoever reads it."""
 
 _PREFIX: Final = b'{"version":%d,"events":[\n' % VERSION
 _SUFFIX: Final = b"\n]}"

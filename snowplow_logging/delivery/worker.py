@@ -19,7 +19,7 @@ from snowplow_logging.lifecycle import lifecycle
 
 __all__ = ["Worker", "holds_logging_lock", "start_thread"]
 
-_LOGGERS: Final = ("redis", "requests", "snowplow_logging", "urllib3")
+_LOGGERS: Final = ("amqp", "kombu", "redis", "requests", "snowplow_logging", "urllib3")
 """Whose loggers a sending thread may use."""
 
 _TAKEOVER_DELAY: Final = 0.05  # seconds that who waits gives the threads to begin before it does

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from snowplow_logging.brokers import read_url
+from snowplow_logging.brokers import BrokerURL, read_url
 from snowplow_logging.delivery.retry import Outcome
 from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.payload import EVENT_ID
@@ -52,20 +52,46 @@ def try_elsewhere(
 
 
 def _try_broker(settings: Settings, tell: Callable[[str], None]) -> bool:
+    broker = read_url("broker", settings.broker or "")
+    try:
+        problems = _problems(broker, settings.stream)
+    except ConnectionError as error:
+        tell(f"error: {broker.shown}: {error}")
+        return False
+    tell("answers")
+    for problem in problems:
+        tell(f"warning: {problem}")
+    return True
+
+
+def _problems(broker: BrokerURL, stream: str) -> list[str]:
+    """Return what speaks against a broker.
+
+    Raises:
+        ConnectionError: It is out of reach.
+    """
+    if broker.kind == "amqp":
+        from snowplow_logging.brokers.amqp_client import AMQPConnection, amqp_error
+
+        try:
+            AMQPConnection(broker, _LONGEST_WAIT, _LONGEST_WAIT).close()
+        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
+            raise ConnectionError(amqp_error(broker, error)) from None
+        return []
+    if broker.kind == "kafka":
+        from snowplow_logging.brokers.kafka_client import kafka_problems
+
+        return kafka_problems(broker, stream, _LONGEST_WAIT)
     import redis
 
     from snowplow_logging.brokers.redis_client import new_client, redis_error
     from snowplow_logging.relay.from_redis import redis_problems
 
-    broker = read_url("broker", settings.broker or "")
     try:
         client = new_client(broker, _LONGEST_WAIT, _LONGEST_WAIT)
         client.ping()
+        problems = redis_problems(client, stream)
+        client.close()
     except (redis.RedisError, OSError) as error:
-        tell(f"error: {broker.shown}: {redis_error(broker, error)}")
-        return False
-    tell("answers")
-    for problem in redis_problems(client, settings.stream):
-        tell(f"warning: {problem}")
-    client.close()
-    return True
+        raise ConnectionError(redis_error(broker, error)) from None
+    return problems

@@ -7,18 +7,16 @@ import contextlib
 import signal
 import sys
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from snowplow_logging.printable import printable
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from snowplow_logging.relay.run import Relay
+    from snowplow_logging.relay.run import Relay, Source
 
 __all__ = ["add_relay", "relay_of"]
-
-_LOOK_INTERVAL: Final = 5.0  # seconds between two writes of the health file
 
 
 def add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -132,11 +130,9 @@ def run_relay(arguments: argparse.Namespace) -> int:
         _say(f"relays from {relay.source} to {relay.url}")
         ended = False
         while not ended:
-            health.write()
-            with contextlib.suppress(Empty):
-                ended = told.get(timeout=_LOOK_INTERVAL) > 0
+            with contextlib.suppress(Empty):  # a wait without an end takes no Ctrl-C on Windows
+                ended = told.get(timeout=1.0) > 0
         relay.close()
-        health.write()
     finally:
         health.close()
         for number, handler in before.items():
@@ -177,13 +173,36 @@ def relay_of(arguments: argparse.Namespace) -> Relay:
         from snowplow_logging.relay.from_store import FromStore
 
         return Relay(settings, FromStore(settings))
+    return Relay(settings, _broker_of(arguments))
+
+
+def _broker_of(arguments: argparse.Namespace) -> Source:
+    from snowplow_logging.brokers import read_url
+
+    kind = read_url("broker", arguments.broker).kind
+    stream: str = arguments.stream
+    letter: str | None = arguments.dead_letter
+    if kind == "amqp":
+        from snowplow_logging.relay.from_amqp import FromAMQP
+
+        return FromAMQP(arguments.broker, name=stream, dead_letter=letter)
+    group: str = arguments.group
+    if kind == "kafka":
+        from snowplow_logging.relay.from_kafka import FromKafka
+
+        return FromKafka(
+            arguments.broker,
+            name=stream,
+            group=group,
+            claim_after=arguments.claim_after,
+            dead_letter=letter,
+        )
     from snowplow_logging.relay.from_redis import FromRedis
 
-    source = FromRedis(
+    return FromRedis(
         arguments.broker,
-        name=arguments.stream,
-        group=arguments.group,
+        name=stream,
+        group=group,
         claim_after=arguments.claim_after,
-        dead_letter=arguments.dead_letter,
+        dead_letter=letter,
     )
-    return Relay(settings, source)

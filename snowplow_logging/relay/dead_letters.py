@@ -1,0 +1,48 @@
+"""Dead letters that stay with the broker: a stream, queue or topic beside the one that is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from snowplow_logging.brokers.message import pack
+from snowplow_logging.dead_letter import DeadLetterFile
+
+if TYPE_CHECKING:
+    from snowplow_logging.delivery.notices import DeadLetters
+
+__all__ = ["DeadLetterStream", "dead_letters_of"]
+
+
+class DeadLetterStream:
+    """Keeps events that were given up with a broker, and the reason with them.
+
+    Args:
+        path: Where, as it may be shown.
+        append: Appends one message: `batch`, or `message` where it is no batch, its body, and the
+            reason. It raises `OSError` without a secret.
+    """
+
+    def __init__(self, path: str, append: Callable[[str, bytes, str], None]) -> None:
+        self.path = path
+        self._append = append
+
+    def write(self, events: Sequence[bytes | Mapping[str, Any]], reason: str) -> int:
+        """Append events, those that could have been sent in one message, and others one each."""
+        payloads = [event for event in events if isinstance(event, bytes)]
+        if payloads:
+            self._append("batch", pack(payloads), reason)
+        for event in events:
+            if not isinstance(event, bytes):
+                text = event.get("message") if event.keys() == {"message"} else None
+                message = text if isinstance(text, str) else json.dumps(event)
+                self._append("message", message.encode(errors="replace"), reason)
+        return 0
+
+
+def dead_letters_of(
+    file: str | None, path: str, append: Callable[[str, bytes, str], None]
+) -> DeadLetters:
+    """Return where a relay keeps what it gives up: a file, or else with its broker."""
+    return DeadLetterStream(path, append) if file is None else DeadLetterFile(file)

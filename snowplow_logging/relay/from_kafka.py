@@ -1,0 +1,236 @@
+"""A topic of Kafka as the source of a relay."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from snowplow_logging.brokers.kafka_client import confluent_kafka, kafka_error, kafka_options
+from snowplow_logging.brokers.kafka_out import KafkaProducer
+from snowplow_logging.brokers.urls import read_url
+from snowplow_logging.relay.dead_letters import dead_letters_of
+from snowplow_logging.relay.stream_queue import Message, StreamQueue
+
+if TYPE_CHECKING:
+    from snowplow_logging.delivery.assembly import Parts
+    from snowplow_logging.delivery.notices import DeadLetters
+
+__all__ = ["FromKafka"]
+
+_TIMEOUT: Final = 10.0  # seconds that an answer is waited for
+_LEAST_SESSION: Final = 6.0  # seconds, as servers have it
+
+
+class _Share:
+    """What this relay has read of a partition, and up to where all of that is answered for.
+
+    A group keeps one offset for each partition. So an answer that came before that for an earlier
+    message waits for it.
+
+    Attributes:
+        following: The offset after the last up to which all is answered for; -1 for none.
+        committed: What the group knows of that.
+    """
+
+    def __init__(self) -> None:
+        self._read: deque[int] = deque()
+        self._answered: set[int] = set()
+        self.following = -1
+        self.committed = -1
+
+    def read(self, offset: int) -> None:
+        """Take note of a message."""
+        self._read.append(offset)
+
+    def answer(self, offset: int) -> None:
+        """Take note of an answer, which may have been noted already."""
+        if offset >= self.following:
+            self._answered.add(offset)
+        while self._read and self._read[0] in self._answered:
+            done = self._read.popleft()
+            self._answered.discard(done)
+            self.following = done + 1
+
+
+class FromKafka:
+    """Reads the messages of a topic, as one consumer of a group.
+
+    Args:
+        url: Which servers.
+        name: The topic.
+        group: The group of consumers.
+        claim_after: The seconds without a word after which others take over what a relay has.
+        dead_letter: The file where events are kept that were given up; None for a topic.
+
+    Raises:
+        ImportError: The extra is not installed.
+        ValueError: The URL makes no sense.
+    """
+
+    redelivers: Final = False
+    keep_interval: Final = 5.0
+
+    def __init__(
+        self, url: str, *, name: str, group: str, claim_after: float, dead_letter: str | None = None
+    ) -> None:
+        if not 0 < claim_after < math.inf:
+            raise ValueError("--claim-after takes a number of seconds, more than 0")
+        self._broker = read_url("broker", url)
+        self._name = name
+        self.shown = f"{self._broker.shown}#{name}"
+        options = kafka_options(self._broker)
+        self._said: Any = None  # what the client has said last of its connections
+        self._options = {
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": int(max(_LEAST_SESSION, claim_after) * 1_000),
+            **options,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "error_cb": self._note,
+        }
+        self._asking_options = {**options, "group.id": group, "enable.auto.commit": False}
+        letters_name = f"{name}-dead-letter"
+        self._letters_name = letters_name
+        self._letters = dead_letters_of(
+            dead_letter, f"{self._broker.shown}#{letters_name}", self._keep_letter
+        )
+        self._producer = KafkaProducer(options, _TIMEOUT)
+        self._consumer: Any = None
+        self._shares: dict[int, _Share] = {}
+        self._early: deque[Any] = deque()  # what came when it was only asked for a word
+        self._asking: Any = None
+        self._asking_lock = threading.Lock()
+
+    def _note(self, error: Any) -> None:
+        self._said = error
+
+    def make_queue(self, parts: Parts) -> StreamQueue:
+        """Make the queue that reads from here."""
+        return StreamQueue(parts, self, self._letters)
+
+    def dead_letters(self) -> DeadLetters:
+        """Return where events are kept that were given up."""
+        return self._letters
+
+    def _keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        del field  # the body tells
+        try:
+            error = self._producer.publish(
+                self._letters_name, data, _TIMEOUT, {"reason": reason.encode()}
+            )
+        except Exception as raised:  # noqa: BLE001 - a client may raise what it likes
+            error = raised
+        if error is not None:
+            raise ConnectionError(kafka_error(self._broker, error))
+
+    def backlog(self) -> dict[str, float]:
+        """Return how many messages are not committed."""
+        kafka = confluent_kafka()
+        if not self._asking_lock.acquire(timeout=_TIMEOUT):
+            raise ConnectionError("the broker does not answer")
+        try:
+            if self._asking is None:
+                self._asking = kafka.Consumer(self._asking_options)
+            found = self._asking.list_topics(self._name, timeout=_TIMEOUT).topics
+            partitions = found[self._name].partitions if self._name in found else {}
+            wanted = [kafka.TopicPartition(self._name, number) for number in partitions]
+            waiting = 0
+            for one in self._asking.committed(wanted, timeout=_TIMEOUT) if wanted else ():
+                low, high = self._asking.get_watermark_offsets(one, timeout=_TIMEOUT)
+                waiting += high - max(low, one.offset)
+        except kafka.KafkaException as error:
+            raise ConnectionError(self.describe(error)) from None
+        finally:
+            self._asking_lock.release()
+        return {"messages": float(waiting)}
+
+    # What the queue asks for.
+
+    def open(self) -> list[str]:
+        """Join the group; a consumer that is in it comes back by itself."""
+        if self._consumer is None:
+            self._said = None
+            self._consumer = confluent_kafka().Consumer(self._options)
+            self._consumer.subscribe(
+                [self._name],
+                on_assign=self._assigned,
+                on_revoke=self._revoked,
+                on_lost=self._revoked,
+            )
+        return []
+
+    def _assigned(self, _consumer: Any, partitions: Any) -> None:
+        for one in partitions:
+            self._shares[one.partition] = _Share()
+
+    def _revoked(self, _consumer: Any, partitions: Any) -> None:
+        # What was answered for is committed already; an answer that comes later finds no share.
+        for one in partitions:
+            self._shares.pop(one.partition, None)
+        gone = {one.partition for one in partitions}
+        self._early = deque(one for one in self._early if one.partition() not in gone)
+
+    def read(self, most: int, seconds: float) -> list[Message]:
+        """Return what has come."""
+        found = [self._early.popleft() for _ in range(min(most, len(self._early)))]
+        if not found:
+            first = self._consumer.poll(seconds)
+            found = [] if first is None else [first]
+            if found and most > 1:
+                found += self._consumer.consume(most - 1, 0)
+        messages, failed = [], None
+        for one in found:
+            if one.error() is not None:
+                failed = one.error()
+                continue
+            share = self._shares.setdefault(one.partition(), _Share())
+            share.read(one.offset())
+            messages.append(Message((share, one.offset()), one.value() or b""))
+        if not messages and (failed := failed or self._said) is not None:
+            self._said = None
+            raise confluent_kafka().KafkaException(failed)
+        self._said = None
+        return messages
+
+    def keep(self, keys: Sequence[Any]) -> None:  # noqa: ARG002 - it is the consumer that lives
+        """Say that this relay lives, without a message to be read."""
+        has = self._consumer.assignment()
+        self._consumer.pause(has)
+        try:
+            if (one := self._consumer.poll(0)) is not None and one.error() is None:
+                self._early.append(one)
+        finally:
+            self._consumer.resume([one for one in self._consumer.assignment() if one in has])
+
+    def acknowledge(self, keys: Sequence[Any]) -> None:
+        """Commit up to where all of a partition is answered for."""
+        for share, offset in keys:
+            share.answer(offset)
+        shares = [*self._shares.items()]
+        new = [(one, share) for one, share in shares if share.following > share.committed]
+        if new and self._consumer is not None:
+            kafka = confluent_kafka()
+            offsets = [kafka.TopicPartition(self._name, n, share.following) for n, share in new]
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+            for (_, share), one in zip(new, offsets, strict=True):
+                share.committed = one.offset
+
+    def release(self, keys: Sequence[Any]) -> None:
+        """Do nothing: what is not committed is another's once this one has left the group."""
+
+    def describe(self, error: Exception) -> str:
+        """Say what went wrong, without a secret."""
+        return kafka_error(self._broker, error)
+
+    def close(self) -> None:
+        """Leave the group."""
+        consumer, self._consumer = self._consumer, None
+        self._shares.clear()
+        self._early.clear()
+        if consumer is not None:
+            consumer.close()
+        self._producer.close()
