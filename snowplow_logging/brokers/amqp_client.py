@@ -218,8 +218,8 @@ def amqp_error(broker: BrokerURL, error: BaseException) -> str:
     text = getattr(error, "reply_text", None)
     if isinstance(text, str) and text:
         error = OSError(text)
-    if not str(error):
-        error = OSError(type(error).__name__)
+    if isinstance(error, OSError):  # which begins with a number
+        error = OSError(error.strerror or str(error) or type(error).__name__)
     return described(error, filter(None, (broker.password,)))
 
 

@@ -32,13 +32,15 @@ class _Share:
 
     Attributes:
         following: The offset after the last up to which all is answered for; -1 for none.
-        committed: What the group knows of that.
+        asked: What the group was asked to know of that.
+        committed: What it knows.
     """
 
     def __init__(self) -> None:
         self._read: deque[int] = deque()
         self._answered: set[int] = set()
         self.following = -1
+        self.asked = -1
         self.committed = -1
 
     def read(self, offset: int) -> None:
@@ -91,6 +93,7 @@ class FromKafka:
             "group.id": group,
             "enable.auto.commit": False,
             "error_cb": self._note,
+            "on_commit": self._committed,
         }
         self._asking_options = {**options, "group.id": group, "enable.auto.commit": False}
         letters_name = f"{name}-dead-letter"
@@ -176,6 +179,7 @@ class FromKafka:
 
     def read(self, most: int, seconds: float) -> list[Message]:
         """Return what has come."""
+        self._commit()
         found = [self._early.popleft() for _ in range(min(most, len(self._early)))]
         if not found:
             first = self._consumer.poll(seconds)
@@ -210,17 +214,41 @@ class FromKafka:
         """Commit up to where all of a partition is answered for."""
         for share, offset in keys:
             share.answer(offset)
-        shares = [*self._shares.items()]
-        new = [(one, share) for one, share in shares if share.following > share.committed]
-        if new and self._consumer is not None:
-            kafka = confluent_kafka()
-            offsets = [kafka.TopicPartition(self._name, n, share.following) for n, share in new]
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-            for (_, share), one in zip(new, offsets, strict=True):
-                share.committed = one.offset
+        self._commit()
 
-    def release(self, keys: Sequence[Any]) -> None:
-        """Do nothing: what is not committed is another's once this one has left the group."""
+    def _commit(self) -> None:
+        """Ask for what is not committed; a failure is heard of later, and asked for again.
+
+        Nobody waits here: a group that has lost this consumer takes it back only while it reads.
+        """
+        shares = [*self._shares.items()]
+        new = [(number, one) for number, one in shares if one.following > one.asked]
+        if new and self._consumer is not None:
+            self._consumer.commit(offsets=self._offsets(new), asynchronous=True)
+            for _, one in new:
+                one.asked = one.following
+
+    def _offsets(self, shares: list[tuple[int, _Share]]) -> list[Any]:
+        kafka = confluent_kafka()
+        return [kafka.TopicPartition(self._name, n, share.following) for n, share in shares]
+
+    def _committed(self, error: Any, partitions: Any) -> None:
+        for one in partitions or ():
+            share = self._shares.get(one.partition)
+            failed = error or one.error
+            if failed is not None:
+                self._said = failed
+            if share is not None and failed is not None:
+                share.asked = share.committed
+            elif share is not None:
+                share.committed = max(share.committed, one.offset)
+
+    def release(self, keys: Sequence[Any]) -> None:  # noqa: ARG002 - the group has no more of them
+        """Commit the last; what is not committed is another's once this one has left the group."""
+        shares = [*self._shares.items()]
+        new = [(number, one) for number, one in shares if one.following > one.committed]
+        if new:
+            self._consumer.commit(offsets=self._offsets(new), asynchronous=False)
 
     def describe(self, error: Exception) -> str:
         """Say what went wrong, without a secret."""
