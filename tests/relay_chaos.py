@@ -8,7 +8,8 @@ what has arrived is compared with what had been acknowledged: by the broker to t
 logs, or by the return of the log call where it writes into a store.
 
 None of that may be missing, and copies may differ in `stm` alone. The exit status is 0 if that is
-so. The server of Redis is set to write its file before each answer.
+so. The servers of Redis and Kafka are set to write their files
+before each answer.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class FromKafka:
         self._said: Any = None  # what the client has said last of its connections
         self._options = {
             "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": "cooperative-sticky",
+            "partition.assignment.strategy": "range,roundrobin",
             "session.timeout.ms": int(max(_LEAST_SESSION, claim_after) * 1_000),
             **options,
             "group.id": group,
@@ -162,7 +162,6 @@ class FromKafka:
                 [self._name],
                 on_assign=self._assigned,
                 on_revoke=self._revoked,
-                on_lost=self._revoked,
             )
         return []
 
