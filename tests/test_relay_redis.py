@@ -21,7 +21,7 @@ from programs import PREAMBLE
 from redis_servers import RedisServer, free_port
 from relays import LocalRelay, Relay, eventually
 from snowplow_logging import SnowplowHandler, StructuredEvent
-from snowplow_logging.brokers.message import pack
+from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
 
 PASSWORD = "p4ss/word"
 CLAIM = ("--claim-after", 1)
@@ -203,6 +203,26 @@ def test_what_a_relay_that_died_had_is_taken_over(redis):
             collector.wait(lambda: len(labels(collector)) == 700)
             eventually(lambda: redis.client.xlen("snowplow") == 0)
             second.end()
+
+
+def test_a_message_that_was_delivered_too_often_is_set_aside(redis):
+    """The server moves it without a relay that reads it; those beside it arrive."""
+    with giving(redis.url, batch_size=1) as (log, _):
+        log("before", "deadly", "after")
+    group = ("snowplow", "snowplow-relay")
+    redis.client.xgroup_create(*group, id="0")
+    (_, found), *_ = redis.client.xreadgroup(group[1], "dead", {"snowplow": ">"})
+    keys = [key for key, _ in found]
+    redis.client.xclaim(*group, "dead", 0, keys, idle=10**6, retrycount=2)
+    redis.client.xclaim(*group, "dead", 0, keys[1:2], idle=10**6, retrycount=MOST_DELIVERIES)
+    with FaultyCollector() as collector, relay(redis, collector, *CLAIM) as one:
+        collector.wait_for_events(2)
+        eventually(lambda: redis.client.xlen("snowplow") == 0)
+        assert "events: 2 sent, 1 given up" in one.end()
+        assert labels(collector) == ["after", "before"]
+    (letter,) = entries(redis, "snowplow-dead-letter")
+    assert b"deadly" in letter[b"batch"]
+    assert b"too often" in letter[b"reason"]
 
 
 def test_a_relay_that_waits_keeps_what_it_has(redis):
