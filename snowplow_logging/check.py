@@ -20,7 +20,7 @@ from snowplow_logging.configuration import Configuration, Found
 from snowplow_logging.configuration_source import Announce, ConfigurationError, read
 from snowplow_logging.delivery.retry import Answer, Outcome
 from snowplow_logging.delivery.transport import Transport
-from snowplow_logging.delivery.way_out import way_out
+from snowplow_logging.delivery.way_out import WayOut, way_out
 from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import captures
@@ -108,8 +108,9 @@ def _check(
         return BAD_CONFIGURATION
     status = 0
     for found in configuration.found:
-        tell(f"handlers.{found.name}: {way_out(found.handler.settings).url}")
-        came_to = _try(found, lambda line: tell(f"  {line}"), send=send)
+        transport = way_out(found.handler.settings)
+        tell(f"handlers.{found.name}: {transport.url}")
+        came_to = _try(found, transport, lambda line: tell(f"  {line}"), send=send)
         status = max(status, came_to[0])
         tried.append(came_to[1])
         status = max(status, _look_up(found.settings, lambda line: tell(f"  {line}")))
@@ -118,7 +119,7 @@ def _check(
     return status
 
 
-def _try(found: Found, tell: Tell, *, send: bool) -> tuple[int, str]:
+def _try(found: Found, transport: WayOut, tell: Tell, *, send: bool) -> tuple[int, str]:
     """Try a handler; return the status, and in words what it came to where that is 0."""
     levels = (f"{name} (from {logging.getLevelName(level)})" for name, level in found.on.items())
     tell(f"on {', '.join(levels)}")
@@ -135,7 +136,6 @@ def _try(found: Found, tell: Tell, *, send: bool) -> tuple[int, str]:
         if outcome is None:
             tell("warning: before_send leaves the test event out, so that none is sent")
             result = "the collector answers"
-    transport = way_out(found.handler.settings)
     if not isinstance(transport, Transport):
         from snowplow_logging.relay.check import try_elsewhere
 

@@ -17,6 +17,7 @@ from ._version import __version__
 from .colour import GREEN, RED, YELLOW
 from .relay.command import add_relay
 from .streams import fail, flushed, write_line
+from .told_to_end import told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,21 +187,19 @@ def _run_collector(arguments: argparse.Namespace) -> int:
             reason = "is in use"
         fail("collector", f"port {arguments.port} {reason}; choose another with --port")
         return 1
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        terminal.greet(collector.endpoint)
-        if collector.is_on_network:
-            print(
-                f"It is open to the network: whoever reaches port {collector.port} of "
-                f"{arguments.host} sees the events that arrive, and may remove them.",
-                file=sys.stderr,
-                flush=True,
-            )
-        while (entry := arrived.get()) is not None:
-            terminal.show(entry)
+        with told_to_end(stop):
+            terminal.greet(collector.endpoint)
+            if collector.is_on_network:
+                print(
+                    f"It is open to the network: whoever reaches port {collector.port} of "
+                    f"{arguments.host} sees the events that arrive, and may remove them.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            while (entry := arrived.get()) is not None:
+                terminal.show(entry)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         collector.close()
     return 0
 
@@ -358,17 +357,12 @@ def _run_replay(arguments: argparse.Namespace) -> int:
         caught.append(number)
         raise KeyboardInterrupt
 
-    signals = [signal.SIGINT, signal.SIGTERM]
-    before = [(number, signal.signal(number, stop)) for number in signals]
     try:
-        with giving_up(replay, arguments.give_up):
+        with told_to_end(stop), giving_up(replay, arguments.give_up):
             all_taken = replay.run()
     except ReplayError as error:
         fail("replay", error)
         return 2
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
     print(replay.summary)
     if screen.is_closed:
         return _CLOSED_PIPE

@@ -136,6 +136,10 @@ from snowplow_logging import flushing
 @flushing
 def flushed(number):
     log()
+begun, begins = os.pipe()
+def busy(number):
+    os.write(begins, b".")
+    time.sleep(60)
 if __name__ == "__main__":
     fork = multiprocessing.get_context("fork")
     task = flushed if "flushing" in sys.argv else log
@@ -145,6 +149,10 @@ if __name__ == "__main__":
     elif "with" in sys.argv:
         with fork.Pool(2) as pool:
             pool.map(task, range(5))
+            # A child that has nothing to do may end by itself before the signal reaches it.
+            pool.map_async(busy, range(2), chunksize=1)
+            for _ in range(2):
+                os.read(begun, 1)
     else:
         pool = fork.Pool(2)
         pool.map(log, range(5))

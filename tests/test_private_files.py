@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -213,6 +214,9 @@ class TestStrangers:
         with FaultyCollector() as collector:
             with tracking(collector, store=store) as tracked:
                 tracked.log(PAGE)
+            for thread in threading.enumerate():
+                if thread.name == "snowplow-logging-store":  # which lets go of the store
+                    thread.join(20)
             folder.chmod(0o1777)
             place = folder / f"store.db{suffix}"
             before = place.read_bytes() if place.exists() else b""

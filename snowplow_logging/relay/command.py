@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from snowplow_logging.printable import printable
+from snowplow_logging.streams import fail, write_line
+from snowplow_logging.told_to_end import told_to_end
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -114,37 +114,33 @@ def run_relay(arguments: argparse.Namespace) -> int:
     def stop(number: int, _frame: FrameType | None) -> None:
         told.put(number)
 
-    health = None
     try:
         where = None if arguments.health is None else address_of(arguments.health)
         relay = relay_of(arguments)
         health = Health(relay, where, arguments.health_file)
     except (ImportError, OSError, TypeError, ValueError) as error:
-        sys.stderr.write(f"snowplow-logging relay: {error}\n")
+        fail("relay", error)
         return 2
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if address := health.start():
-            _say(f"health at {address}")
-        relay.start()
-        _say(f"relays from {relay.source} to {relay.url}")
-        ended = False
-        while not ended:
-            with contextlib.suppress(Empty):  # a wait without an end takes no Ctrl-C on Windows
-                ended = told.get(timeout=1.0) > 0
-        relay.close()
-    finally:
-        health.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with told_to_end(stop):
+        try:
+            if address := health.start():
+                _say(f"health at {address}")
+            relay.start()
+            _say(f"relays from {relay.source} to {relay.url}")
+            ended = False
+            while not ended:
+                with contextlib.suppress(Empty):  # a wait without an end takes no Ctrl-C on Windows
+                    ended = told.get(timeout=1.0) > 0
+            relay.close()
+        finally:
+            health.close()
     _say(relay.summary)
     return 0
 
 
 def _say(line: str) -> None:
     with contextlib.suppress(BrokenPipeError):  # who reads it may be gone, and the work goes on
-        sys.stdout.write(f"{printable(line)}\n")
-        sys.stdout.flush()
+        write_line(sys.stdout, line)
 
 
 def relay_of(arguments: argparse.Namespace) -> Relay:

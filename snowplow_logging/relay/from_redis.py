@@ -266,13 +266,12 @@ class FromRedis:
 def redis_problems(client: Any, name: str) -> list[str]:
     """Return what speaks against a server as a place where events wait."""
     try:
-        about = {} if hasattr(client, "get_node_from_key") else {"server": client.info()}
-        if not about:
-            node = client.get_node_from_key(name)
-            about = {"server": client.info(target_nodes=node)}
+        if hasattr(client, "get_node_from_key"):  # of a cluster, the server that has the stream
+            info = client.info(target_nodes=client.get_node_from_key(name))
+        else:
+            info = client.info()
     except Exception as error:  # noqa: BLE001 - some that are managed allow no such question
         return [f"it does not say how it keeps its data: {type(error).__name__}"]
-    info = about["server"]
     problems = []
     if not info.get("aof_enabled"):
         problems.append(
