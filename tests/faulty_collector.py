@@ -154,7 +154,7 @@ class FaultyCollector:
         """Their event ids."""
         return [event["eid"] for event in self.events]
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 20.0) -> None:
+    def wait(self, condition: Callable[[], Any], timeout: float = 60.0) -> None:
         """Wait until a condition holds, which is looked at after each request and connection.
 
         Args:
@@ -166,12 +166,12 @@ class FaultyCollector:
                 taken = len(self.events)
                 raise AssertionError(f"got {len(self.requests)} requests, took {taken} events")
 
-    def wait_for_requests(self, count: int, timeout: float = 20.0) -> list[Request]:
+    def wait_for_requests(self, count: int, timeout: float = 60.0) -> list[Request]:
         """Wait until so many requests have come, and return all."""
         self.wait(lambda: len(self.requests) >= count, timeout)
         return self.requests
 
-    def wait_for_events(self, count: int, timeout: float = 20.0) -> list[dict[str, str]]:
+    def wait_for_events(self, count: int, timeout: float = 60.0) -> list[dict[str, str]]:
         """Wait until so many events have been taken, and return all."""
         self.wait(lambda: len(self.events) >= count, timeout)
         return self.events

@@ -5,19 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from redis_servers import free_port
+from server_process import ServerProcess, free_port
 
 __all__ = ["RabbitMQServer"]
 
-_SECONDS: Final = 60.0
 # What distributions put into the path changes the user, and the variables with him.
 _PROGRAMS: Final = ("/usr/lib/rabbitmq/bin/rabbitmq-server",)
 
@@ -29,7 +25,7 @@ def _program() -> str | None:
     return shutil.which("rabbitmq-server")
 
 
-class RabbitMQServer:
+class RabbitMQServer(ServerProcess):
     """A server with a daemon of Erlang's own, so that it meets no other of the machine.
 
     Args:
@@ -39,19 +35,15 @@ class RabbitMQServer:
 
     def __init__(self, folder: Path, *lines: str) -> None:
         pytest.importorskip("kombu", reason="the client of RabbitMQ is an extra")
-        program, epmd = _program(), shutil.which("epmd")
-        if program is None or epmd is None:
+        program = _program()
+        if program is None or shutil.which("epmd") is None:
             pytest.skip("there is no rabbitmq-server")
-        self._program, self._epmd_program = program, epmd
-        self._folder = folder
-        self.port = free_port()
+        super().__init__(folder)
+        self._program = program
         self.url = f"amqp://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._epmd: subprocess.Popen[bytes] | None = None
-        folder.mkdir(exist_ok=True)
         (folder / "rabbitmq.conf").write_text("\n".join(("log.file.level = info", *lines, "")))
         (folder / "plugins").write_text("[].\n")
-        self._environment = {
+        self.environment = {
             **os.environ,
             "HOME": str(folder),
             "ERL_EPMD_PORT": str(free_port()),
@@ -67,49 +59,18 @@ class RabbitMQServer:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         }
 
-    def __enter__(self):
-        self.start()
-        return self
+    def command(self) -> list[Any]:
+        """Return what starts it, after the daemon, which it would start for all of the machine."""
+        script = 'epmd & until epmd -names; do sleep 0.05; done; exec "$0"'
+        return ["sh", "-c", script, self._program]
 
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        if self._epmd is not None:
-            self._epmd.kill()
-            self._epmd.wait(_SECONDS)
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        with (self._folder / "out").open("ab") as log:
-            if self._epmd is None:
-                self._epmd = subprocess.Popen(
-                    [self._epmd_program], env=self._environment, stdout=log, stderr=log
-                )
-            self._process = subprocess.Popen(
-                [self._program],
-                env=self._environment,
-                cwd=self._folder,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+    def answers(self) -> bool:
+        """Tell whether it takes connections."""
         try:
-            self.wait()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def wait(self) -> None:
-        """Wait until it answers."""
-        until = time.monotonic() + _SECONDS
-        while True:
-            try:
-                with self.channel():
-                    return
-            except OSError:
-                assert time.monotonic() < until, (self._folder / "out").read_text()
-                assert self._process.poll() is None, (self._folder / "out").read_text()
-                time.sleep(0.05)
+            with self.channel():
+                return True
+        except OSError:
+            return False
 
     @contextlib.contextmanager
     def channel(self):
@@ -119,23 +80,25 @@ class RabbitMQServer:
         with amqp.Connection(f"127.0.0.1:{self.port}", confirm_publish=True) as connection:
             yield connection.channel()
 
-    def publish(self, body: bytes, queue: str = "snowplow") -> None:
+    def publish(self, body: bytes, queue: str | None = None) -> None:
         """Put a message into a queue, as another program would."""
         import amqp
 
         with self.channel() as channel:
-            channel.basic_publish(amqp.Message(body, delivery_mode=2), routing_key=queue)
+            channel.basic_publish(
+                amqp.Message(body, delivery_mode=2), routing_key=queue or self.stream
+            )
 
-    def count(self, queue: str = "snowplow") -> int:
+    def count(self, queue: str | None = None) -> int:
         """Return how many messages nobody has taken."""
         with self.channel() as channel:
-            return channel.queue_declare(queue, passive=True).message_count
+            return channel.queue_declare(queue or self.stream, passive=True).message_count
 
-    def take(self, queue: str) -> list[tuple[dict, bytes]]:
+    def take(self, queue: str | None = None) -> list[tuple[dict, bytes]]:
         """Remove the messages of a queue; return each one's headers and body."""
         taken = []
         with self.channel() as channel:
-            while message := channel.basic_get(queue, no_ack=True):
+            while message := channel.basic_get(queue or self.stream, no_ack=True):
                 body = message.body
                 data = body.encode() if isinstance(body, str) else bytes(body)
                 taken.append((message.headers, data))
@@ -146,23 +109,3 @@ class RabbitMQServer:
         with self.channel() as channel:
             for queue in queues:
                 channel.queue_delete(queue)
-
-    def _signal(self, number: int) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-
-    def freeze(self) -> None:
-        """Have it do nothing, with its connections open."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Have it go on."""
-        self._signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait(_SECONDS)
-            self._process = None

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import shutil
-import signal
 import socket
-import subprocess
 import threading
 import time
 from urllib.request import urlopen
@@ -21,72 +16,38 @@ pytest.importorskip("confluent_kafka", reason="the client of Kafka is an extra")
 from faulty_collector import SILENCE, Answer, FaultyCollector
 from kafka_servers import KafkaServer
 from programs import PREAMBLE
-from redis_servers import free_port
-from relays import LocalRelay, Relay, eventually
-from snowplow_logging import SnowplowHandler, StructuredEvent
+from relays import event_of, eventually, giving, labels, relay, spawned, stream_of
+from server_process import free_port, shared
+from snowplow_logging import SnowplowHandler
 from snowplow_logging.brokers.message import pack
 
+pytestmark = pytest.mark.timeout(300)  # the start of the server, beside much else
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Start one server for all tests that need no other."""
+
+@pytest.fixture(scope="session")
+def running_kafka(tmp_path_factory, certificate):
+    """Share one server, which wants a password, and takes TLS at another port."""
     login = "org.apache.kafka.common.security.plain.PlainLoginModule"
     lines = (
         "sasl.enabled.mechanisms=PLAIN",
         f'listener.name.clients.plain.sasl.jaas.config={login} required user_shop="p4ss/word";',
     )
-    folder = tmp_path_factory.mktemp("kafka") / "server"
-    with KafkaServer(folder, *lines, listener="SASL_PLAINTEXT") as server:
+
+    def make(folder):
+        server = KafkaServer(folder, *lines, listener="SASL_PLAINTEXT", certificate=certificate)
         server.url = server.url.replace("//", "//shop:p4ss%2Fword@")
         server.url += "?security.protocol=SASL_PLAINTEXT"
+        return server
+
+    with shared(tmp_path_factory, "kafka", make) as server:
         yield server
 
 
 @pytest.fixture
-def topic(request):
-    """Give a topic of the test's own."""
-    return "".join(letter for letter in request.node.name if letter.isalnum())
-
-
-@contextlib.contextmanager
-def giving(url, topic, **settings):
-    """Give a function that logs to a broker, and the handler."""
-    settings = {"flush_interval": 0.05, "max_retry_delay": 0.2, **settings}
-    handler = SnowplowHandler(broker=url, stream=topic, **settings)
-    logger = logging.Logger("shop")
-    logger.addHandler(handler)
-
-    def log(*labels):
-        for label in labels:
-            logger.info(StructuredEvent(category="c", action="a", label=str(label)))
-        return handler.flush(30)
-
-    try:
-        yield log, handler
-    finally:
-        handler.close()
-
-
-def relay(server, topic, collector, *arguments, kind=LocalRelay):
-    """Start a relay from a server to a collector."""
-    url = getattr(server, "url", server)
-    options = ("--stream", topic, "--max-retry-delay", 0.2, "--claim-after", 6)
-    return kind("--broker", url, *options, *arguments, endpoint=collector)
-
-
-def spawned(server, topic, collector, *arguments):
-    """Start a relay as a process."""
-    return relay(server, topic, collector, *arguments, kind=Relay)
-
-
-def labels(collector):
-    """Return the labels that have arrived, once for each event id."""
-    return sorted({event["eid"]: event["se_la"] for event in collector.events}.values())
-
-
-def event_of(label):
-    """Return an event for a record's attribute."""
-    return {"event": "struct_event", "category": "c", "action": "a", "label": label}
+def server(running_kafka, request):
+    """Give the server, with a topic of the test's own."""
+    running_kafka.stream = stream_of(request)
+    return running_kafka
 
 
 def message(label):
@@ -96,124 +57,125 @@ def message(label):
     return pack([payload.encode()[:-1]])
 
 
-def test_what_is_logged_comes_through_the_broker(server, topic):
+def test_what_is_logged_comes_through_the_broker(server):
     """A batch is a message, without more around it, committed once the collector has taken it."""
-    with giving(server.url, topic) as (log, handler):
+    with giving(server) as (log, handler):
         assert log(*range(1_200))
         assert (handler.stats.sent, handler.stats.queued) == (1_200, 0)
-    documents = [json.loads(body) for _, body in server.messages(topic)]
+    documents = [json.loads(body) for _, body in server.messages()]
     assert sum(len(document["events"]) for document in documents) == 1_200
     assert {document["version"] for document in documents} == {1}
-    with FaultyCollector() as collector, relay(server, topic, collector) as one:
+    with FaultyCollector() as collector, relay(server, collector) as one:
         collector.wait_for_events(1_200)
         assert "events: 1,200 sent, 0 given up, 0 retried" in one.end()
-    assert server.count(topic) == 0
+    assert server.count() == 0
 
 
-def test_what_is_no_message_stops_nothing(server, topic):
+def test_what_is_no_message_stops_nothing(server):
     """It is kept with the reason in a topic beside it."""
     for body in (b"{", b"", message("refused"), message("last")):
-        server.publish(body, topic, 0)
+        server.publish(body, partition=0)
     with (
         FaultyCollector(400) as collector,
-        relay(server, topic, collector, "--batch-size", 1) as one,
+        relay(server, collector, "--batch-size", 1) as one,
     ):
         collector.wait(lambda: "last" in labels(collector))
-        eventually(lambda: server.count(topic) == 0)
+        eventually(lambda: server.count() == 0)
         assert "events: 1 sent, 3 given up" in one.end()
-    letters = server.messages(f"{topic}-dead-letter")
+    letters = server.messages(server.letters)
     reasons = b" ".join(headers["reason"] for headers, _ in letters)
     assert len(letters) == 3
     assert b"it is no JSON" in reasons
     assert b"answered 400" in reasons
 
 
-def test_an_answer_that_comes_before_an_earlier_one_skips_nothing(server, topic):
+def test_an_answer_that_comes_before_an_earlier_one_skips_nothing(server):
     """The offset is committed up to the first message without an answer, and no further."""
     for label in ("first", "second", "third"):
-        server.publish(message(label), topic, 0)
+        server.publish(message(label), partition=0)
     gate = threading.Event()
-    arguments = ("--connections", 2, "--batch-size", 1, "--shutdown-timeout", 0.2)
+    arguments = ("--connections", 2, "--batch-size", 1, "--claim-after", 6)
     with FaultyCollector(Answer(gate=gate)) as collector:
-        with spawned(server, topic, collector, *arguments) as one:
+        with spawned(server, collector, *arguments) as one:
             # While the first request is held, the other connection sends what comes after it.
             collector.wait_for_requests(3)
             eventually(lambda: len(collector.events) >= 2)
             held = collector.requests[0].events[0]["se_la"]
             left = {"first": 3, "second": 2, "third": 1}[held]
-            eventually(lambda: server.count(topic) == left)
+            eventually(lambda: server.count() == left)
             one.kill()
-        assert server.count(topic) == left
+        assert server.count() == left
         gate.set()
-        with relay(server, topic, collector) as last:
-            eventually(lambda: server.count(topic) == 0)
+        with relay(server, collector) as last:
+            eventually(lambda: server.count() == 0)
             last.end()
         assert labels(collector) == ["first", "second", "third"]
 
 
-def test_what_a_relay_that_died_had_is_taken_over(server, topic):
+def test_what_a_relay_that_died_had_is_taken_over(server):
     """After the time that is given for that."""
-    with FaultyCollector(SILENCE) as collector, giving(server.url, topic) as (log, _):
+    with FaultyCollector(SILENCE) as collector, giving(server) as (log, _):
         log(*range(700))
-        with spawned(server, topic, collector) as first:
+        with spawned(server, collector, "--claim-after", 6) as first:
             collector.wait_for_requests(1)
             first.kill()
-        with relay(server, topic, collector) as second:
+        with relay(server, collector) as second:
             collector.wait(lambda: len(labels(collector)) == 700)
-            eventually(lambda: server.count(topic) == 0)
+            eventually(lambda: server.count() == 0)
             second.end()
 
 
-def test_two_relays_share_a_topic(server, topic):
+def test_two_relays_share_a_topic(server):
     """Each reads partitions of its own."""
-    server.publish(message("made"), topic)
+    server.publish(message("made"))
     with (
         FaultyCollector() as collector,
-        relay(server, topic, collector) as one,
-        relay(server, topic, collector) as other,
+        relay(server, collector) as one,
+        relay(server, collector) as other,
     ):
         number = 0
         until = time.monotonic() + 60
         while not (one._relay.stats.sent and other._relay.stats.sent):
             assert time.monotonic() < until
             for partition in range(3):
-                server.publish(message(f"{number}-{partition}"), topic, partition)
+                server.publish(message(f"{number}-{partition}"), partition=partition)
             number += 1
-        eventually(lambda: server.count(topic) == 0)
+        eventually(lambda: server.count() == 0)
         one.end()
         other.end()
         assert len(labels(collector)) == 3 * number + 1
 
 
-def test_sigterm_leaves_the_rest_to_others_at_once(server, topic):
+def test_sigterm_leaves_the_rest_to_others_at_once(server):
     """What is under way is ended or left, and what is left is not lost."""
     gate = threading.Event()
     with (
         FaultyCollector(200, default=Answer(gate=gate)) as collector,
-        giving(server.url, topic, batch_size=100) as (log, _),
+        giving(server, batch_size=100) as (log, _),
     ):
         log(*range(600))
         arguments = ("--shutdown-timeout", 0.3, "--batch-size", 100)
-        with spawned(server, topic, collector, *arguments) as first:
+        with spawned(server, collector, *arguments) as first:
             collector.wait_for_requests(2)
             assert "events: 100 sent" in first.end()
         gate.set()
-        with relay(server, topic, collector) as second:
+        with relay(server, collector) as second:
             collector.wait(lambda: len(labels(collector)) == 600)
-            eventually(lambda: server.count(topic) == 0)
+            eventually(lambda: server.count() == 0)
             second.end()
 
 
+@pytest.mark.exhaustive
 def test_a_broker_that_is_away_or_is_killed(tmp_path, reports):
     """The handler keeps, reports, and gives once it is back; so does the relay."""
     server = KafkaServer(tmp_path / "kafka")
-    with giving(server.url, "snowplow", timeout=3) as (log, handler):
+    with giving(server, timeout=3) as (log, handler):
         handler.handle(logging.makeLogRecord({"snowplow": event_of("first")}))
         assert not handler.flush(4)
         assert handler.stats.queued == 1
         with server:
             assert handler.flush(30)
-            with FaultyCollector() as collector, relay(server, "snowplow", collector) as one:
+            with FaultyCollector() as collector, relay(server, collector) as one:
                 collector.wait_for_events(1)
                 server.kill()
                 eventually(lambda: any("it is asked again" in words for words in reports))
@@ -225,20 +187,21 @@ def test_a_broker_that_is_away_or_is_killed(tmp_path, reports):
     assert "did not take them" in reports[0]
 
 
+@pytest.mark.exhaustive
 def test_a_broker_that_hangs_holds_no_end(tmp_path):
     """Neither the relay's nor the handler's."""
     with (
         KafkaServer(tmp_path / "kafka") as server,
         FaultyCollector(200, SILENCE) as collector,
-        giving(server.url, "snowplow", shutdown_timeout=0.5) as (log, handler),
-        spawned(server, "snowplow", collector, "--shutdown-timeout", 1) as one,
+        giving(server, shutdown_timeout=0.5) as (log, handler),
+        spawned(server, collector, "--shutdown-timeout", 1) as one,
     ):
         one.started()
         assert log("first")
         collector.wait_for_requests(1)
         assert log("second")
         collector.wait_for_requests(2)
-        os.kill(server._process.pid, signal.SIGSTOP)
+        server.freeze()
         start = time.monotonic()
         assert "1 sent" in one.end()
         assert time.monotonic() - start < 10
@@ -248,18 +211,18 @@ def test_a_broker_that_hangs_holds_no_end(tmp_path):
         assert time.monotonic() - start < 10
 
 
-def test_a_password_is_shown_nowhere(server, topic, reports, capfd):
+def test_a_password_is_shown_nowhere(server, reports, capfd):
     """Neither where it is right nor where it is wrong."""
     place = f"127.0.0.1:{server.port}"
-    with giving(server.url, topic) as (log, handler):
+    with giving(server) as (log, handler):
         assert log("in")
-        assert repr(handler) == f"<SnowplowHandler kafka://{place}#{topic} (NOTSET)>"
+        assert repr(handler) == f"<SnowplowHandler kafka://{place}#{server.stream} (NOTSET)>"
     wrong = server.url.replace("p4ss%2Fword", "wr0ng-w0rd")
-    with giving(wrong, topic, shutdown_timeout=0.1, timeout=2) as (_, handler):
+    with giving(wrong, shutdown_timeout=0.1, timeout=1) as (_, handler):
         handler.handle(logging.makeLogRecord({"snowplow": event_of("out")}))
-        assert not handler.flush(6)
+        assert not handler.flush(3)
         said = str(handler.stats)
-    with FaultyCollector() as collector, spawned(wrong, topic, collector, "--health", 0) as one:
+    with FaultyCollector() as collector, spawned(wrong, collector, "--health", 0) as one:
         url = one.line().split()[-1]
         one.started()
         one.wait_for_error("it is asked again")
@@ -292,13 +255,14 @@ def test_a_url_that_makes_no_sense(url):
     assert "ret" not in str(raised.value)
 
 
-def test_check_reaches_it(server, topic, tmp_path, capfd):
+def test_check_reaches_it(server, tmp_path, capfd):
     """It gives it a test event, says what could lose it, and where nobody answers."""
     from snowplow_logging.cli import main
 
     def checked(url):
         file = tmp_path / "logging.json"
-        handler = {"class": "snowplow_logging.SnowplowHandler", "broker": url, "stream": topic}
+        handler = {"class": "snowplow_logging.SnowplowHandler", "broker": url}
+        handler["stream"] = server.stream
         handlers, root = {"snowplow": handler}, {"handlers": ["snowplow"]}
         file.write_text(json.dumps({"version": 1, "handlers": handlers, "root": root}))
         return main(["check", str(file)]), capfd.readouterr().out
@@ -307,7 +271,7 @@ def test_check_reaches_it(server, topic, tmp_path, capfd):
     assert status == 0, words
     assert "took the test event" in words
     assert "warning: one server alone has each message" in words
-    ((_, body),) = server.messages(topic)
+    ((_, body),) = server.messages()
     assert b'"se_ac":"check"' in body
     status, words = checked(f"kafka://u:s3cret-word@127.0.0.1:{free_port()}")
     assert status == 2
@@ -315,13 +279,13 @@ def test_check_reaches_it(server, topic, tmp_path, capfd):
     assert "s3cret" not in words
 
 
-def test_health_tells_of_the_lag(server, topic):
+def test_health_tells_of_the_lag(server):
     """The messages that are not committed."""
     for label in "abc":
-        server.publish(message(label), topic)
+        server.publish(message(label))
     with (
         FaultyCollector(default=SILENCE) as collector,
-        spawned(server, topic, collector, "--health", 0) as one,
+        spawned(server, collector, "--health", 0, "--shutdown-timeout", 0.1) as one,
     ):
         health = one.line().split()[-1]
         collector.wait_for_requests(1)
@@ -329,7 +293,7 @@ def test_health_tells_of_the_lag(server, topic):
         one.end()
 
 
-def test_a_fork_has_a_producer_of_its_own(server, topic, run):
+def test_a_fork_has_a_producer_of_its_own(server, run):
     """Parent and child give what each has logged, the child nothing of its parent's, and end."""
     program = """
 ENDPOINTS = [None]
@@ -347,31 +311,22 @@ for _ in range(3):
     assert os.wait()[1] == 0
 """
     preamble = PREAMBLE.replace('"endpoint": endpoint, ', "")
-    run(program, server.url, topic, preamble=preamble, error=None)
-    with FaultyCollector() as collector, relay(server, topic, collector) as one:
+    run(program, server.url, server.stream, preamble=preamble, error=None)
+    with FaultyCollector() as collector, relay(server, collector) as one:
         collector.wait_for_events(5)
         assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
         one.end()
 
 
-def test_by_tls(tmp_path, reports):
+def test_by_tls(server, reports):
     """The certificate is verified, by the file that the URL's query names."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl")
-    certificate, key, both = (tmp_path / name for name in ("cert.pem", "key.pem", "both.pem"))
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2"
-    command += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {key}"
-    subprocess.run([*command.split(), "-out", certificate], check=True, capture_output=True)
-    both.write_text(key.read_text() + certificate.read_text())
-    lines = ("ssl.keystore.type=PEM", f"ssl.keystore.location={both}")
-    with KafkaServer(tmp_path / "kafka", *lines, listener="SSL") as server:
-        url = f"{server.url}?security.protocol=SSL"
-        with giving(f"{url}&ssl.ca.location={certificate}", "secure") as (log, _):
-            assert log("secure")
-        assert len(server.messages("secure")) == 1
-        with giving(url, "secure", shutdown_timeout=0.1, timeout=2) as (_, handler):
-            handler.handle(logging.makeLogRecord({"snowplow": event_of("refused")}))
-            assert not handler.flush(6)
+    url = f"{server.tls_url}&ssl.ca.location={server.certificate}"
+    with giving(url, stream=server.stream) as (log, _):
+        assert log("secure")
+    assert len(server.messages()) == 1
+    with giving(server.tls_url, shutdown_timeout=0.1, timeout=2) as (_, handler):
+        handler.handle(logging.makeLogRecord({"snowplow": event_of("refused")}))
+        assert not handler.flush(6)
     assert "certificate verify failed" in reports[0]
 
 

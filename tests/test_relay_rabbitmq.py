@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,72 +18,46 @@ pytest.importorskip("kombu", reason="the client of RabbitMQ is an extra")
 from faulty_collector import SILENCE, Answer, FaultyCollector
 from programs import PREAMBLE
 from rabbitmq_servers import RabbitMQServer
-from redis_servers import free_port
-from relays import LocalRelay, Relay, eventually
-from snowplow_logging import SnowplowHandler, StructuredEvent
+from relays import event_of, eventually, giving, labels, relay, spawned, stream_of
+from server_process import free_port, shared
+from snowplow_logging import SnowplowHandler
 from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
 
+pytestmark = pytest.mark.timeout(300)  # the start of the server, beside much else
 
-@pytest.fixture(scope="module")
-def running_server(tmp_path_factory):
-    """Start one server for all tests that need no other."""
-    with RabbitMQServer(tmp_path_factory.mktemp("rabbitmq") / "server") as server:
+
+@pytest.fixture(scope="session")
+def running_rabbitmq(tmp_path_factory, certificate):
+    """Share one server, which takes TLS at another port."""
+
+    def make(folder):
+        port = free_port()
+        lines = (
+            f"listeners.ssl.default = 127.0.0.1:{port}",
+            f"ssl_options.certfile = {certificate}",
+            f"ssl_options.keyfile = {certificate}",
+        )
+        server = RabbitMQServer(folder, *lines)
+        server.tls_url, server.certificate = f"amqps://127.0.0.1:{port}", certificate
+        return server
+
+    with shared(tmp_path_factory, "rabbitmq", make) as server:
         yield server
 
 
 @pytest.fixture
-def server(running_server):
-    """Give the server, empty."""
-    running_server.delete("snowplow", "snowplow-dead-letter")
-    return running_server
-
-
-@contextlib.contextmanager
-def giving(url, **settings):
-    """Give a function that logs to a broker, and the handler."""
-    settings = {"flush_interval": 0.05, "max_retry_delay": 0.2, **settings}
-    handler = SnowplowHandler(broker=url, **settings)
-    logger = logging.Logger("shop")
-    logger.addHandler(handler)
-
-    def log(*labels):
-        for label in labels:
-            logger.info(StructuredEvent(category="c", action="a", label=str(label)))
-        return handler.flush(30)
-
-    try:
-        yield log, handler
-    finally:
-        handler.close()
-
-
-def relay(server, collector, *arguments, kind=LocalRelay):
-    """Start a relay from a server to a collector."""
-    url = getattr(server, "url", server)
-    return kind("--broker", url, *arguments, "--max-retry-delay", 0.2, endpoint=collector)
-
-
-def spawned(server, collector, *arguments):
-    """Start a relay as a process."""
-    return relay(server, collector, *arguments, kind=Relay)
-
-
-def labels(collector):
-    """Return the labels that have arrived, once for each event id."""
-    return sorted({event["eid"]: event["se_la"] for event in collector.events}.values())
-
-
-def event_of(label):
-    """Return an event for a record's attribute."""
-    return {"event": "struct_event", "category": "c", "action": "a", "label": label}
+def server(running_rabbitmq, request):
+    """Give the server, with a queue of the test's own."""
+    running_rabbitmq.stream = stream_of(request)
+    return running_rabbitmq
 
 
 def test_what_is_logged_comes_through_the_broker(server):
     """A batch is a message, without more around it, removed once the collector has taken it."""
-    with giving(server.url) as (log, handler):
+    with giving(server) as (log, handler):
         assert log(*range(1_200))
         assert (handler.stats.sent, handler.stats.queued) == (1_200, 0)
-    taken = server.take("snowplow")
+    taken = server.take()
     assert [json.loads(body)["version"] for _, body in taken] == [1] * len(taken)
     assert sum(len(json.loads(body)["events"]) for _, body in taken) == 1_200
     for _, body in taken:
@@ -99,25 +71,25 @@ def test_what_is_logged_comes_through_the_broker(server):
 
 def test_what_is_no_message_stops_nothing(server):
     """It is kept with the reason in a queue beside it, from which a relay can send it again."""
-    with giving(server.url) as (log, _):
+    with giving(server) as (log, _):
         log("first")
         server.publish(b"{")
         server.publish(b"\xff")
         log("refused")
     with FaultyCollector(200, 400) as collector, relay(server, collector, "--batch-size", 1) as one:
         collector.wait_for_requests(2)
-        eventually(lambda: server.count("snowplow-dead-letter") == 3)
+        eventually(lambda: server.count(server.letters) == 3)
         assert "events: 1 sent, 3 given up" in one.end()
     assert server.count() == 0
-    letters = server.take("snowplow-dead-letter")
+    letters = server.take(server.letters)
     reasons = " ".join(headers["reason"] for headers, _ in letters)
     assert "it is no JSON" in reasons
     assert "answered 400" in reasons
     (again,) = (body for _, body in letters if body.startswith(b'{"version"'))
-    server.publish(again, "snowplow-dead-letter")
+    server.publish(again, server.letters)
     with (
         FaultyCollector() as collector,
-        relay(server, collector, "--stream", "snowplow-dead-letter") as one,
+        relay(server, collector, "--stream", server.letters) as one,
     ):
         assert collector.wait_for_events(1)[0]["se_la"] == "refused"
         one.end()
@@ -125,7 +97,7 @@ def test_what_is_no_message_stops_nothing(server):
 
 def test_what_a_relay_that_died_had_is_delivered_to_another(server):
     """At once, for the broker sees its connection end."""
-    with FaultyCollector(SILENCE) as collector, giving(server.url, batch_size=10) as (log, _):
+    with FaultyCollector(SILENCE) as collector, giving(server, batch_size=10) as (log, _):
         log(*range(700))
         with spawned(server, collector) as first:
             collector.wait_for_requests(1)
@@ -140,16 +112,16 @@ def test_what_a_relay_that_died_had_is_delivered_to_another(server):
 def test_two_relays_share_a_queue(server):
     """Both take part, and no event is sent twice."""
     with (
-        giving(server.url, batch_size=2) as (log, _),
+        giving(server, batch_size=2) as (log, _),
         FaultyCollector(default=Answer(after=0.02)) as collector,
         relay(server, collector) as one,
         relay(server, collector) as other,
     ):
-        for start in range(0, 2_000, 200):
-            log(*range(start, start + 200))
-        collector.wait_for_events(2_000)
+        for start in range(0, 600, 100):
+            log(*range(start, start + 100))
+        collector.wait_for_events(600)
         said = [one.end(), other.end()]
-        assert len(collector.events) == 2_000
+        assert len(collector.events) == 600
     assert not any("events: 0 sent" in words for words in said)
 
 
@@ -158,7 +130,7 @@ def test_sigterm_leaves_the_rest_to_others_at_once(server):
     gate = threading.Event()
     with (
         FaultyCollector(200, default=Answer(gate=gate)) as collector,
-        giving(server.url, batch_size=100) as (log, _),
+        giving(server, batch_size=100) as (log, _),
     ):
         log(*range(600))
         arguments = ("--shutdown-timeout", 0.3, "--batch-size", 100)
@@ -191,20 +163,19 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.exhaustive
 def test_a_message_that_ends_whoever_reads_it_is_set_aside(server):
     """After so many deliveries; those beside it arrive all."""
-    with FaultyCollector() as collector, giving(server.url, batch_size=1) as (log, _):
+    with FaultyCollector() as collector, giving(server, batch_size=1) as (log, _):
         log(*range(5))
         server.publish(pack([b'{"deadly":""']))
         log(*range(5, 40))
         command = [sys.executable, "-c", ENDS, "relay", "--broker", server.url]
-        command += ["--endpoint", collector.endpoint]
+        command += ["--endpoint", collector.endpoint, "--stream", server.stream]
         ends = 0
-        while server.count("snowplow-dead-letter") == 0:
+        while server.count(server.letters) == 0:
             with subprocess.Popen(command, stdout=subprocess.DEVNULL) as one:
-                eventually(
-                    lambda one=one: one.poll() is not None or server.count("snowplow-dead-letter")
-                )
+                eventually(lambda one=one: one.poll() is not None or server.count(server.letters))
                 if one.poll() is None:
                     one.terminate()
                     assert one.wait(60) == 0
@@ -214,13 +185,13 @@ def test_a_message_that_ends_whoever_reads_it_is_set_aside(server):
         with relay(server, collector) as last:
             collector.wait(lambda: len(labels(collector)) == 40)
             last.end()
-    ((_, body),) = server.take("snowplow-dead-letter")
+    ((_, body),) = server.take(server.letters)
     assert b"deadly" in body
 
 
 def test_ends_that_are_told_count_for_nothing(server):
     """However often a relay is started anew while the collector is away."""
-    with giving(server.url) as (log, _):
+    with giving(server) as (log, _):
         log("patient")
     for _ in range(MOST_DELIVERIES + 5):
         with FaultyCollector(SILENCE) as collector:
@@ -230,15 +201,16 @@ def test_ends_that_are_told_count_for_nothing(server):
     with FaultyCollector() as collector, relay(server, collector) as last:
         assert collector.wait_for_events(1)[0]["se_la"] == "patient"
         last.end()
-    assert server.count("snowplow-dead-letter") == 0
+    assert server.count(server.letters) == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("store", [None, "events.db"])
 def test_a_broker_that_is_away(tmp_path, reports, store):
     """The handler keeps, in memory or its store, reports, and gives once it is back."""
     settings = {} if store is None else {"store": tmp_path / store}
     server = RabbitMQServer(tmp_path / "rabbitmq")
-    with giving(server.url, **settings) as (log, handler):
+    with giving(server, **settings) as (log, handler):
         handler.handle(logging.makeLogRecord({"snowplow": event_of("first")}))
         assert not handler.flush(0.5)
         assert handler.stats.queued == 1
@@ -258,9 +230,10 @@ def test_a_broker_that_is_away(tmp_path, reports, store):
     assert "did not take them" in reports[0]
 
 
+@pytest.mark.exhaustive
 def test_what_was_confirmed_outlives_a_kill_of_the_broker(tmp_path):
     """Each message is written before it is confirmed."""
-    with RabbitMQServer(tmp_path / "rabbitmq") as server, giving(server.url) as (log, _):
+    with RabbitMQServer(tmp_path / "rabbitmq") as server, giving(server) as (log, _):
         assert log("before")
         time.sleep(1.5)  # the server itself knows a new queue for good only after half a second
         assert log(*range(500))
@@ -271,12 +244,13 @@ def test_what_was_confirmed_outlives_a_kill_of_the_broker(tmp_path):
             one.end()
 
 
+@pytest.mark.exhaustive
 def test_a_broker_that_hangs_holds_no_end(tmp_path):
     """Neither the relay's nor the handler's; and the health says that it does not answer."""
     with (
         RabbitMQServer(tmp_path / "rabbitmq") as server,
         FaultyCollector(200, SILENCE) as collector,
-        giving(server.url, shutdown_timeout=0.5, batch_size=1) as (log, handler),
+        giving(server, shutdown_timeout=0.5, batch_size=1) as (log, handler),
         spawned(
             server, collector, "--shutdown-timeout", 1, "--health-file", tmp_path / "health"
         ) as one,
@@ -301,9 +275,9 @@ def test_a_broker_that_hangs_holds_no_end(tmp_path):
 def test_a_password_is_shown_nowhere(server, reports, capfd):
     """Neither where it is right nor where it is wrong."""
     place = f"127.0.0.1:{server.port}"
-    with giving(f"amqp://guest:guest@{place}/%2F") as (log, handler):
+    with giving(f"amqp://guest:guest@{place}/%2F", stream=server.stream) as (log, handler):
         assert log("in")
-        assert repr(handler) == f"<SnowplowHandler amqp://{place}/%2F#snowplow (NOTSET)>"
+        assert repr(handler) == f"<SnowplowHandler amqp://{place}/%2F#{server.stream} (NOTSET)>"
     wrong = f"amqp://somebody:wr0ng-w0rd@{place}"
     with giving(wrong, shutdown_timeout=0.1) as (_, handler):
         handler.handle(logging.makeLogRecord({"snowplow": event_of("out")}))
@@ -348,6 +322,7 @@ def test_check_reaches_it(server, tmp_path, capfd):
     def checked(url):
         file = tmp_path / "logging.json"
         handler = {"class": "snowplow_logging.SnowplowHandler", "broker": url}
+        handler["stream"] = server.stream
         handlers, root = {"snowplow": handler}, {"handlers": ["snowplow"]}
         file.write_text(json.dumps({"version": 1, "handlers": handlers, "root": root}))
         return main(["check", str(file)]), capfd.readouterr().out
@@ -355,7 +330,7 @@ def test_check_reaches_it(server, tmp_path, capfd):
     status, words = checked(server.url)
     assert status == 0, words
     assert "took the test event" in words
-    ((_, body),) = server.take("snowplow")
+    ((_, body),) = server.take()
     assert b'"se_ac":"check"' in body
     status, words = checked(f"amqp://guest:s3cret-word@127.0.0.1:{free_port()}")
     assert status == 2
@@ -365,16 +340,11 @@ def test_check_reaches_it(server, tmp_path, capfd):
 
 def test_health_tells_of_the_lag(server):
     """The messages that nobody has taken."""
+    hasty = ("--health", 0, "--shutdown-timeout", 0.1)
     with FaultyCollector(default=SILENCE) as collector:
-        with giving(server.url) as (log, _):
+        with giving(server) as (log, _):
             log("one")
-        server.publish(b"{")
-        with spawned(server, collector, "--health", 0, "--stream", "other") as one:
-            health = one.line().split()[-1]
-            one.started()
-            assert json.load(urlopen(health))["waiting"] == {"messages": 0}
-            one.end()
-        with spawned(server, collector, "--health", 0) as one:
+        with spawned(server, collector, *hasty) as one:
             health = one.line().split()[-1]
             collector.wait_for_requests(1)
             eventually(lambda: json.load(urlopen(health))["waiting"] == {"messages": 0})
@@ -386,7 +356,7 @@ def test_a_fork_has_connections_of_its_own(server, run):
     """Parent and child give what each has logged, and the child nothing of its parent's."""
     program = """
 ENDPOINTS = [None]
-handler = configure(broker=sys.argv[1], flush_interval=0.05)
+handler = configure(broker=sys.argv[1], stream=sys.argv[2], flush_interval=0.05)
 log("before")
 assert handler.flush(30)
 for number in range(3):
@@ -400,7 +370,7 @@ for _ in range(3):
     assert os.wait()[1] == 0
 """
     preamble = PREAMBLE.replace('"endpoint": endpoint, ', "")
-    run(program, server.url, preamble=preamble, error=None)
+    run(program, server.url, server.stream, preamble=preamble, error=None)
     with FaultyCollector() as collector, relay(server, collector) as one:
         collector.wait_for_events(5)
         assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
@@ -411,39 +381,26 @@ def test_a_removed_queue_is_made_again(server):
     """By who gives, for whom the broker would confirm what no queue has got, and who reads."""
     with (
         FaultyCollector() as collector,
-        giving(server.url) as (log, _),
+        giving(server) as (log, _),
         relay(server, collector) as one,
     ):
         assert log("first")
         collector.wait_for_events(1)
-        server.delete("snowplow")
+        server.delete(server.stream)
         assert log("second")
         collector.wait(lambda: labels(collector) == ["first", "second"])
         one.end()
 
 
-def test_by_tls(tmp_path, reports):
+def test_by_tls(server, reports):
     """The certificate is verified, by the file that the URL's query or the environment names."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    command += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout {key}"
-    subprocess.run([*command.split(), "-out", certificate], check=True, capture_output=True)
-    port = free_port()
-    lines = (
-        f"listeners.ssl.default = 127.0.0.1:{port}",
-        f"ssl_options.certfile = {certificate}",
-        f"ssl_options.keyfile = {key}",
-    )
-    with RabbitMQServer(tmp_path / "rabbitmq", *lines) as server:
-        url = f"amqps://127.0.0.1:{port}"
-        with giving(f"{url}?ca_certs={certificate}") as (log, _):
-            assert log("secure")
-        assert server.count() == 1
-        with giving(url, shutdown_timeout=0.1) as (_, handler):
-            handler.handle(logging.makeLogRecord({"snowplow": event_of("refused")}))
-            assert not handler.flush(2)
+    url = f"{server.tls_url}?ca_certs={server.certificate}"
+    with giving(url, stream=server.stream) as (log, _):
+        assert log("secure")
+    assert server.count() == 1
+    with giving(server.tls_url, shutdown_timeout=0.1) as (_, handler):
+        handler.handle(logging.makeLogRecord({"snowplow": event_of("refused")}))
+        assert not handler.flush(2)
     assert "certificate verify failed" in reports[0]
 
 
