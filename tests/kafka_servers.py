@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from kafka_artifacts import CLASSPATH
+from java_artifacts import KAFKA, classpath
 from server_process import ServerProcess, free_port
 
 __all__ = ["KafkaServer"]
@@ -35,10 +34,11 @@ class KafkaServer(ServerProcess):
         certificate: Path | None = None,
     ) -> None:
         pytest.importorskip("confluent_kafka", reason="the client of Kafka is an extra")
-        if shutil.which("java") is None or not CLASSPATH.exists():
-            pytest.skip("there is no Kafka; python tests/kafka_artifacts.py brings it")
+        path = classpath(KAFKA)
+        if path is None:
+            pytest.skip("there is no Kafka; python tests/java_artifacts.py brings it")
         super().__init__(folder)
-        self._java = ["java", *_OPTIONS, "-cp", CLASSPATH.read_text()]
+        self._java = ["java", *_OPTIONS, "-cp", path]
         self.url = f"kafka://127.0.0.1:{self.port}"
         self.inside = f"127.0.0.1:{free_port()}"
         listeners = f"CLIENTS://127.0.0.1:{self.port},INSIDE://{self.inside}"

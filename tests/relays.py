@@ -175,6 +175,11 @@ class LocalRelay:
     def __exit__(self, *_: object) -> None:
         self._relay.close()
 
+    @property
+    def sent(self) -> int:
+        """How many events it has sent."""
+        return self._relay.stats.sent
+
     def end(self) -> str:
         """End it, and return what it would say."""
         self._relay.close()

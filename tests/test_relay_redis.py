@@ -214,7 +214,7 @@ def test_sigterm_leaves_the_rest_to_others_at_once(redis):
     gate = threading.Event()
     with (
         FaultyCollector(200, default=Answer(gate=gate)) as collector,
-        giving(redis, batch_size=100) as (log, _),
+        giving(redis, batch_size=100, flush_interval=60) as (log, _),
     ):
         log(*range(600))
         arguments = ("--shutdown-timeout", 0.3, "--batch-size", 100, "--claim-after", 600)

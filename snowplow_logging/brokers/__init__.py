@@ -29,6 +29,10 @@ def broker_of(settings: Settings) -> WayOut:
         from snowplow_logging.brokers.kafka_out import KafkaOut
 
         return KafkaOut(settings)
+    if kind == "sqs":
+        from snowplow_logging.brokers.sqs_out import SQSOut
+
+        return SQSOut(settings)
     from snowplow_logging.brokers.redis_out import RedisOut
 
     return RedisOut(settings)

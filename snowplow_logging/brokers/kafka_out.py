@@ -23,12 +23,14 @@ from snowplow_logging.delivery.waiting import clock
 if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
 
-__all__ = ["KafkaOut", "KafkaProducer"]
+__all__ = ["MOST_BYTES", "KafkaOut", "KafkaProducer"]
 
 _LONGEST: Final = 30.0  # seconds, where the settings give no limit
 _POLL_SECONDS: Final = 0.05
-_MOST_BYTES: Final = 1_000_000  # of a batch; a server takes 1,048,588 bytes with what is around it
 _TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
+
+MOST_BYTES: Final = 1_000_000
+"""The bytes of a batch; a server takes 1,048,588, if nothing else is set, with what is around."""
 
 
 class KafkaProducer:
@@ -41,7 +43,7 @@ class KafkaProducer:
 
     def __init__(self, options: dict[str, Any], seconds: float) -> None:
         self._options = {
-            "message.max.bytes": 2 * _MOST_BYTES,  # for what is too large the server says so
+            "message.max.bytes": 2 * MOST_BYTES,  # for what is too large the server says so
             **options,
             "acks": "all",
             "linger.ms": 0,  # a batch is a message already
@@ -113,7 +115,7 @@ class KafkaOut:
     """
 
     batch_limit: Final = None
-    batch_bytes: Final = _MOST_BYTES
+    batch_bytes: Final = MOST_BYTES
     overhead: Final = OVERHEAD
     fits_for_sure: Final = FITS_FOR_SURE
 

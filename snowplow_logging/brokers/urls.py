@@ -27,12 +27,14 @@ KINDS: Final = {
     "amqp": _Scheme("amqp", secure=False, port=5_672),
     "amqps": _Scheme("amqp", secure=True, port=5_671),
     "kafka": _Scheme("kafka", secure=False, port=9_092),
+    "sqs": _Scheme("sqs", secure=False, port=80),
+    "sqss": _Scheme("sqs", secure=True, port=443),
 }
 """The schemes, each with what it leads to, and the port that it has if none is given."""
 
 _NOT_IN_URL: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _EXPECTED: Final = "give one such as 'redis://broker.example.com:6379/0'"
-_MOST_PATH: Final = {"server": 1, "sentinel": 2, "cluster": 0, "amqp": 1, "kafka": 0}
+_MOST_PATH: Final = {"server": 1, "sentinel": 2, "cluster": 0, "amqp": 1, "kafka": 0, "sqs": 0}
 """How many parts the path of a URL may have."""
 
 
@@ -40,10 +42,10 @@ class BrokerURL(NamedTuple):
     """Where a broker is.
 
     Attributes:
-        kind: `server`, `sentinel` or `cluster` of Redis, `amqp` or `kafka`.
+        kind: `server`, `sentinel` or `cluster` of Redis, `amqp`, `kafka` or `sqs`.
         shown: The URL without what may be secret: user, password and query.
         secure: Whether it is spoken to by TLS.
-        hosts: Its hosts with their ports.
+        hosts: Its hosts with their ports; none for SQS at AWS itself.
         path: The parts of its path.
         query: Its query.
         user: The user, if one is given.
@@ -89,9 +91,11 @@ def read_url(name: str, value: str) -> BrokerURL:
     user, _, password = user_info.partition(":")
     kind, secure, default = KINDS[scheme]
     path = [unquote(part) for part in parts.path.split("/") if part]
-    found = [_host(name, host, default) for host in hosts.split(",")]
+    found = [_host(name, host, default) for host in hosts.split(",") if host or kind != "sqs"]
     if kind == "server" and len(found) > 1:
         raise ValueError(f"{name} has several hosts; give one, or {scheme}+cluster://")
+    if kind == "sqs" and len(found) > 1:
+        raise ValueError(f"{name} has several hosts; give one, or none for AWS")
     _check_path(name, kind, path)
     shown = without_credentials(value.partition("?")[0].partition("#")[0])
     return BrokerURL(

@@ -82,6 +82,23 @@ def _problems(broker: BrokerURL, stream: str) -> list[str]:
         from snowplow_logging.brokers.kafka_client import kafka_problems
 
         return kafka_problems(broker, stream, _LONGEST_WAIT)
+    if broker.kind == "sqs":
+        from snowplow_logging.brokers.sqs_client import (
+            new_client as new_sqs_client,
+        )
+        from snowplow_logging.brokers.sqs_client import (
+            queue_url,
+            sqs_error,
+            sqs_problems,
+        )
+
+        sqs = new_sqs_client(broker, _LONGEST_WAIT, _LONGEST_WAIT)
+        try:
+            return sqs_problems(sqs, queue_url(sqs, stream))
+        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
+            raise ConnectionError(sqs_error(broker, error)) from None
+        finally:
+            sqs.close()
     import redis
 
     from snowplow_logging.brokers.redis_client import new_client, redis_error

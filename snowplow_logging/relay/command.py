@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from snowplow_logging.streams import fail, write_line
 from snowplow_logging.told_to_end import told_to_end
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from snowplow_logging.relay.run import Relay, Source
 
 __all__ = ["add_relay", "relay_of"]
+
+_LONGEST_CLAIM: Final = 10**9  # seconds
 
 
 def add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -175,30 +177,30 @@ def relay_of(arguments: argparse.Namespace) -> Relay:
 def _broker_of(arguments: argparse.Namespace) -> Source:
     from snowplow_logging.brokers import read_url
 
-    kind = read_url("broker", arguments.broker).kind
-    stream: str = arguments.stream
-    letter: str | None = arguments.dead_letter
+    url: str = arguments.broker
+    kind = read_url("broker", url).kind
+    claim_after: float = arguments.claim_after
+    if not 0 < claim_after < _LONGEST_CLAIM:
+        raise ValueError("--claim-after takes a number of seconds, more than 0")
+    place: _Place = {"name": arguments.stream, "dead_letter": arguments.dead_letter}
+    group: str = arguments.group
     if kind == "amqp":
         from snowplow_logging.relay.from_amqp import FromAMQP
 
-        return FromAMQP(arguments.broker, name=stream, dead_letter=letter)
-    group: str = arguments.group
+        return FromAMQP(url, **place)
     if kind == "kafka":
         from snowplow_logging.relay.from_kafka import FromKafka
 
-        return FromKafka(
-            arguments.broker,
-            name=stream,
-            group=group,
-            claim_after=arguments.claim_after,
-            dead_letter=letter,
-        )
+        return FromKafka(url, group=group, claim_after=claim_after, **place)
+    if kind == "sqs":
+        from snowplow_logging.relay.from_sqs import FromSQS
+
+        return FromSQS(url, claim_after=claim_after, **place)
     from snowplow_logging.relay.from_redis import FromRedis
 
-    return FromRedis(
-        arguments.broker,
-        name=stream,
-        group=group,
-        claim_after=arguments.claim_after,
-        dead_letter=letter,
-    )
+    return FromRedis(url, group=group, claim_after=claim_after, **place)
+
+
+class _Place(TypedDict):
+    name: str
+    dead_letter: str | None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from snowplow_logging.brokers.message import pack
+from snowplow_logging.brokers.message import OVERHEAD, pack
 from snowplow_logging.dead_letter import DeadLetterFile
 
 if TYPE_CHECKING:
@@ -22,17 +23,27 @@ class DeadLetterStream:
         path: Where, as it may be shown.
         append: Appends one message: `batch`, or `message` where it is no batch, its body, and the
             reason. It raises `OSError` without a secret.
+        most_bytes: The bytes of a batch at most, but for a single event.
     """
 
-    def __init__(self, path: str, append: Callable[[str, bytes, str], None]) -> None:
+    def __init__(
+        self, path: str, append: Callable[[str, bytes, str], None], most_bytes: float = math.inf
+    ) -> None:
         self.path = path
         self._append = append
+        self._most_bytes = most_bytes
 
     def write(self, events: Sequence[bytes | Mapping[str, Any]], reason: str) -> int:
-        """Append events, those that could have been sent in one message, and others one each."""
-        payloads = [event for event in events if isinstance(event, bytes)]
-        if payloads:
-            self._append("batch", pack(payloads), reason)
+        """Append events, those that could have been sent in batches, and others one each."""
+        batch, size = list[bytes](), 0
+        for payload in (event for event in events if isinstance(event, bytes)):
+            if batch and size + len(payload) + OVERHEAD > self._most_bytes:
+                self._append("batch", pack(batch), reason)
+                batch, size = [], 0
+            batch.append(payload)
+            size += len(payload) + OVERHEAD
+        if batch:
+            self._append("batch", pack(batch), reason)
         for event in events:
             if not isinstance(event, bytes):
                 text = event.get("message") if event.keys() == {"message"} else None
@@ -42,7 +53,10 @@ class DeadLetterStream:
 
 
 def dead_letters_of(
-    file: str | None, path: str, append: Callable[[str, bytes, str], None]
+    file: str | None,
+    path: str,
+    append: Callable[[str, bytes, str], None],
+    most_bytes: float = math.inf,
 ) -> DeadLetters:
     """Return where a relay keeps what it gives up: a file, or else with its broker."""
-    return DeadLetterStream(path, append) if file is None else DeadLetterFile(file)
+    return DeadLetterStream(path, append, most_bytes) if file is None else DeadLetterFile(file)

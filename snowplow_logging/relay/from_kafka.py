@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.kafka_client import confluent_kafka, kafka_error, kafka_options
-from snowplow_logging.brokers.kafka_out import KafkaProducer
+from snowplow_logging.brokers.kafka_out import MOST_BYTES, KafkaProducer
 from snowplow_logging.brokers.urls import read_url
 from snowplow_logging.relay.dead_letters import dead_letters_of
 from snowplow_logging.relay.stream_queue import Message, StreamQueue
@@ -78,8 +77,6 @@ class FromKafka:
     def __init__(
         self, url: str, *, name: str, group: str, claim_after: float, dead_letter: str | None = None
     ) -> None:
-        if not 0 < claim_after < math.inf:
-            raise ValueError("--claim-after takes a number of seconds, more than 0")
         self._broker = read_url("broker", url)
         self._name = name
         self.shown = f"{self._broker.shown}#{name}"
@@ -99,7 +96,7 @@ class FromKafka:
         letters_name = f"{name}-dead-letter"
         self._letters_name = letters_name
         self._letters = dead_letters_of(
-            dead_letter, f"{self._broker.shown}#{letters_name}", self._keep_letter
+            dead_letter, f"{self._broker.shown}#{letters_name}", self._keep_letter, MOST_BYTES
         )
         self._producer = KafkaProducer(options, _TIMEOUT)
         self._consumer: Any = None

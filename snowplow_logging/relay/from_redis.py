@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import socket
@@ -65,8 +64,6 @@ class FromRedis:
     def __init__(
         self, url: str, *, name: str, group: str, claim_after: float, dead_letter: Any = None
     ) -> None:
-        if not 0 < claim_after < _LATEST or math.isnan(claim_after):
-            raise ValueError("--claim-after takes a number of seconds, more than 0")
         self._broker = read_url("broker", url)
         self._name = name
         self._group = group
