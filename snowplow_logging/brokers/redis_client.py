@@ -9,9 +9,30 @@ from urllib.parse import parse_qsl
 from snowplow_logging.brokers.urls import BrokerURL
 from snowplow_logging.http_client import described
 
-__all__ = ["needs_mending", "new_client", "redis_error"]
+__all__ = ["check_url", "needs_mending", "new_client", "redis_error"]
 
 _SENTINEL: Final = "sentinel_"  # begins the options that are for the sentinels themselves
+
+
+def _redis() -> Any:
+    try:
+        return importlib.import_module("redis")
+    except ImportError:
+        raise ImportError(
+            "a broker of this kind needs the extra redis: pip install 'snowplow-logging[redis]'"
+        ) from None
+
+
+def check_url(broker: BrokerURL) -> None:
+    """See that a client can be made, and open nothing.
+
+    Raises:
+        ImportError: The extra is not installed.
+        ValueError: The URL has an option that the client does not know.
+    """
+    _redis()
+    if broker.kind != "cluster":  # a client of which asks the servers at once
+        new_client(broker, None, None)
 
 
 def new_client(broker: BrokerURL, connect: float | None, read: float | None) -> Any:
@@ -27,20 +48,15 @@ def new_client(broker: BrokerURL, connect: float | None, read: float | None) -> 
         ValueError: The URL has an option that the client does not know.
         redis.RedisError: A cluster is out of reach.
     """
-    try:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.cluster import RedisCluster
-        from redis.retry import Retry
+    redis = _redis()
+    from redis.backoff import NoBackoff
+    from redis.cluster import RedisCluster
+    from redis.retry import Retry
 
-        # Which have no types of their own.
-        parse_url: Any = importlib.import_module("redis.connection").parse_url
-        cluster_node: Any = importlib.import_module("redis.cluster").ClusterNode
-        sentinel_of: Any = importlib.import_module("redis.sentinel").Sentinel
-    except ImportError:
-        raise ImportError(
-            "a broker of this kind needs the extra redis: pip install 'snowplow-logging[redis]'"
-        ) from None
+    # Which have no types of their own.
+    parse_url: Any = importlib.import_module("redis.connection").parse_url
+    cluster_node: Any = importlib.import_module("redis.cluster").ClusterNode
+    sentinel_of: Any = importlib.import_module("redis.sentinel").Sentinel
     query = parse_qsl(broker.query, keep_blank_values=True)
     plain = "&".join(f"{name}={value}" for name, value in query if not name.startswith(_SENTINEL))
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.message import OVERHEAD, pack
-from snowplow_logging.brokers.redis_client import needs_mending, new_client, redis_error
+from snowplow_logging.brokers.redis_client import check_url, needs_mending, new_client, redis_error
 from snowplow_logging.brokers.urls import read_url
 from snowplow_logging.delivery.limits import FITS_FOR_SURE, excess
 from snowplow_logging.delivery.retry import Answer, Outcome
@@ -47,8 +47,7 @@ class RedisOut:
         self._inherited: list[Any] = []
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        if self._broker.kind != "cluster":  # a client of which asks the servers at once
-            new_client(self._broker, *self._timeouts)
+        check_url(self._broker)
 
     def after_fork(self) -> None:
         """Leave the connections to the parent.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.message import MOST_DELIVERIES
-from snowplow_logging.brokers.redis_client import new_client, redis_error
+from snowplow_logging.brokers.redis_client import check_url, new_client, redis_error
 from snowplow_logging.brokers.redis_out import FIELD
 from snowplow_logging.brokers.urls import read_url
 from snowplow_logging.delivery.waiting import clock
@@ -77,8 +77,7 @@ class FromRedis:
         self._letters_name = f"{name}-dead-letter"
         self._letters_path = f"{self._broker.shown}#{self._letters_name}"
         self._letters = dead_letters_of(dead_letter, self._letters_path, self._keep_letter)
-        if self._broker.kind != "cluster":  # a client of which asks the servers at once
-            self._new_client()
+        check_url(self._broker)
 
     def _new_client(self) -> Any:
         return new_client(self._broker, _CONNECT_TIMEOUT, _READ_TIMEOUT)
