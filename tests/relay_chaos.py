@@ -8,8 +8,8 @@ what has arrived is compared with what had been acknowledged: by the broker to t
 logs, or by the return of the log call where it writes into a store.
 
 None of that may be missing, and copies may differ in `stm` alone. The exit status is 0 if that is
-so. The servers of Redis and Kafka are set to write their files
-before each answer.
+so. The servers of Redis and Kafka are set to write their files before each answer; the one of SQS is
+never killed, for it has its messages in memory.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from rabbitmq_servers import RabbitMQServer
 from redis_servers import RedisServer
 from relays import Relay, eventually
 from snowplow_logging import SnowplowHandler, StructuredEvent
+from sqs_servers import SQSServer
 
 
 def log(arguments):
@@ -62,14 +63,20 @@ def log(arguments):
         time.sleep(chance.random() * 0.02)
 
 
-BROKERS = {"kafka": KafkaServer, "rabbitmq": RabbitMQServer, "redis": RedisServer}
+BROKERS = {
+    "kafka": KafkaServer,
+    "rabbitmq": RabbitMQServer,
+    "redis": RedisServer,
+    "sqs": SQSServer,
+}
+FORGETFUL = ("sqs", "store")  # the first has a server for tests in memory, the second none
 
 
 class Play:
     """The processes of one play.
 
     Args:
-        kind: `kafka`, `rabbitmq`, `redis` or `store`.
+        kind: `store`, or that of a broker.
         folder: Where all files are.
         collector: Where the relays send to.
         chance: Draws.
@@ -168,7 +175,7 @@ def run(kind, rounds, seed):
         for program in play.programs:
             assert program.stdout.readline() == b"logging\n"
         time.sleep(2)  # RabbitMQ knows a new queue for good only after half a second
-        parts = ["program", "relay"] + ["broker"] * (kind != "store")
+        parts = ["program", "relay"] + ["broker"] * (kind not in FORGETFUL)
         for number in range(rounds):
             time.sleep(chance.random() * 1.0)
             play.kill(parts[number % len(parts)])

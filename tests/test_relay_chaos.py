@@ -15,6 +15,7 @@ import pytest
     [
         pytest.param("kafka", marks=pytest.mark.exhaustive),  # which takes long to start
         pytest.param("rabbitmq", marks=pytest.mark.exhaustive),
+        pytest.param("sqs", marks=pytest.mark.exhaustive),
         "redis",
         "store",
     ],
@@ -22,7 +23,7 @@ import pytest
 def test_nothing_is_lost_or_changed_in_a_few_rounds_of_chaos(kind):
     """What arrives is what was acknowledged, the same in all but `stm`."""
     if kind != "store":
-        extra = {"kafka": "confluent_kafka", "rabbitmq": "kombu"}.get(kind, kind)
+        extra = {"kafka": "confluent_kafka", "rabbitmq": "kombu", "sqs": "boto3"}.get(kind, kind)
         pytest.importorskip(extra, reason="the client of the broker is an extra")
     program = Path(__file__).with_name("relay_chaos.py")
     arguments = [sys.executable, program, kind, "--rounds", "3", "--seed", "1"]

@@ -265,11 +265,11 @@ def test_a_broker_that_hangs_holds_no_end(tmp_path):
         try:
             start = time.monotonic()
             assert "1 sent" in one.end()
-            assert time.monotonic() - start < 10
+            assert time.monotonic() - start < 20
             handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
             start = time.monotonic()
             handler.close()
-            assert time.monotonic() - start < 10
+            assert time.monotonic() - start < 20
         finally:
             server.thaw()
     assert json.loads((tmp_path / "health").read_text())["sent"] == 1

@@ -498,6 +498,29 @@ def test_close_keeps_its_time_where_the_broker_does_not_answer():
         assert handler.stats.losses == {"shutdown_timeout": 1}
 
 
+def test_a_broker_that_hangs_holds_no_end(tmp_path):
+    """Neither the relay's nor the handler's."""
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        FaultyCollector(200, SILENCE) as collector,
+        giving(server, shutdown_timeout=0.5) as (log, handler),
+        spawned(server, collector, "--shutdown-timeout", 1) as one,
+    ):
+        one.started()
+        log("first")
+        collector.wait_for_requests(1)
+        log("second")
+        collector.wait_for_requests(2)
+        server.freeze()
+        start = time.monotonic()
+        assert "1 sent" in one.end()
+        assert time.monotonic() - start < 20
+        handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
+        start = time.monotonic()
+        handler.close()
+        assert time.monotonic() - start < 20
+
+
 def test_by_tls(tmp_path, reports):
     """The certificate is verified, by the file that the URL's query or the environment names."""
     if shutil.which("openssl") is None:

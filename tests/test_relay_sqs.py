@@ -227,11 +227,11 @@ def test_a_broker_that_hangs_holds_no_end(tmp_path):
         server.freeze()
         start = time.monotonic()
         assert "1 sent" in one.end()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 20
         handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
         start = time.monotonic()
         handler.close()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 20
 
 
 def test_a_password_is_shown_nowhere(server, tmp_path, capfd):
