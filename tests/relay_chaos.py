@@ -8,7 +8,7 @@ what has arrived is compared with what had been acknowledged: by the broker to t
 logs, or by the return of the log call where it writes into a store.
 
 None of that may be missing, and copies may differ in `stm` alone. The exit status is 0 if that is
-so. The servers of Redis and Kafka are set to write their files before each answer; the one of SQS is
+so. The servers of Redis and Kafka write their files before each answer; the one of SQS is
 never killed, for it has its messages in memory.
 """
 
