@@ -149,7 +149,9 @@ class Relay:
     def end(self, number: int = signal.SIGTERM) -> str:
         """End it as a service is ended, and return what it said."""
         self._process.send_signal(number)
-        assert self._process.wait(SECONDS) == 0, self.error
+        status = self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        assert status == 0, (status, self.error)
         return self._process.stdout.read()
 
 

@@ -15,7 +15,7 @@ from snowplow_logging.http_client import certificates, described
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AMQPConnection", "amqp_error", "needs_mending", "options_of"]
+__all__ = ["AMQPConnection", "amqp_error", "amqp_problems", "needs_mending", "options_of"]
 
 
 _HEARTBEAT: Final = 30  # seconds
@@ -221,6 +221,21 @@ def amqp_error(broker: BrokerURL, error: BaseException) -> str:
     if isinstance(error, OSError):  # which begins with a number
         error = OSError(error.strerror or str(error) or type(error).__name__)
     return described(error, filter(None, (broker.password,)))
+
+
+def amqp_problems(broker: BrokerURL, name: str, seconds: float) -> list[str]:  # noqa: ARG001
+    """Return nothing: whatever speaks against a server, it does not say so.
+
+    Args:
+        broker: Which.
+        name: The queue.
+        seconds: To wait at most.
+
+    Raises:
+        Exception: It is out of reach.
+    """
+    AMQPConnection(broker, seconds, seconds).close()
+    return []
 
 
 def needs_mending(error: BaseException) -> bool:

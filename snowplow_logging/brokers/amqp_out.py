@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from snowplow_logging.brokers.amqp_client import (
@@ -12,98 +10,80 @@ from snowplow_logging.brokers.amqp_client import (
     needs_mending,
     options_of,
 )
-from snowplow_logging.brokers.message import OVERHEAD, pack
-from snowplow_logging.brokers.urls import read_url
-from snowplow_logging.delivery.limits import FITS_FOR_SURE, excess
-from snowplow_logging.delivery.retry import Answer, Outcome
+from snowplow_logging.brokers.this_process import OfThisProcess
 
 if TYPE_CHECKING:
-    from snowplow_logging.settings import Settings
+    from snowplow_logging.brokers.urls import BrokerURL
 
-__all__ = ["AMQPOut"]
+__all__ = ["AMQPPublisher"]
 
 
-class AMQPOut:
-    """Publishes each batch to a queue, and waits until the broker confirms it.
+class AMQPPublisher:
+    """Publishes messages to a queue of RabbitMQ.
 
     Args:
-        settings: Which server, which queue, and how long to wait for it.
+        broker: Which server.
+        name: The queue.
+        timeouts: The seconds to wait for a connection, and for an answer.
 
     Raises:
         ImportError: The extra is not installed.
         ValueError: The URL makes no sense.
     """
 
-    batch_limit: Final = None
-    batch_bytes: Final = None
-    overhead: Final = OVERHEAD
-    fits_for_sure: Final = FITS_FOR_SURE
+    most_bytes: Final = None
 
-    def __init__(self, settings: Settings) -> None:
-        self._broker = read_url("broker", settings.broker or "")
-        options_of(self._broker)
-        self._queue = settings.stream
-        self._timeouts = settings.timeouts
-        self.url = f"{self._broker.shown}#{self._queue}"
-        # A connection is one thread's at a time; who sends takes one out, and puts it back.
-        self._idle: list[AMQPConnection] = []
-        self._inherited: list[list[AMQPConnection]] = []
-        self._pid = os.getpid()
+    def __init__(
+        self, broker: BrokerURL, name: str, timeouts: tuple[float | None, float | None]
+    ) -> None:
+        options_of(broker)
+        self._broker, self._name, self._timeouts = broker, name, timeouts
+        # A connection is one thread's at a time; who publishes takes one out, and puts it back.
+        self._idle = OfThisProcess[list[AMQPConnection]](list)
 
-    def after_fork(self) -> None:
-        """Leave the connections to the parent.
-
-        They are kept: forgotten, they would close the descriptors that they had in the parent,
-        which in a child may be files of the program by now.
-        """
-        if self._pid != os.getpid():
-            self._inherited.append(self._idle)
-            self._pid, self._idle = os.getpid(), []
-
-    def excess(self, payload: bytes) -> str | None:
-        """Say how far a payload alone would be over the collector's limit, if it is."""
-        return excess(payload)
-
-    def send(self, payloads: Sequence[bytes], *, at_most: float | None = None) -> Answer:
-        """Publish payloads in one message, and say what came of it."""
-        connection = None
+    def publish(self, message: bytes, at_most: float | None) -> None:
+        """Publish a message, and wait until the broker confirms it."""
         connect, read = self._timeouts
         if at_most is not None:
             least = max(at_most, 0.001)
             connect, read = min(connect or least, least), min(read or least, least)
-        self.after_fork()
-        message = pack(payloads)
+        connection = self._connection(connect, read)
         try:
-            while connection is None:
-                try:
-                    connection = self._idle.pop()
-                except IndexError:
-                    connection = AMQPConnection(self._broker, connect, read)
-                else:
-                    # What came while it lay idle says so if the broker has closed it.
-                    connection = connection if connection.is_well() else None
             connection.wait_at_most(read)
-            connection.declare(self._queue, f"{self._queue}-dead-letter")
-            connection.publish(self._queue, message)
-        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
-            if connection is not None:
-                connection.drop()
-            reason = f"{self.url} did not take them: {amqp_error(self._broker, error)}"
-            return Answer(Outcome.RETRY, reason, at_once=needs_mending(error))
-        except BaseException:  # an interrupt, which may have left the connection amid an answer
-            if connection is not None:
-                connection.drop()
+            connection.declare(self._name, f"{self._name}-dead-letter")
+            connection.publish(self._name, message)
+        except BaseException:  # an interrupt as well, which may have left it amid an answer
+            connection.drop()
             raise
-        self._idle.append(connection)
-        return Answer(Outcome.TAKEN)
+        self._idle.get().append(connection)
 
-    def close(self) -> None:
-        """Close the connections; the next batch opens new ones."""
-        if self._pid != os.getpid():
-            return
+    def _connection(self, connect: float | None, read: float | None) -> AMQPConnection:
         while True:
             try:
-                connection = self._idle.pop()
+                connection = self._idle.get().pop()
             except IndexError:
-                return
+                return AMQPConnection(self._broker, connect, read)
+            # What came while it lay idle says so if the broker has closed it.
+            if connection.is_well():
+                return connection
+
+    def is_too_large(self, error: Exception, message: bytes) -> bool:  # noqa: ARG002 - see Publisher
+        """Return False: a message may have 16 MB, or more."""
+        return False
+
+    def needs_mending(self, error: Exception) -> bool:
+        """Tell whether an error is likely to last until the user mends something."""
+        return needs_mending(error)
+
+    def describe(self, error: Exception) -> str:
+        """Say what went wrong, without a secret."""
+        return amqp_error(self._broker, error)
+
+    def after_fork(self) -> None:
+        """Leave the connections to the parent."""
+        self._idle.after_fork()
+
+    def close(self) -> None:
+        """Close the connections; the next message opens new ones."""
+        for connection in self._idle.take() or ():
             connection.close()

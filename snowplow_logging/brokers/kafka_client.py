@@ -113,11 +113,16 @@ def needs_mending(error: Any) -> bool:
     return bool(hasattr(inner, "name") and inner.name() in _LASTING)
 
 
-def kafka_problems(broker: BrokerURL, topic: str, seconds: float) -> list[str]:
+def kafka_problems(broker: BrokerURL, name: str, seconds: float) -> list[str]:
     """Return what speaks against a broker as a place where events wait.
 
+    Args:
+        broker: Which.
+        name: The topic.
+        seconds: To wait at most.
+
     Raises:
-        ConnectionError: It is out of reach.
+        Exception: It is out of reach.
     """
     kafka = confluent_kafka()
     said: list[Any] = []
@@ -125,13 +130,13 @@ def kafka_problems(broker: BrokerURL, topic: str, seconds: float) -> list[str]:
     options["allow.auto.create.topics"] = "false"
     consumer = kafka.Consumer({**options, "group.id": "none"})
     try:
-        found = consumer.list_topics(topic, timeout=seconds)
+        found = consumer.list_topics(name, timeout=seconds)
     except kafka.KafkaException as error:
         consumer.poll(0)  # which calls `error_cb`
-        raise ConnectionError(kafka_error(broker, said[0] if said else error)) from None
+        raise kafka.KafkaException(said[0] if said else error.args[0]) from None
     finally:
         consumer.close()
-    partitions = found.topics[topic].partitions.values() if topic in found.topics else ()
+    partitions = found.topics[name].partitions.values() if name in found.topics else ()
     copies = min((len(one.replicas) for one in partitions), default=len(found.brokers))
     if copies < 2:
         return ["one server alone has each message, and loses what it has lost"]

@@ -9,7 +9,14 @@ from urllib.parse import parse_qsl
 from snowplow_logging.brokers.urls import BrokerURL
 from snowplow_logging.http_client import described
 
-__all__ = ["check_url", "needs_mending", "new_client", "redis_error"]
+__all__ = [
+    "check_url",
+    "needs_mending",
+    "new_client",
+    "problems_of",
+    "redis_error",
+    "redis_problems",
+]
 
 _SENTINEL: Final = "sentinel_"  # begins the options that are for the sentinels themselves
 
@@ -106,3 +113,48 @@ def needs_mending(error: BaseException) -> bool:
     passing = (redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError)
     lasting = (redis.ResponseError, redis.AuthenticationError, redis.DataError)
     return isinstance(error, lasting) and not isinstance(error, passing)
+
+
+def redis_problems(broker: BrokerURL, name: str, seconds: float) -> list[str]:
+    """Return what speaks against a server as a place where events wait.
+
+    Args:
+        broker: Which.
+        name: The stream.
+        seconds: To wait at most.
+
+    Raises:
+        Exception: It is out of reach.
+    """
+    client = new_client(broker, seconds, seconds)
+    try:
+        client.ping()
+        return problems_of(client, name)
+    finally:
+        client.close()
+
+
+def problems_of(client: Any, name: str) -> list[str]:
+    """Return what speaks against the server that has a stream, by its client."""
+    try:
+        if hasattr(client, "get_node_from_key"):  # of a cluster, the server that has the stream
+            info = client.info(target_nodes=client.get_node_from_key(name))
+        else:
+            info = client.info()
+    except Exception as error:  # noqa: BLE001 - some that are managed allow no such question
+        return [f"it does not say how it keeps its data: {type(error).__name__}"]
+    problems = []
+    if not info.get("aof_enabled"):
+        problems.append(
+            "appendonly is no: what it has acknowledged is lost when it ends; set appendonly yes"
+        )
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and not str(policy).startswith("volatile"):
+        problems.append(
+            f"maxmemory-policy is {policy}: once its memory is full it removes the stream;"
+            " set maxmemory-policy noeviction"
+        )
+    version = tuple(int(part) for part in str(info.get("redis_version", "7")).split(".")[:2])
+    if version < (6, 2):
+        problems.append(f"it is Redis {info['redis_version']}, and a relay needs 6.2 or newer")
+    return problems

@@ -15,6 +15,7 @@ __all__ = [
     "is_too_large",
     "needs_mending",
     "new_client",
+    "problems_of",
     "queue_url",
     "sqs_error",
     "sqs_problems",
@@ -148,8 +149,26 @@ def sqs_error(broker: BrokerURL, error: BaseException) -> str:
     return described(OSError(str(error)), filter(None, (broker.password, broker.user)))
 
 
-def sqs_problems(client: Any, url: str) -> list[str]:
-    """Return what speaks against a queue as a place where events wait."""
+def sqs_problems(broker: BrokerURL, name: str, seconds: float) -> list[str]:
+    """Return what speaks against a queue as a place where events wait.
+
+    Args:
+        broker: Which.
+        name: The queue.
+        seconds: To wait at most.
+
+    Raises:
+        Exception: It is out of reach.
+    """
+    client = new_client(broker, seconds, seconds)
+    try:
+        return problems_of(client, queue_url(client, name))
+    finally:
+        client.close()
+
+
+def problems_of(client: Any, url: str) -> list[str]:
+    """Return what speaks against a queue, by its client."""
     names = ["MessageRetentionPeriod"]
     try:
         found = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]

@@ -70,45 +70,25 @@ def _problems(broker: BrokerURL, stream: str) -> list[str]:
     Raises:
         ConnectionError: It is out of reach.
     """
+    problems: Callable[[BrokerURL, str, float], list[str]]
+    describe: Callable[[BrokerURL, Exception], str]
     if broker.kind == "amqp":
-        from snowplow_logging.brokers.amqp_client import AMQPConnection, amqp_error
+        from snowplow_logging.brokers.amqp_client import amqp_error, amqp_problems
 
-        try:
-            AMQPConnection(broker, _LONGEST_WAIT, _LONGEST_WAIT).close()
-        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
-            raise ConnectionError(amqp_error(broker, error)) from None
-        return []
-    if broker.kind == "kafka":
-        from snowplow_logging.brokers.kafka_client import kafka_problems
+        problems, describe = amqp_problems, amqp_error
+    elif broker.kind == "kafka":
+        from snowplow_logging.brokers.kafka_client import kafka_error, kafka_problems
 
-        return kafka_problems(broker, stream, _LONGEST_WAIT)
-    if broker.kind == "sqs":
-        from snowplow_logging.brokers.sqs_client import (
-            new_client as new_sqs_client,
-        )
-        from snowplow_logging.brokers.sqs_client import (
-            queue_url,
-            sqs_error,
-            sqs_problems,
-        )
+        problems, describe = kafka_problems, kafka_error
+    elif broker.kind == "sqs":
+        from snowplow_logging.brokers.sqs_client import sqs_error, sqs_problems
 
-        sqs = new_sqs_client(broker, _LONGEST_WAIT, _LONGEST_WAIT)
-        try:
-            return sqs_problems(sqs, queue_url(sqs, stream))
-        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
-            raise ConnectionError(sqs_error(broker, error)) from None
-        finally:
-            sqs.close()
-    import redis
+        problems, describe = sqs_problems, sqs_error
+    else:
+        from snowplow_logging.brokers.redis_client import redis_error, redis_problems
 
-    from snowplow_logging.brokers.redis_client import new_client, redis_error
-    from snowplow_logging.relay.from_redis import redis_problems
-
+        problems, describe = redis_problems, redis_error
     try:
-        client = new_client(broker, _LONGEST_WAIT, _LONGEST_WAIT)
-        client.ping()
-        problems = redis_problems(client, stream)
-        client.close()
-    except (redis.RedisError, OSError) as error:
-        raise ConnectionError(redis_error(broker, error)) from None
-    return problems
+        return problems(broker, stream, _LONGEST_WAIT)
+    except Exception as error:  # noqa: BLE001 - a client may raise what it likes
+        raise ConnectionError(describe(broker, error)) from None

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING
 
 from snowplow_logging.streams import fail, write_line
 from snowplow_logging.told_to_end import told_to_end
@@ -14,11 +14,9 @@ from snowplow_logging.told_to_end import told_to_end
 if TYPE_CHECKING:
     from types import FrameType
 
-    from snowplow_logging.relay.run import Relay, Source
+    from snowplow_logging.relay.run import Relay
 
 __all__ = ["add_relay", "relay_of"]
-
-_LONGEST_CLAIM: Final = 10**9  # seconds
 
 
 def add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -171,36 +169,12 @@ def relay_of(arguments: argparse.Namespace) -> Relay:
         from snowplow_logging.relay.from_store import FromStore
 
         return Relay(settings, FromStore(settings))
-    return Relay(settings, _broker_of(arguments))
+    from snowplow_logging.relay.from_broker import FromBroker, stream_of
 
-
-def _broker_of(arguments: argparse.Namespace) -> Source:
-    from snowplow_logging.brokers import read_url
-
-    url: str = arguments.broker
-    kind = read_url("broker", url).kind
-    claim_after: float = arguments.claim_after
-    if not 0 < claim_after < _LONGEST_CLAIM:
-        raise ValueError("--claim-after takes a number of seconds, more than 0")
-    place: _Place = {"name": arguments.stream, "dead_letter": arguments.dead_letter}
-    group: str = arguments.group
-    if kind == "amqp":
-        from snowplow_logging.relay.from_amqp import FromAMQP
-
-        return FromAMQP(url, **place)
-    if kind == "kafka":
-        from snowplow_logging.relay.from_kafka import FromKafka
-
-        return FromKafka(url, group=group, claim_after=claim_after, **place)
-    if kind == "sqs":
-        from snowplow_logging.relay.from_sqs import FromSQS
-
-        return FromSQS(url, claim_after=claim_after, **place)
-    from snowplow_logging.relay.from_redis import FromRedis
-
-    return FromRedis(url, group=group, claim_after=claim_after, **place)
-
-
-class _Place(TypedDict):
-    name: str
-    dead_letter: str | None
+    stream = stream_of(
+        arguments.broker,
+        name=arguments.stream,
+        group=arguments.group,
+        claim_after=arguments.claim_after,
+    )
+    return Relay(settings, FromBroker(stream, arguments.dead_letter))

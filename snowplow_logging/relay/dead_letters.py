@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from snowplow_logging.brokers.message import OVERHEAD, pack
-from snowplow_logging.dead_letter import DeadLetterFile
 
-if TYPE_CHECKING:
-    from snowplow_logging.delivery.notices import DeadLetters
-
-__all__ = ["DeadLetterStream", "dead_letters_of"]
+__all__ = ["DeadLetterStream"]
 
 
 class DeadLetterStream:
@@ -23,15 +19,15 @@ class DeadLetterStream:
         path: Where, as it may be shown.
         append: Appends one message: `batch`, or `message` where it is no batch, its body, and the
             reason. It raises `OSError` without a secret.
-        most_bytes: The bytes of a batch at most, but for a single event.
+        most_bytes: The bytes of a batch at most, but for a single event, if there is a limit.
     """
 
     def __init__(
-        self, path: str, append: Callable[[str, bytes, str], None], most_bytes: float = math.inf
+        self, path: str, append: Callable[[str, bytes, str], None], most_bytes: int | None
     ) -> None:
         self.path = path
         self._append = append
-        self._most_bytes = most_bytes
+        self._most_bytes = most_bytes or math.inf
 
     def write(self, events: Sequence[bytes | Mapping[str, Any]], reason: str) -> int:
         """Append events, those that could have been sent in batches, and others one each."""
@@ -50,13 +46,3 @@ class DeadLetterStream:
                 message = text if isinstance(text, str) else json.dumps(event)
                 self._append("message", message.encode(errors="replace"), reason)
         return 0
-
-
-def dead_letters_of(
-    file: str | None,
-    path: str,
-    append: Callable[[str, bytes, str], None],
-    most_bytes: float = math.inf,
-) -> DeadLetters:
-    """Return where a relay keeps what it gives up: a file, or else with its broker."""
-    return DeadLetterStream(path, append, most_bytes) if file is None else DeadLetterFile(file)

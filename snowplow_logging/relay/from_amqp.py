@@ -1,4 +1,4 @@
-"""A queue of RabbitMQ as the source of a relay."""
+"""A queue of RabbitMQ as a relay reads it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.amqp_client import AMQPConnection, amqp_error, options_of
-from snowplow_logging.brokers.urls import read_url
 from snowplow_logging.delivery.waiting import clock
-from snowplow_logging.relay.dead_letters import dead_letters_of
-from snowplow_logging.relay.stream_queue import SUSPECT, Message, StreamQueue
+from snowplow_logging.relay.stream_queue import SUSPECT, Message
 
 if TYPE_CHECKING:
-    from snowplow_logging.delivery.assembly import Parts
-    from snowplow_logging.delivery.notices import DeadLetters
+    from snowplow_logging.brokers.urls import BrokerURL
 
-__all__ = ["FromAMQP"]
+__all__ = ["AMQPStream"]
 
 _TIMEOUT: Final = 10.0  # seconds that an answer is waited for
 _CONNECT_TIMEOUT: Final = 3.05  # seconds
@@ -35,7 +32,7 @@ class _Key:
         self.body = body if deliveries >= SUSPECT else None
 
 
-class FromAMQP:
+class AMQPStream:
     """Consumes the messages of a queue.
 
     What was delivered and not acknowledged is anybody's as soon as the connection is closed. It is
@@ -43,9 +40,8 @@ class FromAMQP:
     them may be what ended the relays before, and the others should not count as such.
 
     Args:
-        url: Which server.
+        broker: Which server.
         name: The queue.
-        dead_letter: The file where events are kept that were given up; None for a queue.
 
     Raises:
         ImportError: The extra is not installed.
@@ -53,31 +49,21 @@ class FromAMQP:
     """
 
     redelivers: Final = True
+    most_bytes: Final = None
     keep_interval: Final = 5.0
 
-    def __init__(self, url: str, *, name: str, dead_letter: str | None = None) -> None:
-        self._broker = read_url("broker", url)
+    def __init__(self, broker: BrokerURL, name: str) -> None:
+        self._broker = broker
         options_of(self._broker)
         self._name = name
         self._letters_name = f"{name}-dead-letter"
         self.shown = f"{self._broker.shown}#{name}"
-        self._letters = dead_letters_of(
-            dead_letter, f"{self._broker.shown}#{self._letters_name}", self._keep_letter
-        )
         self._connection: AMQPConnection | None = None
         self._come: deque[Message] = deque()  # delivered by the broker, and not read yet
         self._consumer = ""
         self._prefetch = 1
         self._beside: dict[str, AMQPConnection] = {}  # for the lag, and for dead letters
         self._beside_lock = threading.Lock()
-
-    def make_queue(self, parts: Parts) -> StreamQueue:
-        """Make the queue that reads from here."""
-        return StreamQueue(parts, self, self._letters)
-
-    def dead_letters(self) -> DeadLetters:
-        """Return where events are kept that were given up."""
-        return self._letters
 
     def _new_connection(self) -> AMQPConnection:
         return AMQPConnection(self._broker, _CONNECT_TIMEOUT, _TIMEOUT)
@@ -98,12 +84,11 @@ class FromAMQP:
                 connection.drop()
                 raise
             self._beside[what] = connection
-        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
-            raise ConnectionError(self.describe(error)) from None
         finally:
             self._beside_lock.release()
 
-    def _keep_letter(self, field: str, data: bytes, reason: str) -> None:
+    def keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        """Append a dead letter beside the stream."""
         del field  # the body tells
         with self._aside("letters") as connection:
             connection.declare(self._letters_name)

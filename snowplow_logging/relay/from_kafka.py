@@ -1,4 +1,4 @@
-"""A topic of Kafka as the source of a relay."""
+"""A topic of Kafka as a relay reads it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.kafka_client import confluent_kafka, kafka_error, kafka_options
 from snowplow_logging.brokers.kafka_out import MOST_BYTES, KafkaProducer
-from snowplow_logging.brokers.urls import read_url
-from snowplow_logging.relay.dead_letters import dead_letters_of
-from snowplow_logging.relay.stream_queue import Message, StreamQueue
+from snowplow_logging.relay.stream_queue import Message
 
 if TYPE_CHECKING:
-    from snowplow_logging.delivery.assembly import Parts
-    from snowplow_logging.delivery.notices import DeadLetters
+    from snowplow_logging.brokers.urls import BrokerURL
 
-__all__ = ["FromKafka"]
+__all__ = ["KafkaStream"]
 
 _TIMEOUT: Final = 10.0  # seconds that an answer is waited for
 _LEAST_SESSION: Final = 6.0  # seconds, as servers have it
@@ -56,15 +53,14 @@ class _Share:
             self.following = done + 1
 
 
-class FromKafka:
+class KafkaStream:
     """Reads the messages of a topic, as one consumer of a group.
 
     Args:
-        url: Which servers.
+        broker: Which servers.
         name: The topic.
         group: The group of consumers.
         claim_after: The seconds without a word after which others take over what a relay has.
-        dead_letter: The file where events are kept that were given up; None for a topic.
 
     Raises:
         ImportError: The extra is not installed.
@@ -72,12 +68,11 @@ class FromKafka:
     """
 
     redelivers: Final = False
+    most_bytes: Final = MOST_BYTES
     keep_interval: Final = 5.0
 
-    def __init__(
-        self, url: str, *, name: str, group: str, claim_after: float, dead_letter: str | None = None
-    ) -> None:
-        self._broker = read_url("broker", url)
+    def __init__(self, broker: BrokerURL, name: str, group: str, claim_after: float) -> None:
+        self._broker = broker
         self._name = name
         self.shown = f"{self._broker.shown}#{name}"
         options = kafka_options(self._broker)
@@ -93,11 +88,7 @@ class FromKafka:
             "on_commit": self._committed,
         }
         self._asking_options = {**options, "group.id": group, "enable.auto.commit": False}
-        letters_name = f"{name}-dead-letter"
-        self._letters_name = letters_name
-        self._letters = dead_letters_of(
-            dead_letter, f"{self._broker.shown}#{letters_name}", self._keep_letter, MOST_BYTES
-        )
+        self._letters_name = f"{name}-dead-letter"
         self._producer = KafkaProducer(options, _TIMEOUT)
         self._consumer: Any = None
         self._shares: dict[int, _Share] = {}
@@ -108,24 +99,11 @@ class FromKafka:
     def _note(self, error: Any) -> None:
         self._said = error
 
-    def make_queue(self, parts: Parts) -> StreamQueue:
-        """Make the queue that reads from here."""
-        return StreamQueue(parts, self, self._letters)
-
-    def dead_letters(self) -> DeadLetters:
-        """Return where events are kept that were given up."""
-        return self._letters
-
-    def _keep_letter(self, field: str, data: bytes, reason: str) -> None:
+    def keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        """Append a dead letter beside the stream."""
         del field  # the body tells
-        try:
-            error = self._producer.publish(
-                self._letters_name, data, _TIMEOUT, {"reason": reason.encode()}
-            )
-        except Exception as raised:  # noqa: BLE001 - a client may raise what it likes
-            error = raised
-        if error is not None:
-            raise ConnectionError(kafka_error(self._broker, error))
+        headers = {"reason": reason.encode()}
+        self._producer.publish(self._letters_name, data, _TIMEOUT, headers)
 
     def backlog(self) -> dict[str, float]:
         """Return how many messages are not committed."""
@@ -142,8 +120,6 @@ class FromKafka:
             for one in self._asking.committed(wanted, timeout=_TIMEOUT) if wanted else ():
                 low, high = self._asking.get_watermark_offsets(one, timeout=_TIMEOUT)
                 waiting += high - max(low, one.offset)
-        except kafka.KafkaException as error:
-            raise ConnectionError(self.describe(error)) from None
         finally:
             self._asking_lock.release()
         return {"messages": float(waiting)}

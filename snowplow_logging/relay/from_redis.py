@@ -1,4 +1,4 @@
-"""A stream of Redis as the source of a relay."""
+"""A stream of Redis as a relay reads it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.message import MOST_DELIVERIES
-from snowplow_logging.brokers.redis_client import check_url, new_client, redis_error
+from snowplow_logging.brokers.redis_client import check_url, new_client, problems_of, redis_error
 from snowplow_logging.brokers.redis_out import FIELD
-from snowplow_logging.brokers.urls import read_url
 from snowplow_logging.delivery.waiting import clock
-from snowplow_logging.relay.dead_letters import dead_letters_of
-from snowplow_logging.relay.stream_queue import SUSPECT, Message, StreamQueue
+from snowplow_logging.relay.stream_queue import SUSPECT, Message
 
 if TYPE_CHECKING:
-    from snowplow_logging.delivery.assembly import Parts
-    from snowplow_logging.delivery.notices import DeadLetters
+    from snowplow_logging.brokers.urls import BrokerURL
 
-__all__ = ["FromRedis", "redis_problems"]
+__all__ = ["RedisStream"]
 
 _READ_TIMEOUT: Final = 10.0  # seconds that an answer is waited for, besides what a read waits
 _CONNECT_TIMEOUT: Final = 3.05  # seconds
@@ -41,18 +38,17 @@ return 0
 """
 
 
-class FromRedis:
+class RedisStream:
     """Reads the messages of a stream, as one consumer of a group.
 
     What a consumer has read is pending until it is acknowledged. Others take it over once nothing
     was heard of it for a while; so a relay says again and again that it still has what it has.
 
     Args:
-        url: Which server.
+        broker: Which server.
         name: The stream.
         group: The group of consumers.
         claim_after: The seconds after which what another has is taken over.
-        dead_letter: The file where events are kept that were given up; None for a stream.
 
     Raises:
         ImportError: The extra is not installed.
@@ -60,11 +56,10 @@ class FromRedis:
     """
 
     redelivers: Final = False
+    most_bytes: Final = None
 
-    def __init__(
-        self, url: str, *, name: str, group: str, claim_after: float, dead_letter: Any = None
-    ) -> None:
-        self._broker = read_url("broker", url)
+    def __init__(self, broker: BrokerURL, name: str, group: str, claim_after: float) -> None:
+        self._broker = broker
         self._name = name
         self._group = group
         self._claim_after = int(claim_after * 1_000)
@@ -76,29 +71,16 @@ class FromRedis:
         self.shown = f"{self._broker.shown}#{name}"
         self._letters_name = f"{name}-dead-letter"
         self._letters_path = f"{self._broker.shown}#{self._letters_name}"
-        self._letters = dead_letters_of(dead_letter, self._letters_path, self._keep_letter)
         check_url(self._broker)
 
     def _new_client(self) -> Any:
         return new_client(self._broker, _CONNECT_TIMEOUT, _READ_TIMEOUT)
 
-    def make_queue(self, parts: Parts) -> StreamQueue:
-        """Make the queue that reads from here."""
-        return StreamQueue(parts, self, self._letters)
-
-    def dead_letters(self) -> DeadLetters:
-        """Return where events are kept that were given up."""
-        return self._letters
-
-    def _keep_letter(self, field: str, data: bytes, reason: str) -> None:
-        import redis
-
+    def keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        """Append a dead letter beside the stream."""
         if self._asking is None:
             self._asking = self._new_client()
-        try:
-            self._asking.xadd(self._letters_name, {"reason": reason, field: data})
-        except (redis.RedisError, OSError) as error:
-            raise ConnectionError(self.describe(error)) from None
+        self._asking.xadd(self._letters_name, {"reason": reason, field: data})
 
     def backlog(self) -> dict[str, float]:
         """Return how many messages are in the stream, and how many of them relays have taken."""
@@ -106,13 +88,10 @@ class FromRedis:
             self._asking = self._new_client()
         import redis
 
-        try:
-            waiting = self._asking.xlen(self._name)
-            taken = 0
-            with contextlib.suppress(redis.ResponseError):  # there may be no group yet
-                taken = self._asking.xpending(self._name, self._group)["pending"]
-        except (redis.RedisError, OSError) as error:
-            raise ConnectionError(self.describe(error)) from None
+        waiting = self._asking.xlen(self._name)
+        taken = 0
+        with contextlib.suppress(redis.ResponseError):  # there may be no group yet
+            taken = self._asking.xpending(self._name, self._group)["pending"]
         return {"messages": float(waiting), "messages_taken": float(taken)}
 
     # What the queue asks for.
@@ -128,7 +107,7 @@ class FromRedis:
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
-        return redis_problems(self._client, self._name)
+        return problems_of(self._client, self._name)
 
     def read(self, most: int, seconds: float) -> list[Message]:
         """Return what other relays have left behind, or else what is new."""
@@ -257,32 +236,6 @@ class FromRedis:
         client, self._client = self._client, None
         if client is not None:
             client.close()
-
-
-def redis_problems(client: Any, name: str) -> list[str]:
-    """Return what speaks against a server as a place where events wait."""
-    try:
-        if hasattr(client, "get_node_from_key"):  # of a cluster, the server that has the stream
-            info = client.info(target_nodes=client.get_node_from_key(name))
-        else:
-            info = client.info()
-    except Exception as error:  # noqa: BLE001 - some that are managed allow no such question
-        return [f"it does not say how it keeps its data: {type(error).__name__}"]
-    problems = []
-    if not info.get("aof_enabled"):
-        problems.append(
-            "appendonly is no: what it has acknowledged is lost when it ends; set appendonly yes"
-        )
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction" and not str(policy).startswith("volatile"):
-        problems.append(
-            f"maxmemory-policy is {policy}: once its memory is full it removes the stream;"
-            " set maxmemory-policy noeviction"
-        )
-    version = tuple(int(part) for part in str(info.get("redis_version", "7")).split(".")[:2])
-    if version < (6, 2):
-        problems.append(f"it is Redis {info['redis_version']}, and a relay needs 6.2 or newer")
-    return problems
 
 
 def _bytes(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""A queue of SQS as the source of a relay."""
+"""A queue of SQS as a relay reads it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 from snowplow_logging.brokers.sqs_client import (
     LARGEST,
     new_client,
+    problems_of,
     queue_url,
     sqs_error,
-    sqs_problems,
     text_of,
 )
-from snowplow_logging.brokers.urls import read_url
-from snowplow_logging.relay.dead_letters import dead_letters_of
-from snowplow_logging.relay.stream_queue import SUSPECT, Message, StreamQueue
+from snowplow_logging.relay.stream_queue import SUSPECT, Message
 
 if TYPE_CHECKING:
-    from snowplow_logging.delivery.assembly import Parts
-    from snowplow_logging.delivery.notices import DeadLetters
+    from snowplow_logging.brokers.urls import BrokerURL
 
-__all__ = ["FromSQS"]
+__all__ = ["SQSStream"]
 
 _READ_TIMEOUT: Final = 10.0  # seconds that an answer is waited for
 _CONNECT_TIMEOUT: Final = 3.05  # seconds
@@ -43,7 +40,7 @@ class _Key:
         self.body = body if deliveries >= SUSPECT else None
 
 
-class FromSQS:
+class SQSStream:
     """Receives the messages of a queue.
 
     What was received is nobody else's for a while, the visibility timeout; so a relay says again
@@ -51,10 +48,9 @@ class FromSQS:
     all else and alone: it may be what ended the relays before.
 
     Args:
-        url: Which server.
+        broker: Which server.
         name: The queue.
         claim_after: The visibility timeout, in seconds.
-        dead_letter: The file where events are kept that were given up; None for a queue.
 
     Raises:
         ImportError: The extra is not installed.
@@ -62,45 +58,31 @@ class FromSQS:
     """
 
     redelivers: Final = False
+    most_bytes: Final = LARGEST - _REASON_BYTES
 
-    def __init__(
-        self, url: str, *, name: str, claim_after: float, dead_letter: str | None = None
-    ) -> None:
+    def __init__(self, broker: BrokerURL, name: str, claim_after: float) -> None:
         if claim_after > _LONGEST_VISIBILITY:
             raise ValueError(f"--claim-after is {_LONGEST_VISIBILITY:,} seconds at most for SQS")
-        self._broker = read_url("broker", url)
+        self._broker = broker
         self._name = name
         self._letters_name = f"{name}-dead-letter"
         self._visibility = math.ceil(claim_after)
         self.keep_interval = self._visibility / 4
         self.shown = f"{self._broker.shown}#{name}"
-        self._letters = dead_letters_of(
-            dead_letter,
-            f"{self._broker.shown}#{self._letters_name}",
-            self._keep_letter,
-            LARGEST - _REASON_BYTES,
-        )
         self._client: Any = new_client(self._broker, _CONNECT_TIMEOUT, _READ_TIMEOUT)
         self._urls: dict[str, str] = {}
         self._suspects: deque[Message] = deque()  # received, and not read yet
         self._read: set[_Key] = set()
-
-    def make_queue(self, parts: Parts) -> StreamQueue:
-        """Make the queue that reads from here."""
-        return StreamQueue(parts, self, self._letters)
-
-    def dead_letters(self) -> DeadLetters:
-        """Return where events are kept that were given up."""
-        return self._letters
 
     def _queue(self, name: str) -> str:
         if name not in self._urls:
             self._urls[name] = queue_url(self._client, name)
         return self._urls[name]
 
-    def _keep_letter(self, field: str, data: bytes, reason: str) -> None:
+    def keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        """Append a dead letter beside the stream."""
         del field  # the body tells
-        body = text_of(data).encode()[: LARGEST - _REASON_BYTES].decode(errors="ignore")
+        body = text_of(data).encode()[: self.most_bytes].decode(errors="ignore")
         why = text_of(reason.encode()).encode()[: _REASON_BYTES // 2].decode(errors="ignore")
         try:
             self._client.send_message(
@@ -108,19 +90,16 @@ class FromSQS:
                 MessageBody=body or " ",  # for it takes none that is empty
                 MessageAttributes={"reason": {"DataType": "String", "StringValue": why}},
             )
-        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
-            self._urls.clear()
-            raise ConnectionError(self.describe(error)) from None
+        except Exception:
+            self._urls.clear()  # it may have been removed
+            raise
 
     def backlog(self) -> dict[str, float]:
         """Return about how many messages are in the queue, and how many of them were taken."""
         waiting, taken = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
-        try:
-            found = self._client.get_queue_attributes(
-                QueueUrl=self._queue(self._name), AttributeNames=[waiting, taken]
-            )["Attributes"]
-        except Exception as error:  # noqa: BLE001 - a client may raise what it likes
-            raise ConnectionError(self.describe(error)) from None
+        found = self._client.get_queue_attributes(
+            QueueUrl=self._queue(self._name), AttributeNames=[waiting, taken]
+        )["Attributes"]
         mine = float(found[taken])
         return {"messages": float(found[waiting]) + mine, "messages_taken": mine}
 
@@ -129,12 +108,15 @@ class FromSQS:
     def open(self) -> list[str]:
         """Make the queue, if it is missing."""
         self._urls.clear()
-        return sqs_problems(self._client, self._queue(self._name))
+        return problems_of(self._client, self._queue(self._name))
 
     def read(self, most: int, seconds: float) -> list[Message]:
         """Return what has come; suspects one by one, once all else is answered for."""
         if not self._suspects:
-            found = self._receive(min(most, _TEN), math.ceil(seconds))
+            # While there is something to be answered for nobody is to wait for this for long.
+            found = self._receive(min(most, _TEN), 0 if self._read else math.ceil(seconds))
+            if self._read and not found:
+                time.sleep(seconds)
             fine = [message for message in found if message.deliveries < SUSPECT]
             suspects = (message for message in found if message.deliveries >= SUSPECT)
             # Who was delivered least often has least to do with it.

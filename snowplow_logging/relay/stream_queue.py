@@ -65,6 +65,22 @@ class Stream(Protocol):
     def redelivers(self) -> bool:
         """Whether what was not acknowledged is delivered again once it is opened anew."""
 
+    @property
+    def most_bytes(self) -> int | None:
+        """The bytes of a message that are taken for sure, if there is a limit."""
+
+    def backlog(self) -> dict[str, float]:
+        """Return how much waits there, by what is counted. Any thread may ask."""
+
+    def keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        """Append a dead letter beside the stream. Any thread may do so.
+
+        Args:
+            field: `batch`, or `message` where it is no batch.
+            data: The letter.
+            reason: Why it is one.
+        """
+
     def open(self) -> list[str]:
         """Make what is missing; return what speaks against the broker's settings."""
 
