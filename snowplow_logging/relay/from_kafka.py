@@ -79,7 +79,8 @@ class KafkaStream:
         self._said: Any = None  # what the client has said last of its connections
         self._options = {
             "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": "range,roundrobin",
+            # Who comes or goes takes from the others no more than what changes hands.
+            "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": int(max(_LEAST_SESSION, claim_after) * 1_000),
             **options,
             "group.id": group,
