@@ -116,7 +116,7 @@ class SQSStream:
             # While there is something to be answered for nobody is to wait for this for long.
             found = self._receive(min(most, _TEN), 0 if self._read else math.ceil(seconds))
             if self._read and not found:
-                time.sleep(seconds)
+                time.sleep(min(seconds, self.keep_interval / 2))
             fine = [message for message in found if message.deliveries < SUSPECT]
             suspects = (message for message in found if message.deliveries >= SUSPECT)
             # Who was delivered least often has least to do with it.
