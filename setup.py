@@ -22,6 +22,8 @@ def version() -> str:
 FEATURES = {
     "collector": ["jsonschema-rs>=0.45", "werkzeug>=3.0"],
     "fast": ["orjson>=3.10"],
+    "kafka": ["confluent-kafka>=2.3"],
+    "kombu": ["boto3>=1.28", "kombu>=5.3"],
     "progress": ["tqdm>=4.65"],
     "redis": ["redis>=5.0"],
     "schemas": ["jsonschema-rs>=0.45"],

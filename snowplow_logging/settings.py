@@ -195,8 +195,8 @@ class Settings:
     broker: Annotated[
         str | None,
         Setting(
-            "the URL of a broker that gets the events in place of the collector, such as"
-            " `redis://…`, for `snowplow-logging relay`",
+            "the URL of a broker that gets the events in place of the collector, `redis://…`,"
+            " `amqp://…`, `kafka://…` or `sqs://…`, for `snowplow-logging relay`",
             checks.broker,
             "They are counted as `sent` once the broker has them. A user and a password in it are"
             " shown nowhere.",

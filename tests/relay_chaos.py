@@ -8,7 +8,8 @@ what has arrived is compared with what had been acknowledged: by the broker to t
 logs, or by the return of the log call where it writes into a store.
 
 None of that may be missing, and copies may differ in `stm` alone. The exit status is 0 if that is
-so. The server of Redis is set to write its file before each answer.
+so. The servers of Redis and Kafka write their files before each answer; the one of SQS is
+never killed, for it has its messages in memory.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from collections import Counter
 from pathlib import Path
 
 from chaos import ChaoticCollector
+from kafka_servers import KafkaServer
+from rabbitmq_servers import RabbitMQServer
 from redis_servers import RedisServer
 from relays import Relay, eventually
 from snowplow_logging import SnowplowHandler, StructuredEvent
+from sqs_servers import SQSServer
 
 
 def log(arguments):
@@ -59,11 +63,20 @@ def log(arguments):
         time.sleep(chance.random() * 0.02)
 
 
+BROKERS = {
+    "kafka": KafkaServer,
+    "rabbitmq": RabbitMQServer,
+    "redis": RedisServer,
+    "sqs": SQSServer,
+}
+FORGETFUL = ("sqs", "store")  # the first has a server for tests in memory, the second none
+
+
 class Play:
     """The processes of one play.
 
     Args:
-        kind: `redis` or `store`.
+        kind: `store`, or that of a broker.
         folder: Where all files are.
         collector: Where the relays send to.
         chance: Draws.
@@ -71,7 +84,7 @@ class Play:
 
     def __init__(self, kind, folder, collector, chance):
         self.kind, self.folder, self.collector, self.chance = kind, folder, collector, chance
-        self.broker = None if kind == "store" else RedisServer(folder / "redis")
+        self.broker = BROKERS[kind](folder / kind) if kind in BROKERS else None
         if self.broker is not None:
             self.broker.start()
         self.url = str(folder / "events.db") if self.broker is None else self.broker.url
@@ -125,11 +138,14 @@ class Play:
         for program in self.programs:
             self._kill(program)
         self.collector.chaotic = False
-        eventually(lambda: not self.left())
-        for relay in self.relays:
-            with relay:
-                relay.started()
-                print(f"a relay             {relay.end().splitlines()[-1]}")
+        while self.relays:
+            eventually(lambda: not self.left())
+            for relay in self.relays:
+                with relay:
+                    relay.started()
+                    print(f"a relay             {relay.end().splitlines()[-1]}")
+            # RabbitMQ does not count what relays have taken, which they give back at their end.
+            self.relays = [self.relay()] if self.left() else []
         if self.broker is not None:
             self.broker.__exit__()
         return {
@@ -140,8 +156,10 @@ class Play:
 
     def left(self):
         """Return how much is left."""
-        if self.broker is not None:
+        if self.kind == "redis":
             return self.broker.client.xlen("snowplow")
+        if self.broker is not None:
+            return self.broker.count()
         from test_relay_store import rows
 
         return rows(self.url)
@@ -156,7 +174,8 @@ def run(kind, rounds, seed):
         play = Play(kind, folder, collector, chance)
         for program in play.programs:
             assert program.stdout.readline() == b"logging\n"
-        parts = ["program", "relay"] + ["broker"] * (kind != "store")
+        time.sleep(2)  # RabbitMQ knows a new queue for good only after half a second
+        parts = ["program", "relay"] + ["broker"] * (kind not in FORGETFUL)
         for number in range(rounds):
             time.sleep(chance.random() * 1.0)
             play.kill(parts[number % len(parts)])
@@ -184,7 +203,7 @@ def run(kind, rounds, seed):
 def main():
     """Play, or log, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kind", choices=("redis", "store"))
+    parser.add_argument("kind", choices=(*BROKERS, "store"))
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     for option in ("--url", "--note"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import shutil
@@ -18,10 +17,11 @@ pytest.importorskip("redis", reason="the client of Redis is an extra")
 
 from faulty_collector import SILENCE, Answer, FaultyCollector
 from programs import PREAMBLE
-from redis_servers import RedisServer, free_port
-from relays import LocalRelay, Relay, eventually
-from snowplow_logging import SnowplowHandler, StructuredEvent
-from snowplow_logging.brokers.message import pack
+from redis_servers import RedisServer
+from relays import Relay, event_of, eventually, giving, labels, relay, spawned
+from server_process import free_port
+from snowplow_logging import SnowplowHandler
+from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
 
 PASSWORD = "p4ss/word"
 CLAIM = ("--claim-after", 1)
@@ -41,41 +41,6 @@ def redis(running_redis):
     return running_redis
 
 
-@contextlib.contextmanager
-def giving(url, **settings):
-    """Give a function that logs to a broker, and the handler."""
-    settings = {"flush_interval": 0.05, "max_retry_delay": 0.2, **settings}
-    handler = SnowplowHandler(broker=url, **settings)
-    logger = logging.Logger("shop")
-    logger.addHandler(handler)
-
-    def log(*labels):
-        for label in labels:
-            logger.info(StructuredEvent(category="c", action="a", label=str(label)))
-        return handler.flush(30)
-
-    try:
-        yield log, handler
-    finally:
-        handler.close()
-
-
-def relay(redis, collector, *arguments, kind=LocalRelay):
-    """Start a relay from a server to a collector."""
-    url = getattr(redis, "url", redis)
-    return kind("--broker", url, *arguments, "--max-retry-delay", 0.2, endpoint=collector)
-
-
-def spawned(redis, collector, *arguments):
-    """Start a relay as a process."""
-    return relay(redis, collector, *arguments, kind=Relay)
-
-
-def labels(collector):
-    """Return the labels that have arrived, once for each event id."""
-    return sorted({event["eid"]: event["se_la"] for event in collector.events}.values())
-
-
 def event(**names):
     """Return an event as another program might write it."""
     made = {"e": "se", "p": "srv", "tv": "other-1", "eid": "0" * 8, "dtm": "1", "se_ca": "c"}
@@ -89,7 +54,7 @@ def entries(redis, name):
 
 def test_what_is_logged_comes_through_the_broker(redis):
     """A batch is a message, which is removed once the collector has taken its events."""
-    with giving(redis.url) as (log, handler):
+    with giving(redis) as (log, handler):
         assert log(*range(1_200))
         assert (handler.stats.sent, handler.stats.queued) == (1_200, 0)
     messages = [json.loads(fields[b"batch"]) for fields in entries(redis, "snowplow")]
@@ -142,7 +107,7 @@ def test_what_is_no_message_stops_nothing(redis):
     redis.client.xadd("snowplow", {"no": "batch"})
     mixed = {"version": 1, "events": [event(se_la="1"), 7, event(se_la="2")]}
     redis.client.xadd("snowplow", {"batch": json.dumps(mixed)})
-    with giving(redis.url) as (log, _):
+    with giving(redis) as (log, _):
         log("last")
     count = len(BROKEN) + 2
     with FaultyCollector() as collector, relay(redis, collector) as one:
@@ -158,7 +123,7 @@ def test_what_is_no_message_stops_nothing(redis):
 
 def test_what_the_collector_refuses_is_kept(redis, tmp_path):
     """In a stream, from which a relay can send it again, or in a file that `replay` reads."""
-    with giving(redis.url) as (log, _):
+    with giving(redis) as (log, _):
         log("refused")
     with FaultyCollector(400) as collector, relay(redis, collector) as one:
         eventually(lambda: redis.client.xlen("snowplow") == 0)
@@ -171,7 +136,7 @@ def test_what_the_collector_refuses_is_kept(redis, tmp_path):
     ):
         assert collector.wait_for_events(1)[0]["se_la"] == "refused"
         one.end()
-    with giving(redis.url) as (log, _):
+    with giving(redis) as (log, _):
         log("again")
     file = tmp_path / "dead.jsonl"
     with FaultyCollector(400) as collector, relay(redis, collector, "--dead-letter", file) as one:
@@ -182,7 +147,7 @@ def test_what_the_collector_refuses_is_kept(redis, tmp_path):
 
 def test_413_halves(redis):
     """Until the collector takes them."""
-    with giving(redis.url, batch_size=8) as (log, _):
+    with giving(redis, batch_size=8) as (log, _):
         log(*range(8))
     with FaultyCollector(413, 413) as collector, relay(redis, collector) as one:
         collector.wait(lambda: len(labels(collector)) == 8)
@@ -193,7 +158,7 @@ def test_413_halves(redis):
 
 def test_what_a_relay_that_died_had_is_taken_over(redis):
     """After the time that is given for that; before, it is its own."""
-    with FaultyCollector(SILENCE) as collector, giving(redis.url) as (log, _):
+    with FaultyCollector(SILENCE) as collector, giving(redis) as (log, _):
         log(*range(700))
         with spawned(redis, collector, *CLAIM) as first:
             collector.wait_for_requests(1)
@@ -205,12 +170,32 @@ def test_what_a_relay_that_died_had_is_taken_over(redis):
             second.end()
 
 
+def test_a_message_that_was_delivered_too_often_is_set_aside(redis):
+    """The server moves it without a relay that reads it; those beside it arrive."""
+    with giving(redis, batch_size=1) as (log, _):
+        log("before", "deadly", "after")
+    group = ("snowplow", "snowplow-relay")
+    redis.client.xgroup_create(*group, id="0")
+    (_, found), *_ = redis.client.xreadgroup(group[1], "dead", {"snowplow": ">"})
+    keys = [key for key, _ in found]
+    redis.client.xclaim(*group, "dead", 0, keys, idle=10**6, retrycount=2)
+    redis.client.xclaim(*group, "dead", 0, keys[1:2], idle=10**6, retrycount=MOST_DELIVERIES)
+    with FaultyCollector() as collector, relay(redis, collector, *CLAIM) as one:
+        collector.wait_for_events(2)
+        eventually(lambda: redis.client.xlen("snowplow") == 0)
+        assert "events: 2 sent, 1 given up" in one.end()
+        assert labels(collector) == ["after", "before"]
+    (letter,) = entries(redis, "snowplow-dead-letter")
+    assert b"deadly" in letter[b"batch"]
+    assert b"too often" in letter[b"reason"]
+
+
 def test_a_relay_that_waits_keeps_what_it_has(redis):
     """A collector that is away for longer than `--claim-after` has nobody send an event twice."""
     gate = threading.Event()
     with (
         FaultyCollector(default=Answer(gate=gate)) as collector,
-        giving(redis.url) as (log, _),
+        giving(redis) as (log, _),
         relay(redis, collector, *CLAIM) as first,
     ):
         log(1)
@@ -229,7 +214,7 @@ def test_sigterm_leaves_the_rest_to_others_at_once(redis):
     gate = threading.Event()
     with (
         FaultyCollector(200, default=Answer(gate=gate)) as collector,
-        giving(redis.url, batch_size=100) as (log, _),
+        giving(redis, batch_size=100, flush_interval=60) as (log, _),
     ):
         log(*range(600))
         arguments = ("--shutdown-timeout", 0.3, "--batch-size", 100, "--claim-after", 600)
@@ -249,7 +234,7 @@ def test_two_relays_share_a_stream(redis):
         FaultyCollector(default=Answer(after=0.05)) as collector,
         relay(redis, collector) as one,
         relay(redis, collector) as other,
-        giving(redis.url, batch_size=20) as (log, _),
+        giving(redis, batch_size=20) as (log, _),
     ):
         for start in range(0, 1_000, 100):
             log(*range(start, start + 100))
@@ -264,7 +249,7 @@ def test_a_broker_that_is_away(tmp_path, reports, store):
     """The handler keeps, in memory or its store, reports, and gives once it is back."""
     settings = {} if store is None else {"store": tmp_path / store}
     server = RedisServer(tmp_path / "redis")
-    with giving(server.url, **settings) as (log, handler):
+    with giving(server, **settings) as (log, handler):
         start = time.monotonic()
         handler.handle(logging.makeLogRecord({"snowplow": event_of("first")}))
         assert time.monotonic() - start < 5
@@ -288,11 +273,6 @@ def test_a_broker_that_is_away(tmp_path, reports, store):
     assert "did not take them" in reports[0]
 
 
-def event_of(label):
-    """Return an event for a record's attribute."""
-    return {"event": "struct_event", "category": "c", "action": "a", "label": label}
-
-
 def test_a_server_that_would_forget_is_told_of(tmp_path):
     """The relay says so when it begins."""
     options = "--appendonly no --maxmemory 100mb --maxmemory-policy allkeys-lru".split()
@@ -310,7 +290,7 @@ def test_a_server_without_memory_is_told_of_at_once(tmp_path, reports):
     """Its answer is one that somebody has to mend, and the events wait."""
     with (
         RedisServer(tmp_path / "redis", "--maxmemory", "1") as server,
-        giving(server.url, shutdown_timeout=0.1) as (_, handler),
+        giving(server, shutdown_timeout=0.1) as (_, handler),
     ):
         handler.handle(logging.makeLogRecord({"snowplow": event_of("first")}))
         assert not handler.flush(0.5)
@@ -516,6 +496,29 @@ def test_close_keeps_its_time_where_the_broker_does_not_answer():
         handler.close()
         assert time.monotonic() - start < 5
         assert handler.stats.losses == {"shutdown_timeout": 1}
+
+
+def test_a_broker_that_hangs_holds_no_end(tmp_path):
+    """Neither the relay's nor the handler's."""
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        FaultyCollector(200, SILENCE) as collector,
+        giving(server, shutdown_timeout=0.5) as (log, handler),
+        spawned(server, collector, "--shutdown-timeout", 1) as one,
+    ):
+        one.started()
+        log("first")
+        collector.wait_for_requests(1)
+        log("second")
+        collector.wait_for_requests(2)
+        server.freeze()
+        start = time.monotonic()
+        assert "1 sent" in one.end()
+        assert time.monotonic() - start < 20
+        handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
+        start = time.monotonic()
+        handler.close()
+        assert time.monotonic() - start < 20
 
 
 def test_by_tls(tmp_path, reports):

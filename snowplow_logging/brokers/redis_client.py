@@ -9,9 +9,37 @@ from urllib.parse import parse_qsl
 from snowplow_logging.brokers.urls import BrokerURL
 from snowplow_logging.http_client import described
 
-__all__ = ["needs_mending", "new_client", "redis_error"]
+__all__ = [
+    "check_url",
+    "needs_mending",
+    "new_client",
+    "problems_of",
+    "redis_error",
+    "redis_problems",
+]
 
 _SENTINEL: Final = "sentinel_"  # begins the options that are for the sentinels themselves
+
+
+def _redis() -> Any:
+    try:
+        return importlib.import_module("redis")
+    except ImportError:
+        raise ImportError(
+            "a broker of this kind needs the extra redis: pip install 'snowplow-logging[redis]'"
+        ) from None
+
+
+def check_url(broker: BrokerURL) -> None:
+    """See that a client can be made, and open nothing.
+
+    Raises:
+        ImportError: The extra is not installed.
+        ValueError: The URL has an option that the client does not know.
+    """
+    _redis()
+    if broker.kind != "cluster":  # a client of which asks the servers at once
+        new_client(broker, None, None)
 
 
 def new_client(broker: BrokerURL, connect: float | None, read: float | None) -> Any:
@@ -27,20 +55,15 @@ def new_client(broker: BrokerURL, connect: float | None, read: float | None) -> 
         ValueError: The URL has an option that the client does not know.
         redis.RedisError: A cluster is out of reach.
     """
-    try:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.cluster import RedisCluster
-        from redis.retry import Retry
+    redis = _redis()
+    from redis.backoff import NoBackoff
+    from redis.cluster import RedisCluster
+    from redis.retry import Retry
 
-        # Which have no types of their own.
-        parse_url: Any = importlib.import_module("redis.connection").parse_url
-        cluster_node: Any = importlib.import_module("redis.cluster").ClusterNode
-        sentinel_of: Any = importlib.import_module("redis.sentinel").Sentinel
-    except ImportError:
-        raise ImportError(
-            "a broker of this kind needs the extra redis: pip install 'snowplow-logging[redis]'"
-        ) from None
+    # Which have no types of their own.
+    parse_url: Any = importlib.import_module("redis.connection").parse_url
+    cluster_node: Any = importlib.import_module("redis.cluster").ClusterNode
+    sentinel_of: Any = importlib.import_module("redis.sentinel").Sentinel
     query = parse_qsl(broker.query, keep_blank_values=True)
     plain = "&".join(f"{name}={value}" for name, value in query if not name.startswith(_SENTINEL))
     try:
@@ -90,3 +113,48 @@ def needs_mending(error: BaseException) -> bool:
     passing = (redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError)
     lasting = (redis.ResponseError, redis.AuthenticationError, redis.DataError)
     return isinstance(error, lasting) and not isinstance(error, passing)
+
+
+def redis_problems(broker: BrokerURL, name: str, seconds: float) -> list[str]:
+    """Return what speaks against a server as a place where events wait.
+
+    Args:
+        broker: Which.
+        name: The stream.
+        seconds: To wait at most.
+
+    Raises:
+        Exception: It is out of reach.
+    """
+    client = new_client(broker, seconds, seconds)
+    try:
+        client.ping()
+        return problems_of(client, name)
+    finally:
+        client.close()
+
+
+def problems_of(client: Any, name: str) -> list[str]:
+    """Return what speaks against the server that has a stream, by its client."""
+    try:
+        if hasattr(client, "get_node_from_key"):  # of a cluster, the server that has the stream
+            info = client.info(target_nodes=client.get_node_from_key(name))
+        else:
+            info = client.info()
+    except Exception as error:  # noqa: BLE001 - some that are managed allow no such question
+        return [f"it does not say how it keeps its data: {type(error).__name__}"]
+    problems = []
+    if not info.get("aof_enabled"):
+        problems.append(
+            "appendonly is no: what it has acknowledged is lost when it ends; set appendonly yes"
+        )
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and not str(policy).startswith("volatile"):
+        problems.append(
+            f"maxmemory-policy is {policy}: once its memory is full it removes the stream;"
+            " set maxmemory-policy noeviction"
+        )
+    version = tuple(int(part) for part in str(info.get("redis_version", "7")).split(".")[:2])
+    if version < (6, 2):
+        problems.append(f"it is Redis {info['redis_version']}, and a relay needs 6.2 or newer")
+    return problems

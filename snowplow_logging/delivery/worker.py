@@ -19,7 +19,9 @@ from snowplow_logging.lifecycle import lifecycle
 
 __all__ = ["Worker", "holds_logging_lock", "start_thread"]
 
-_LOGGERS: Final = ("redis", "requests", "snowplow_logging", "urllib3")
+_LOGGERS: Final = frozenset(
+    "amqp boto3 botocore kombu redis requests snowplow_logging urllib3".split()
+)
 """Whose loggers a sending thread may use."""
 
 _TAKEOVER_DELAY: Final = 0.05  # seconds that who waits gives the threads to begin before it does

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from snowplow_logging.brokers import read_url
+from snowplow_logging.brokers import BrokerURL, read_url
 from snowplow_logging.delivery.retry import Outcome
 from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.payload import EVENT_ID
@@ -52,20 +52,43 @@ def try_elsewhere(
 
 
 def _try_broker(settings: Settings, tell: Callable[[str], None]) -> bool:
-    import redis
-
-    from snowplow_logging.brokers.redis_client import new_client, redis_error
-    from snowplow_logging.relay.from_redis import redis_problems
-
     broker = read_url("broker", settings.broker or "")
     try:
-        client = new_client(broker, _LONGEST_WAIT, _LONGEST_WAIT)
-        client.ping()
-    except (redis.RedisError, OSError) as error:
-        tell(f"error: {broker.shown}: {redis_error(broker, error)}")
+        problems = _problems(broker, settings.stream)
+    except ConnectionError as error:
+        tell(f"error: {broker.shown}: {error}")
         return False
     tell("answers")
-    for problem in redis_problems(client, settings.stream):
+    for problem in problems:
         tell(f"warning: {problem}")
-    client.close()
     return True
+
+
+def _problems(broker: BrokerURL, stream: str) -> list[str]:
+    """Return what speaks against a broker.
+
+    Raises:
+        ConnectionError: It is out of reach.
+    """
+    problems: Callable[[BrokerURL, str, float], list[str]]
+    describe: Callable[[BrokerURL, Exception], str]
+    if broker.kind == "amqp":
+        from snowplow_logging.brokers.amqp_client import amqp_error, amqp_problems
+
+        problems, describe = amqp_problems, amqp_error
+    elif broker.kind == "kafka":
+        from snowplow_logging.brokers.kafka_client import kafka_error, kafka_problems
+
+        problems, describe = kafka_problems, kafka_error
+    elif broker.kind == "sqs":
+        from snowplow_logging.brokers.sqs_client import sqs_error, sqs_problems
+
+        problems, describe = sqs_problems, sqs_error
+    else:
+        from snowplow_logging.brokers.redis_client import redis_error, redis_problems
+
+        problems, describe = redis_problems, redis_error
+    try:
+        return problems(broker, stream, _LONGEST_WAIT)
+    except Exception as error:  # noqa: BLE001 - a client may raise what it likes
+        raise ConnectionError(describe(broker, error)) from None

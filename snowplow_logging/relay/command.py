@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from snowplow_logging.streams import fail, write_line
 from snowplow_logging.told_to_end import told_to_end
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from snowplow_logging.relay.run import Relay
 
 __all__ = ["add_relay", "relay_of"]
-
-_LOOK_INTERVAL: Final = 5.0  # seconds between two writes of the health file
 
 
 def add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,11 +129,9 @@ def run_relay(arguments: argparse.Namespace) -> int:
             _say(f"relays from {relay.source} to {relay.url}")
             ended = False
             while not ended:
-                health.write()
-                with contextlib.suppress(Empty):
-                    ended = told.get(timeout=_LOOK_INTERVAL) > 0
+                with contextlib.suppress(Empty):  # a wait without an end takes no Ctrl-C on Windows
+                    ended = told.get(timeout=1.0) > 0
             relay.close()
-            health.write()
         finally:
             health.close()
     _say(relay.summary)
@@ -173,13 +169,12 @@ def relay_of(arguments: argparse.Namespace) -> Relay:
         from snowplow_logging.relay.from_store import FromStore
 
         return Relay(settings, FromStore(settings))
-    from snowplow_logging.relay.from_redis import FromRedis
+    from snowplow_logging.relay.from_broker import FromBroker, stream_of
 
-    source = FromRedis(
+    stream = stream_of(
         arguments.broker,
         name=arguments.stream,
         group=arguments.group,
         claim_after=arguments.claim_after,
-        dead_letter=arguments.dead_letter,
     )
-    return Relay(settings, source)
+    return Relay(settings, FromBroker(stream, arguments.dead_letter))

@@ -1,29 +1,24 @@
-"""A stream of Redis as the source of a relay."""
+"""A stream of Redis as a relay reads it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from snowplow_logging.brokers.message import pack
-from snowplow_logging.brokers.redis_client import new_client, redis_error
+from snowplow_logging.brokers.message import MOST_DELIVERIES
+from snowplow_logging.brokers.redis_client import check_url, new_client, problems_of, redis_error
 from snowplow_logging.brokers.redis_out import FIELD
-from snowplow_logging.brokers.urls import BrokerURL, read_url
-from snowplow_logging.dead_letter import DeadLetterFile
 from snowplow_logging.delivery.waiting import clock
-from snowplow_logging.relay.stream_queue import Message, StreamQueue
+from snowplow_logging.relay.stream_queue import SUSPECT, Message
 
 if TYPE_CHECKING:
-    from snowplow_logging.delivery.assembly import Parts
-    from snowplow_logging.delivery.notices import DeadLetters
+    from snowplow_logging.brokers.urls import BrokerURL
 
-__all__ = ["DeadLetterStream", "FromRedis", "redis_problems"]
+__all__ = ["RedisStream"]
 
 _READ_TIMEOUT: Final = 10.0  # seconds that an answer is waited for, besides what a read waits
 _CONNECT_TIMEOUT: Final = 3.05  # seconds
@@ -33,58 +28,59 @@ _FORGOTTEN_AFTER: Final = 3_600_000  # milliseconds after which an idle consumer
 _LATEST: Final = 10**9  # seconds: what was not touched for so long is anybody's
 
 
-class FromRedis:
+_REASON: Final = "delivered too often without an answer"
+_MOVE: Final = """
+local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
+if found[1] then
+    redis.call('XADD', KEYS[2], '*', 'reason', ARGV[2], unpack(found[1][2]))
+end
+return 0
+"""
+
+
+class RedisStream:
     """Reads the messages of a stream, as one consumer of a group.
 
     What a consumer has read is pending until it is acknowledged. Others take it over once nothing
     was heard of it for a while; so a relay says again and again that it still has what it has.
 
     Args:
-        url: Which server.
+        broker: Which server.
         name: The stream.
         group: The group of consumers.
         claim_after: The seconds after which what another has is taken over.
-        dead_letter: The file where events are kept that were given up; None for a stream.
 
     Raises:
         ImportError: The extra is not installed.
         ValueError: The URL makes no sense.
     """
 
-    def __init__(
-        self, url: str, *, name: str, group: str, claim_after: float, dead_letter: Any = None
-    ) -> None:
-        if not 0 < claim_after < _LATEST or math.isnan(claim_after):
-            raise ValueError("--claim-after takes a number of seconds, more than 0")
-        self._broker = read_url("broker", url)
+    redelivers: Final = False
+    most_bytes: Final = None
+
+    def __init__(self, broker: BrokerURL, name: str, group: str, claim_after: float) -> None:
+        self._broker = broker
         self._name = name
         self._group = group
         self._claim_after = int(claim_after * 1_000)
         self.keep_interval = claim_after / 4
         self._claim_at = 0.0
-        self._claim_from: Any = "0-0"
         self._me = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._client: Any = None
-        self._asking: Any = None  # the client of who asks for the lag
+        self._asking: Any = None  # the client of who asks for the lag, and of dead letters
         self.shown = f"{self._broker.shown}#{name}"
-        self._letters: DeadLetters = (
-            DeadLetterStream(self._broker, f"{name}-dead-letter")
-            if dead_letter is None
-            else DeadLetterFile(dead_letter)
-        )
-        if self._broker.kind != "cluster":  # a client of which asks the servers at once
-            self._new_client()
+        self._letters_name = f"{name}-dead-letter"
+        self._letters_path = f"{self._broker.shown}#{self._letters_name}"
+        check_url(self._broker)
 
     def _new_client(self) -> Any:
         return new_client(self._broker, _CONNECT_TIMEOUT, _READ_TIMEOUT)
 
-    def make_queue(self, parts: Parts) -> StreamQueue:
-        """Make the queue that reads from here."""
-        return StreamQueue(parts, self, self._letters)
-
-    def dead_letters(self) -> DeadLetters:
-        """Return where events are kept that were given up."""
-        return self._letters
+    def keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        """Append a dead letter beside the stream."""
+        if self._asking is None:
+            self._asking = self._new_client()
+        self._asking.xadd(self._letters_name, {"reason": reason, field: data})
 
     def backlog(self) -> dict[str, float]:
         """Return how many messages are in the stream, and how many of them relays have taken."""
@@ -92,13 +88,10 @@ class FromRedis:
             self._asking = self._new_client()
         import redis
 
-        try:
-            waiting = self._asking.xlen(self._name)
-            taken = 0
-            with contextlib.suppress(redis.ResponseError):  # there may be no group yet
-                taken = self._asking.xpending(self._name, self._group)["pending"]
-        except (redis.RedisError, OSError) as error:
-            raise ConnectionError(self.describe(error)) from None
+        waiting = self._asking.xlen(self._name)
+        taken = 0
+        with contextlib.suppress(redis.ResponseError):  # there may be no group yet
+            taken = self._asking.xpending(self._name, self._group)["pending"]
         return {"messages": float(waiting), "messages_taken": float(taken)}
 
     # What the queue asks for.
@@ -114,7 +107,7 @@ class FromRedis:
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
-        return redis_problems(self._client, self._name)
+        return problems_of(self._client, self._name)
 
     def read(self, most: int, seconds: float) -> list[Message]:
         """Return what other relays have left behind, or else what is new."""
@@ -126,23 +119,53 @@ class FromRedis:
         return [self._message(entry) for _, entries in found or () for entry in entries]
 
     def _claim(self, most: int) -> list[Message]:
-        """Take over what was not heard of; look again at once while there may be more."""
-        found = self._client.xautoclaim(
+        """Take over what was not heard of; look again at once while there may be more.
+
+        What was taken over several times already comes last and alone: it may be what ended the
+        relays before, which the others should not count as.
+        """
+        found = self._client.xpending_range(
             self._name,
             self._group,
-            self._me,
-            self._claim_after,
-            self._claim_from,
-            count=min(most, _CLAIMED_AT_ONCE),
+            "-",
+            "+",
+            min(most, _CLAIMED_AT_ONCE),
+            idle=self._claim_after,
         )
-        self._claim_from = found[0]
-        if self._claim_from in (b"0-0", "0-0"):
+        often = {one["message_id"]: one["times_delivered"] for one in found}
+        keys = [key for key, count in often.items() if count < SUSPECT] or [*often][:1]
+        if not keys:
             self._claim_at = clock.now() + self.keep_interval
             self._forget_consumers()
+            return []
+        if often[keys[0]] >= MOST_DELIVERIES:
+            return [self._set_aside(keys[0])]
+        entries = self._client.xclaim(self._name, self._group, self._me, self._claim_after, keys)
         # In Redis 6.2 an entry that was removed from the stream comes without its fields.
-        if gone := [key for key, fields in found[1] if fields is None]:
+        entries = [one for one in entries if one and one[0] is not None and one[1] is not None]
+        claimed = {key for key, _ in entries}
+        if gone := [key for key in keys if key not in claimed and not self._exists(key)]:
             self._client.xack(self._name, self._group, *gone)
-        return [self._message(entry) for entry in found[1] if entry[1] is not None]
+        return [self._message(entry) for entry in entries]
+
+    def _exists(self, key: Any) -> bool:
+        return bool(self._client.xrange(self._name, key, key, 1))
+
+    def _set_aside(self, key: Any) -> Message:
+        """Have the server itself move an entry to the dead letters, so that nobody reads it."""
+        import redis
+
+        where = self._letters_path
+        try:
+            self._client.eval(_MOVE, 2, self._name, self._letters_name, key, _REASON)
+        except redis.RedisError as error:
+            # In a cluster the two may be on two servers; and not each server runs scripts.
+            if not isinstance(error, (redis.ResponseError, redis.exceptions.RedisClusterException)):
+                raise
+            self._client.xack(self._name, self._group, key)
+            name = _bytes(key).decode()
+            return Message(None, b"", set_aside=f"{self.shown} still, as {name}")
+        return Message(key, b"", set_aside=where)
 
     def _forget_consumers(self) -> None:
         for consumer in self._client.xinfo_consumers(self._name, self._group):
@@ -157,15 +180,27 @@ class FromRedis:
         return Message(key, fields.get(FIELD, b""))
 
     def keep(self, keys: Sequence[Any]) -> None:
-        """Set the time for which nothing was heard of messages to none."""
+        """Set the time for which nothing was heard of messages to none.
+
+        And how often they were delivered to once: who has them has outlived the reading.
+        """
         for some in self._mine(keys):
-            self._client.xclaim(self._name, self._group, self._me, 0, some, idle=0, justid=True)
+            self._client.xclaim(
+                self._name, self._group, self._me, 0, some, idle=0, retrycount=1, justid=True
+            )
 
     def release(self, keys: Sequence[Any]) -> None:
         """Have messages look as if nothing was heard of them for long."""
         for some in self._mine(keys):
             self._client.xclaim(
-                self._name, self._group, self._me, 0, some, idle=_LATEST * 1_000, justid=True
+                self._name,
+                self._group,
+                self._me,
+                0,
+                some,
+                idle=_LATEST * 1_000,
+                retrycount=0,
+                justid=True,
             )
 
     def _mine(self, keys: Sequence[Any]) -> list[list[Any]]:
@@ -183,6 +218,7 @@ class FromRedis:
 
     def acknowledge(self, keys: Sequence[Any]) -> None:
         """Remove messages from the group and from the stream."""
+        keys = [key for key in keys if key is not None]
         for start in range(0, len(keys), _CHUNK):
             some = keys[start : start + _CHUNK]
             # In this order, so that none is left in the stream that no relay would read.
@@ -200,70 +236,6 @@ class FromRedis:
         client, self._client = self._client, None
         if client is not None:
             client.close()
-
-
-class DeadLetterStream:
-    """Keeps events that were given up in a stream of Redis, with the reason.
-
-    Args:
-        broker: Which server.
-        name: The stream.
-    """
-
-    def __init__(self, broker: BrokerURL, name: str) -> None:
-        self._broker = broker
-        self._name = name
-        self._client: Any = None
-        self.path = f"{broker.shown}#{name}"
-
-    def write(self, events: Sequence[bytes | Mapping[str, Any]], reason: str) -> int:
-        """Append events, those that could have been sent in one entry, and others one each."""
-        payloads = [event for event in events if isinstance(event, bytes)]
-        entries: list[dict[str, Any]] = []
-        if payloads:
-            entries.append({"reason": reason, "batch": pack(payloads)})
-        for event in events:
-            if not isinstance(event, bytes):
-                text = event.get("message") if event.keys() == {"message"} else None
-                message = text if isinstance(text, str) else json.dumps(event)
-                data = message.encode(errors="replace")
-                entries.append({"reason": reason, "message": data})
-        if self._client is None:
-            self._client = new_client(self._broker, _CONNECT_TIMEOUT, _READ_TIMEOUT)
-        import redis
-
-        try:
-            for entry in entries:
-                self._client.xadd(self._name, entry)
-        except (redis.RedisError, OSError) as error:
-            raise ConnectionError(redis_error(self._broker, error)) from None
-        return 0
-
-
-def redis_problems(client: Any, name: str) -> list[str]:
-    """Return what speaks against a server as a place where events wait."""
-    try:
-        if hasattr(client, "get_node_from_key"):  # of a cluster, the server that has the stream
-            info = client.info(target_nodes=client.get_node_from_key(name))
-        else:
-            info = client.info()
-    except Exception as error:  # noqa: BLE001 - some that are managed allow no such question
-        return [f"it does not say how it keeps its data: {type(error).__name__}"]
-    problems = []
-    if not info.get("aof_enabled"):
-        problems.append(
-            "appendonly is no: what it has acknowledged is lost when it ends; set appendonly yes"
-        )
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction" and not str(policy).startswith("volatile"):
-        problems.append(
-            f"maxmemory-policy is {policy}: once its memory is full it removes the stream;"
-            " set maxmemory-policy noeviction"
-        )
-    version = tuple(int(part) for part in str(info.get("redis_version", "7")).split(".")[:2])
-    if version < (6, 2):
-        problems.append(f"it is Redis {info['redis_version']}, and a relay needs 6.2 or newer")
-    return problems
 
 
 def _bytes(value: Any) -> bytes:

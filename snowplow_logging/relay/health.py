@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Health", "address_of"]
 
+_WRITE_INTERVAL: Final = 5.0  # seconds between two writes of the file
 _COUNTERS: Final = {
     "sent": "Events that the collector has taken.",
     "retried": "Events that were sent again, once each time.",
@@ -54,6 +55,8 @@ class Health:
     def __init__(self, relay: Relay, address: tuple[str, int] | None, file: str | None) -> None:
         self._relay = relay
         self._file = file
+        self._writing = threading.Lock()
+        self._ended = False
         self._server: ThreadingHTTPServer | None = None
         if address is not None:
             health = self
@@ -71,7 +74,12 @@ class Health:
             self._server.daemon_threads = True
 
     def start(self) -> str | None:
-        """Begin to listen; return where."""
+        """Begin to listen and to write; return where is listened."""
+        if self._file is not None:
+            # Not by who waits for signals: the source may take its time to say what waits there.
+            threading.Thread(
+                target=self._keep_writing, name="snowplow-relay-health-file", daemon=True
+            ).start()
         if self._server is not None:
             threading.Thread(
                 target=self._server.serve_forever, name="snowplow-relay-health", daemon=True
@@ -80,13 +88,21 @@ class Health:
             return f"http://{host!s}:{port}/health"
         return None
 
+    def _keep_writing(self) -> None:
+        while True:
+            self._write(asks=True)
+            time.sleep(_WRITE_INTERVAL)
+
     def close(self) -> None:
-        """End to listen."""
+        """End to listen, and write the last counts."""
+        with self._writing:
+            self._ended = True
+        self._write(asks=False)
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
 
-    def _state(self) -> tuple[bool, dict[str, Any]]:
+    def _state(self, *, asks: bool = True) -> tuple[bool, dict[str, Any]]:
         """Return whether the source is within reach, and all that there is to say."""
         stats = self._relay.stats
         state: dict[str, Any] = {
@@ -100,6 +116,8 @@ class Health:
             "last_sent": stats.last_sent,
             "last_error": stats.last_error,
         }
+        if not asks:
+            return True, state
         try:
             state["waiting"] = self._relay.backlog()
         except Exception as error:  # noqa: BLE001 - whatever the client of a broker raises
@@ -124,13 +142,15 @@ class Health:
         request.end_headers()
         request.wfile.write(body)
 
-    def write(self) -> None:
+    def _write(self, *, asks: bool) -> None:
         """Write the file, whole at once."""
         if self._file is None:
             return
+        body = json.dumps(self._state(asks=asks)[1]).encode()
         new = f"{self._file}.new"
-        with contextlib.suppress(OSError):  # a full disk must not end the relay
-            body = json.dumps(self._state()[1]).encode()
+        with self._writing, contextlib.suppress(OSError):  # a full disk must not end the relay
+            if self._ended and asks:
+                return
             with open(open_private(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:  # noqa: PTH123
                 file.write(body)
             Path(new).replace(self._file)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from snowplow_logging.brokers.message import BadMessage, unpack
+from snowplow_logging.brokers.message import MOST_DELIVERIES, BadMessage, unpack
 from snowplow_logging.delivery.waiting import Bell, clock
 
 if TYPE_CHECKING:
@@ -19,13 +19,22 @@ if TYPE_CHECKING:
     from snowplow_logging.delivery.notices import DeadLetters
     from snowplow_logging.delivery.queue import Batch
 
-__all__ = ["Message", "Stream", "StreamQueue"]
+__all__ = ["SUSPECT", "Message", "Stream", "StreamQueue"]
+
+SUSPECT: Final = 3
+"""How often a message was delivered that may be what ends the relays; it is read alone."""
 
 _READ_SECONDS: Final = 0.5  # that a read waits for messages at most
+_SHORT_READ_SECONDS: Final = 0.05  # that it does while answers may come that are to be acknowledged
 _MOST_MESSAGES: Final = 200  # of one read
 _FIRST_READ: Final = 10  # messages, while it is not known how large they are
 _LONGEST_PAUSE: Final = 5.0  # seconds after which the broker is asked again at most
-_CLOSE_SECONDS: Final = 2.0  # that the end waits for who reads
+_CLOSE_SECONDS: Final = 1.0  # that the end takes for the broker, where its time is over
+_TOO_OFTEN: Final = (
+    f"a message was delivered {MOST_DELIVERIES} times and never answered for; whoever reads it"
+    " may not outlive that"
+)
+_LONGEST_CLOSE: Final = 60.0  # seconds that it takes where nobody set a time
 _MOST_TEXT: Final = 100_000  # characters of a broken message that are kept
 
 
@@ -35,10 +44,14 @@ class Message(NamedTuple):
     Attributes:
         key: What the broker knows it by.
         body: Its body.
+        deliveries: How often it was delivered, this time included, as far as the broker counts.
+        set_aside: Where it is, if it was delivered too often and was not even read.
     """
 
     key: Any
     body: bytes
+    deliveries: int = 1
+    set_aside: str | None = None
 
 
 class Stream(Protocol):
@@ -47,6 +60,26 @@ class Stream(Protocol):
     @property
     def shown(self) -> str:
         """What it is, as it may be shown."""
+
+    @property
+    def redelivers(self) -> bool:
+        """Whether what was not acknowledged is delivered again once it is opened anew."""
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The bytes of a message that are taken for sure, if there is a limit."""
+
+    def backlog(self) -> dict[str, float]:
+        """Return how much waits there, by what is counted. Any thread may ask."""
+
+    def keep_letter(self, field: str, data: bytes, reason: str) -> None:
+        """Append a dead letter beside the stream. Any thread may do so.
+
+        Args:
+            field: `batch`, or `message` where it is no batch.
+            data: The letter.
+            reason: Why it is one.
+        """
 
     def open(self) -> list[str]:
         """Make what is missing; return what speaks against the broker's settings."""
@@ -125,6 +158,7 @@ class StreamQueue:
         self._reading = Bell(parts.lock)  # rung when there may be room
         self._is_open = False
         self._stopping = False
+        self._until = math.inf  # when the relay is to have ended
         self._failures = 0
         self._not_before = 0.0  # when the broker is asked again after a failure
         self._keep_at = 0.0
@@ -197,7 +231,7 @@ class StreamQueue:
 
     def wait_until(self, until: float) -> None:
         """Read nothing more while the relay ends."""
-        self._stopping = until < math.inf
+        self._stopping, self._until = until < math.inf, until
 
     # The way out.
 
@@ -264,6 +298,8 @@ class StreamQueue:
 
     def _go_on(self) -> None:
         if not self._is_open:
+            if self._stream.redelivers:
+                self._drop()
             for problem in self._stream.open():
                 self._reports.add(f"broker: {problem}", f"{self._stream.shown}: {problem}")
             self._is_open = True
@@ -275,8 +311,21 @@ class StreamQueue:
             if keys:
                 self._stream.keep(keys)
         if not self._stopping and (most := self._room()):
-            for message in self._stream.read(most, _READ_SECONDS):
+            seconds = (
+                _SHORT_READ_SECONDS if self._stream.redelivers and self._open else _READ_SECONDS
+            )
+            for message in self._stream.read(most, seconds):
                 self._unpack(message)
+
+    def _drop(self) -> None:
+        """Forget what will be delivered again, but for what is under way."""
+        with self._lock:
+            self._ledger.recovered -= len(self._events) + len(self._broken)
+            self._open.clear()
+            self._events.clear()
+            self._serials.clear()
+            self._broken.clear()
+            self.size = 0
 
     def _use(self, work: Callable[[], None], *, blocking: bool) -> None:
         """Do something with the stream; where that fails it is done again later."""
@@ -314,10 +363,17 @@ class StreamQueue:
                 del self._answered[: len(keys)]
 
     def _unpack(self, message: Message) -> None:
+        if message.set_aside is not None:
+            self._count_set_aside(message)
+            return
         self._message_bytes += (len(message.body) - self._message_bytes) / 10
         try:
-            unpacked = unpack(message.body)
-            payloads, broken = unpacked.payloads, unpacked.broken
+            if message.deliveries > MOST_DELIVERIES:
+                broken = [({"message": message.body.decode(errors="replace")}, _TOO_OFTEN)]
+                payloads: list[bytes] = []
+            else:
+                unpacked = unpack(message.body)
+                payloads, broken = unpacked.payloads, unpacked.broken
         except BadMessage as error:
             text = message.body[:_MOST_TEXT].decode(errors="replace")
             payloads, broken = [], [({"message": text}, f"a message could not be read: {error}")]
@@ -337,6 +393,14 @@ class StreamQueue:
             self._broken.extend((serial, what, why) for what, why in broken)
             self.size += size
         self._work.ring()
+
+    def _count_set_aside(self, message: Message) -> None:
+        reason = f"{self._stream.shown}: {_TOO_OFTEN}; it is in {message.set_aside}"
+        with self._lock:
+            self._ledger.recovered += 1
+            self._ledger.lose(1, "message broken", reason)
+            self._answered.append(message.key)
+        self._reports.add("message broken", reason)
 
     def _keep_broken(self) -> None:
         """Keep what can never be sent, and only then take it for answered for."""
@@ -361,30 +425,35 @@ class StreamQueue:
             self._reports.add("message broken", reason)
 
     def close(self, is_used: Callable[[], bool]) -> None:
-        """Acknowledge what is answered for, and leave the rest with the broker."""
-        # Who reads may wait for a broker that does not answer; others then take over what is left.
-        if not self._using.acquire(timeout=_CLOSE_SECONDS):
+        """Acknowledge what is answered for, and leave the rest with the broker.
+
+        A broker that does not answer is waited for no longer than the end may take; then others
+        take over what is left once they miss this relay.
+        """
+        # By a thread of its own, for the clients of brokers wait as long as they like.
+        left = min(max(self._until - clock.now(), _CLOSE_SECONDS), _LONGEST_CLOSE)
+        closing = threading.Thread(target=self._close, args=(is_used, left), daemon=True)
+        try:
+            closing.start()
+        except RuntimeError:  # the interpreter ends, and with it each connection
+            return
+        closing.join(left)
+
+    def _close(self, is_used: Callable[[], bool], seconds: float) -> None:
+        if not self._using.acquire(timeout=seconds):
             return
         try:
-            self._close(is_used)
+            with self._lock:
+                if is_used() or self.is_at_rest:
+                    return
+                keys = [message.key for message in self._open.values()]
+            self._drop()
+            with contextlib.suppress(Exception):  # then others take it over after a while
+                self._acknowledge()
+                self._stream.release(keys)
+            self._answered.clear()
+            self._is_open = False
+            with contextlib.suppress(Exception):
+                self._stream.close()
         finally:
             self._using.release()
-
-    def _close(self, is_used: Callable[[], bool]) -> None:
-        with self._lock:
-            if is_used() or self.is_at_rest:
-                return
-            keys = [message.key for message in self._open.values()]
-            self._ledger.recovered -= len(self._events) + len(self._broken)
-            self._open.clear()
-            self._events.clear()
-            self._serials.clear()
-            self._broken.clear()
-            self.size = 0
-        with contextlib.suppress(Exception):  # then others take it over after a while
-            self._acknowledge()
-            self._stream.release(keys)
-        self._answered.clear()
-        self._is_open = False
-        with contextlib.suppress(Exception):
-            self._stream.close()
