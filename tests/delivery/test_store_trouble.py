@@ -426,7 +426,7 @@ def test_a_file_that_breaks_while_it_is_used_is_set_aside(path, collector, repor
         assert balances(stats, 2_010)
         (aside,) = path.parent.glob("events.db.*Z")
         (mention,) = [report for report in reports if str(aside) in report]
-        assert f"{stats.failed:,} that waited" in mention
+        assert f"{stats.failed:,} events that waited" in mention
     os.close(descriptor)
 
 
