@@ -11,6 +11,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, cast, overload
 
+from snowplow_logging.entities import Entity
 from snowplow_logging.event_ids import new_id
 from snowplow_logging.events import (
     AddToCart,
@@ -31,7 +32,6 @@ from snowplow_logging.events import (
     summary,
 )
 from snowplow_logging.kept import keep_ids
-from snowplow_logging.payload import Entity
 from snowplow_logging.protocol import is_given, uuid
 
 if TYPE_CHECKING:

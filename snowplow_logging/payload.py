@@ -5,11 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from logging import LogRecord
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging._version import __version__
 from snowplow_logging.definitions import Definition, definition_of, definitions, fill, put_values
-from snowplow_logging.events import InvalidEvent, SelfDescribingJson
+from snowplow_logging.entities import (
+    Entity,
+    as_dict,
+    entities_in,
+    entities_of,
+    fields_of,
+    joined,
+    sequence,
+)
+from snowplow_logging.events import InvalidEvent
 from snowplow_logging.json_data import (
     JsonDefault,
     base64_json,
@@ -23,7 +32,6 @@ from snowplow_logging.protocol import (
     CONTEXTS,
     PLATFORMS,
     UNSTRUCT_EVENT,
-    Check,
     Refused,
     atomic_text,
     describe,
@@ -31,28 +39,18 @@ from snowplow_logging.protocol import (
     is_schema_uri,
     nearest,
     one_of,
-    schema_uri,
     unless_empty,
     unreadable,
     uuid,
 )
-from snowplow_logging.python_types import is_single, members
 from snowplow_logging.subject import SUBJECT_KEYS
 from snowplow_logging.surroundings import Bound
 
 if TYPE_CHECKING:
     from snowplow_logging.schema_check import SchemaCheck
 
-__all__ = ["EVENT_ID", "TRACKER", "Entity", "PayloadEncoder"]
+__all__ = ["EVENT_ID", "TRACKER", "PayloadEncoder"]
 
-Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
-"""What is taken as an entity; a mapping has the keys `schema` and `data`.
-
-So is an object with these two fields, of a dataclass, attrs, pydantic or msgspec.
-"""
-
-_CONTEXTS_START: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
-_CONTEXTS_END: Final = b"]}"
 _YEAR_5138: Final = 1e11  # seconds since 1970; up to there a time needs no check
 
 EVENT_ID: Final = slice(8, 44)
@@ -145,13 +143,13 @@ class PayloadEncoder:
             keyword = "context"
             self._context: list[Any] = []
             self._entities: list[bytes | Callable[[LogRecord], Entity | None]] = []
-            for index, entity in enumerate([] if context is None else _sequence(context)):
+            for index, entity in enumerate([] if context is None else sequence(context)):
                 keyword = f"context[{index}]"
                 if callable(entity):
                     self._entities.append(entity)
                     self._context.append(entity)
                     continue
-                plain = plain_json(_fields_of(entity), json_default=json_default)
+                plain = plain_json(fields_of(entity), json_default=json_default)
                 written = self._entity_json(plain)
                 constant = _Constant(plain, keyword) if later else None
                 self._entities.append(constant or written)
@@ -312,7 +310,7 @@ class PayloadEncoder:
 
     def _contexts_json(self, context: Any) -> bytes:
         """Check entities and write what holds them; nothing where there are none."""
-        entities = _entities_of(context)
+        entities = entities_of(context)
         if not entities:
             return b""
         written = self._data_json(CONTEXTS, entities)
@@ -323,7 +321,7 @@ class PayloadEncoder:
 
     def _entity_json(self, entity: Any) -> bytes:
         try:
-            return _entities_in(self._contexts_json([entity]))
+            return entities_in(self._contexts_json([entity]))
         except Refused as error:
             path = error.path.removeprefix("[0]")
             raise Refused(error.problem, error.expected, path, error.loss) from None
@@ -375,14 +373,14 @@ class PayloadEncoder:
             if subject := {**outer, **_present(_mapping(full.get("subject", {})))}:
                 full["subject"] = subject
             key = "context"
-            context = [*_sequence(full.get("context", ())), *(bound.context if bound else ())]
+            context = [*sequence(full.get("context", ())), *(bound.context if bound else ())]
             for entity in self._context:
                 if not callable(entity):
                     context.append(entity)
                 elif (made := self._made(entity, record)) is not None:
                     context.append(made[0])
             if context:
-                full["context"] = [*map(_as_dict, context)]
+                full["context"] = [*map(as_dict, context)]
             key = "event"
             return copy.deepcopy(full)
         except Refused as refused:
@@ -399,14 +397,13 @@ class PayloadEncoder:
         record: LogRecord,
     ) -> bytes:
         """Add the entities around the log call and those of the handler to the event's own."""
-        entities = [_entities_in(written), _entities_in(self._contexts_json(around))]
+        entities = [entities_in(written), entities_in(self._contexts_json(around))]
         for entity in handlers:
             if not callable(entity):
                 entities.append(entity)
             elif (made := self._made(entity, record)) is not None:
                 entities.append(made[1])
-        together = b",".join(filter(None, entities))
-        return together and b"%b%b%b" % (_CONTEXTS_START, together, _CONTEXTS_END)
+        return joined(entities)
 
     def _made(
         self, factory: Callable[[LogRecord], Entity | None], record: LogRecord
@@ -445,29 +442,10 @@ def _brief(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in brief)
 
 
-def _checked(key: str, check: Check, value: Any) -> Any:
-    try:
-        return check(value)
-    except Refused as refused:
-        raise refused.within(key) from None
-    except Exception as error:  # the caller's objects may raise anything
-        raise unreadable(error).within(key) from error
-
-
 def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise Refused(describe(value), "a dict")
     return value
-
-
-def _sequence(value: Any) -> list[Any]:
-    if type(value) is list:
-        plain: list[Any] = value
-        return plain
-    if not isinstance(value, (list, tuple)):
-        raise Refused(describe(value), "a list of entities")
-    # By index, because that is how a list of `dictConfig` converts its items.
-    return [value[index] for index in range(len(value))]
 
 
 def _present(fields: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -493,54 +471,3 @@ def _subject_payload(subject: Any) -> dict[str, str]:
     except Exception as error:
         raise unreadable(error).within(f".{field}" if type(field) is str else "") from error
     return payload
-
-
-def _entities_of(context: Any) -> list[Any]:
-    """Return entities as mappings with a good schema; their data is still to be checked."""
-    entities: list[Any] = []
-    fields: Mapping[Any, Any]
-    sequence = _sequence(context)
-    try:
-        for entity in sequence:
-            if type(entity) is dict:
-                plain: dict[Any, Any] = entity
-                schema, data, count = plain.get("schema"), plain.get("data"), len(plain)
-                fields = plain
-            else:
-                fields = _fields_of(entity)
-                schema, data, count = fields.get("schema"), fields.get("data"), len(fields)
-            if count > 2:
-                key = next(key for key in fields if key not in ("schema", "data"))
-                what = f"the key {key!r}" if type(key) is str else "a key that is no string"
-                raise Refused(f"has {what}", "schema and data alone")
-            if not (type(schema) is str and is_schema_uri(schema)):
-                fields = {"schema": _checked(".schema", schema_uri, schema), "data": data}
-            if type(data) is not dict and is_single(data):
-                raise Refused(describe(data), "a dict, as the schema wants it", ".data")
-            entities.append(fields)
-    except Refused as error:
-        raise error.within(f"[{len(entities)}]") from None
-    return entities
-
-
-def _entities_in(written: bytes) -> bytes:
-    """Return the entities alone, of what `_contexts_json` has written."""
-    return written[len(_CONTEXTS_START) : -len(_CONTEXTS_END)]
-
-
-def _as_dict(entity: Any) -> Any:
-    """Return an entity as a dict; what is none as it is, for the check to refuse."""
-    try:
-        return entity if type(entity) is dict else {**_fields_of(entity)}
-    except Refused:
-        return entity
-
-
-def _fields_of(entity: Any) -> Mapping[str, Any]:
-    if isinstance(entity, SelfDescribingJson):
-        return vars(entity)
-    fields = entity if isinstance(entity, Mapping) else members(entity)
-    if not isinstance(fields, Mapping):
-        expected = "a dict with schema and data, a SelfDescribingJson or an object that has both"
-        raise Refused(describe(entity), expected)
-    return fields

@@ -22,7 +22,7 @@ from snowplow_logging.protocol import MAX_BODY_BYTES, POST_PATH
 if TYPE_CHECKING:
     import requests
 
-    from snowplow_logging.payload import Entity
+    from snowplow_logging.entities import Entity
 
 __all__ = ["SETTINGS", "OnFailure", "OnSuccess", "Setting", "Settings"]
 

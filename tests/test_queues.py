@@ -228,7 +228,7 @@ class TestRecordFactories:
         assert len(calls) == 1
 
     def test_a_class_of_its_own(self, tracked):
-        """A record of its own class stays so, and its event keeps what was bound at the log call."""
+        """A record of its own class stays so, and its event keeps what was bound to it."""
 
         class Braces(logging.LogRecord):
             def getMessage(self):  # noqa: N802
