@@ -39,7 +39,7 @@ class Shared:
         due: Events up to this place in the order of all leave at once.
         closing: The time by which all has to be done; None where the emitter is not being closed.
         closing_since: When that began.
-        parked: Whether closing leaves events to the store, because they cannot be sent just now.
+        parked: Whether closing has left events to the store, because they cannot be sent just now.
         left: Events that are given up because the time of a close is over, until they are counted.
         progress: When a line last began or ended something.
     """
@@ -61,6 +61,15 @@ class Shared:
     parked: bool = False
     left: list[bytes] = field(default_factory=list)
     progress: float = 0.0
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether closing leaves events to the store.
+
+        A thread that stood still meanwhile may say so when the close is over, which is nothing to
+        a later flush.
+        """
+        return self.parked and self.closing is not None
 
     @property
     def first(self) -> int:

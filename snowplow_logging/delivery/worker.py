@@ -290,7 +290,7 @@ class Worker:
         self._heed_patch()
         while not ready():
             left = deadline - clock.now()
-            if left <= 0 or self._shared.parked:
+            if left <= 0 or self._shared.is_parked:
                 return False
             if self._takes_over(began):
                 self._shared.queue.collect()
