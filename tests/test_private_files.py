@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from faulty_collector import FaultyCollector
 from helpers import tracking
 from snowplow_logging.cli import main
 from snowplow_logging.dead_letter import DeadLetterFile
+from stored_events import wait_until
 
 fcntl = pytest.importorskip("fcntl", reason="links and modes are tested where POSIX is")
 
@@ -214,9 +214,10 @@ class TestStrangers:
         with FaultyCollector() as collector:
             with tracking(collector, store=store) as tracked:
                 tracked.log(PAGE)
-            for thread in threading.enumerate():
-                if thread.name == "snowplow-logging-store":  # which lets go of the store
-                    thread.join(20)
+            # Whichever thread lets go of the store may do so a moment later.
+            wait_until(
+                lambda: {one.name for one in folder.iterdir()} == {"store.db", "store.db-owners"}
+            )
             folder.chmod(0o1777)
             place = folder / f"store.db{suffix}"
             before = place.read_bytes() if place.exists() else b""
