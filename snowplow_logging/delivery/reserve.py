@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from io import FileIO
 from typing import Final
 
 from snowplow_logging.private_files import open_private
@@ -45,19 +46,19 @@ class Reserve:
         if self._kept >= size and os.path.exists(self._path):  # noqa: PTH110 - it is a str
             return
         with open(self._path, "r+b", buffering=0, opener=_open) as file:
-            start = file.read(len(_MARK))
-            if not _MARK.startswith(start):
+            if not _MARK.startswith(_read_start(file)):
                 raise OSError(f"{self._path} is not a file of this library")
-            self._kept = file.seek(0, os.SEEK_END)
+            self._kept = os.fstat(file.fileno()).st_size
             try:
                 if not self._kept:
-                    self._kept = file.write(_MARK)
+                    self._kept = _write(file, _MARK, 0)
                 if hasattr(os, "posix_fallocate"):
                     with contextlib.suppress(OSError):  # not every file system can
                         os.posix_fallocate(file.fileno(), 0, size)
                         self._kept = size
                 while self._kept < size:  # zeros, and not a hole, which would take no room
-                    self._kept += file.write(bytes(min(size - self._kept, _AT_ONCE)))
+                    zeros = bytes(min(size - self._kept, _AT_ONCE))
+                    self._kept += _write(file, zeros, self._kept)
             except OSError:
                 self.give_up()
                 raise
@@ -66,11 +67,31 @@ class Reserve:
         """Give the room back; return whether there was any."""
         self._kept = 0
         # Safely here, too: a pipe in the place of the file would be waited for without end.
-        with contextlib.suppress(OSError), open(self._path, "rb", opener=_open_to_read) as file:
-            if file.read(len(_MARK)) == _MARK:
+        with (
+            contextlib.suppress(OSError),
+            open(self._path, "rb", buffering=0, opener=_open_to_read) as file,
+        ):
+            if _read_start(file) == _MARK:
                 os.remove(self._path)  # noqa: PTH107 - it is a str
                 return True
         return False
+
+
+# Where a signal handler forks amid these, parent and child share the place in the file, and
+# each would move the other's. So places are named. On Windows, without such calls, nothing forks.
+
+
+def _read_start(file: FileIO) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), len(_MARK), 0)
+    return file.read(len(_MARK))
+
+
+def _write(file: FileIO, data: bytes, place: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file.fileno(), data, place)
+    file.seek(place)
+    return file.write(data)
 
 
 def _open_to_read(path: str, _: int) -> int:
