@@ -11,7 +11,7 @@ import time
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from snowplow_logging.private_files import check_private
 
@@ -23,6 +23,7 @@ __all__ = [
     "is_busy",
     "is_corrupt",
     "is_full",
+    "keep_for_ever",
     "look",
     "pragma",
     "transaction",
@@ -171,6 +172,7 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         # SQLite would wait for a pipe, or believe what another user has written there.
         _check_owner(path, f"{path}{suffix}")
     connection = _connect(path, "mode=rw")
+    process = os.getpid()
     try:
         if alone:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -191,9 +193,44 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         connection.execute("SELECT owner FROM outboxes LIMIT 0")
         connection.execute("SELECT id FROM broken LIMIT 1").fetchone()  # opens the WAL
     except BaseException:
-        connection.close()
+        if process == os.getpid():
+            connection.close()
+        else:
+            # A signal handler has forked, and this is the child. As the last one to close the file
+            # it would remove the WAL, into which the parent goes on to write.
+            keep_for_ever(connection)
         raise
     return connection
+
+
+def keep_for_ever(connection: sqlite3.Connection) -> None:
+    """Have a connection never closed, not even at the end of the process."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+class _Connection(sqlite3.Connection):
+    """A connection by which only the process that has opened it does anything.
+
+    A signal handler may fork amid a use, and what was begun there then goes on in the child, too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._process = os.getpid()
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        self._check()
+        return super().execute(*args)
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        self._check()
+        return super().executemany(*args)
+
+    def _check(self) -> None:
+        if os.getpid() != self._process:
+            raise sqlite3.OperationalError("it was opened by the parent process")
 
 
 def _make(path: str) -> None:
@@ -302,6 +339,7 @@ def _connect(path: str, how: str) -> sqlite3.Connection:
         timeout=0,  # who waits does so without a lock of SQLite's, see StoreConnection
         isolation_level=None,
         check_same_thread=False,
+        factory=_Connection,
     )
     # A broken row may hold text that is none, and has to cost no more than itself.
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")

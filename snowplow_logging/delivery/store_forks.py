@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from snowplow_logging.delivery.descriptors import identity_of
-from snowplow_logging.delivery.store_file import StoreError, identify
+from snowplow_logging.delivery.store_file import StoreError, identify, keep_for_ever
 from snowplow_logging.delivery.waiting import clock
 
 __all__ = ["ForkSafe"]
@@ -99,7 +99,7 @@ class ForkSafe:
         It would write into whatever file has got the number of its descriptor.
         """
         if self.connection is not None:
-            _keep_for_ever(self.connection)
+            keep_for_ever(self.connection)
             self.connection = None
             _forks.spoilt = why
 
@@ -141,7 +141,7 @@ class ForkSafe:
         if intact:
             self.disconnect()
         else:
-            _keep_for_ever(self.connection)
+            keep_for_ever(self.connection)
             self.connection = None
         return intact
 
@@ -212,10 +212,3 @@ def _descriptors_of(path: str) -> dict[int, tuple[int, int]]:
                 if identity is not None and identity in files:
                     found[int(name)] = identity
     return found
-
-
-def _keep_for_ever(connection: sqlite3.Connection) -> None:
-    """Have a connection never closed, not even at the end of the process."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
