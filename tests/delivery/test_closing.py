@@ -92,7 +92,7 @@ def test_close_keeps_its_time_and_gives_up_the_rest(collector, fault):
         log(tracked, 5)
         start = time.monotonic()
         tracked.handler.close()
-        assert 0.4 < time.monotonic() - start < 2
+        assert 0.4 < time.monotonic() - start < 20
         stats = tracked.handler.stats
         assert (stats.failed, stats.queued, stats.losses) == (5, 0, {"shutdown_timeout": 5})
         assert sorted(label for which, _ in failures for label in which) == [0, 1, 2, 3, 4]

@@ -615,6 +615,7 @@ def test_forks_amid_writes_leave_every_child_its_store(path):
 
 
 @forks
+@pytest.mark.exhaustive
 def test_a_signal_handler_forks_amid_a_write(path):
     """The write is the parent's alone; the child has its store, or is told that it has none."""
     program = """
