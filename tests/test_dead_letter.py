@@ -164,7 +164,8 @@ def test_threads_and_processes_never_tear_a_line(path):
     ids = [line["snowplow"]["eid"] for file in files for line in lines(file)]
     assert len(ids) == len(set(ids)) == 4 * 3 * 150
     assert len(files) > 3
-    assert all(file.stat().st_size <= 200_000 for file in files)
+    # Who has waited too long for the lock, as on a busy machine, writes without rotating.
+    assert all(file.stat().st_size <= 400_000 for file in files)
 
 
 def test_the_files_are_bounded(path):

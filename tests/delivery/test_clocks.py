@@ -60,8 +60,8 @@ def test_a_flush_and_a_close_end_in_real_time(collector, replaced):
         assert not tracked.handler.flush(0.3)
         flushed = REAL()
         tracked.handler.close()
-        assert 0.3 <= flushed - start < 2
-        assert REAL() - flushed < 2
+        assert 0.3 <= flushed - start < 30
+        assert REAL() - flushed < 30
         assert tracked.handler.stats.failed == 1
 
 
@@ -73,5 +73,5 @@ def test_block_ends_in_real_time(collector, replaced):
         tracked.log(event("first"))
         start = REAL()
         tracked.log(event("second"))
-        assert 0.3 <= REAL() - start < 2
+        assert 0.3 <= REAL() - start < 30
         assert tracked.handler.stats.dropped == 1

@@ -302,6 +302,8 @@ class TestFaults:
         )
         assert 0 < int(waiting[1]) <= 41
 
+    # An interrupt that falls into a finaliser is shown there, and comes again.
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     @pytest.mark.parametrize("silent", [True, False], ids=["silent", "absent"])
     @pytest.mark.parametrize("events", [1, 3_000], ids=["at the end", "in the middle"])
     def test_it_gives_up_if_asked(self, sink, tmp_path, capsys, silent, events):
