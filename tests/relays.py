@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
+from faulty_collector import FaultyCollector
+from programs import PREAMBLE
 from snowplow_logging import SnowplowHandler, StructuredEvent
+from snowplow_logging.cli import main
 from snowplow_logging.relay.command import add_relay, relay_of
 
 __all__ = [
     "SECONDS",
+    "WITHOUT_ENDPOINT",
     "LocalRelay",
     "Relay",
+    "check_forks",
+    "check_silence",
+    "checked",
     "event_of",
     "eventually",
     "giving",
@@ -31,6 +41,24 @@ __all__ = [
 
 SECONDS: Final = 60
 """For anything that is waited for."""
+
+WITHOUT_ENDPOINT: Final = PREAMBLE.replace('"endpoint": endpoint, ', "") + "ENDPOINTS = [None]\n"
+"""What a program begins with whose handlers have no collector."""
+
+_FORKS: Final = """
+handler = configure(broker=sys.argv[1], stream=sys.argv[2], flush_interval=0.05)
+log("before")
+assert handler.flush(30)
+for number in range(3):
+    if os.fork() == 0:
+        log(f"child {{number}}")
+        assert handler.flush(30)
+        {end}
+log("parent")
+assert handler.flush(30)
+for _ in range(3):
+    assert os.wait()[1] == 0
+"""
 
 
 def eventually(condition: Callable[[], object]) -> None:
@@ -198,3 +226,44 @@ def relay(broker: Any, collector: Any, *arguments: object, kind: Any = LocalRela
 def spawned(broker: Any, collector: Any, *arguments: object) -> Relay:
     """Return a relay as a process."""
     return relay(broker, collector, *arguments, kind=Relay)
+
+
+def checked(folder: Path, capfd: Any, **handler: Any) -> tuple[int, str]:
+    """Return the status and the words of `check` for a handler."""
+    file = folder / "logging.json"
+    handler = {"class": "snowplow_logging.SnowplowHandler", **handler}
+    root = {"handlers": ["snowplow"]}
+    file.write_text(json.dumps({"version": 1, "handlers": {"snowplow": handler}, "root": root}))
+    return main(["check", str(file)]), capfd.readouterr().out
+
+
+def check_forks(run: Callable[..., Any], broker: Any, end: str = "os._exit(0)") -> None:
+    """See that parent and children give what each has logged, and children nothing else.
+
+    Args:
+        run: Runs a program.
+        broker: A server.
+        end: How a child ends.
+    """
+    program = _FORKS.format(end=end)
+    run(program, *_place(broker), preamble=WITHOUT_ENDPOINT, error=None)
+    with FaultyCollector() as collector, relay(broker, collector) as one:
+        collector.wait_for_events(5)
+        assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
+        one.end()
+
+
+def check_silence(start: str) -> None:
+    """See that a server which takes connections and says nothing is waited for no longer.
+
+    Args:
+        start: The URL up to the server's address.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"{start}127.0.0.1:{silent.getsockname()[1]}"
+        handler = SnowplowHandler(broker=url, shutdown_timeout=0.5)
+        handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
+        begun = time.monotonic()
+        handler.close()
+        assert time.monotonic() - begun < 5
+        assert handler.stats.losses == {"shutdown_timeout": 1}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import subprocess
 import sys
 import threading
@@ -16,9 +15,20 @@ import pytest
 pytest.importorskip("kombu", reason="the client of RabbitMQ is an extra")
 
 from faulty_collector import SILENCE, Answer, FaultyCollector
-from programs import PREAMBLE
 from rabbitmq_servers import RabbitMQServer
-from relays import SECONDS, event_of, eventually, giving, labels, relay, spawned, stream_of
+from relays import (
+    SECONDS,
+    check_forks,
+    check_silence,
+    checked,
+    event_of,
+    eventually,
+    giving,
+    labels,
+    relay,
+    spawned,
+    stream_of,
+)
 from server_process import free_port, shared
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
@@ -320,22 +330,17 @@ def test_a_url_that_makes_no_sense(url):
 
 def test_check_reaches_it(server, tmp_path, capfd):
     """It gives it a test event, and says where nobody answers."""
-    from snowplow_logging.cli import main
-
-    def checked(url):
-        file = tmp_path / "logging.json"
-        handler = {"class": "snowplow_logging.SnowplowHandler", "broker": url}
-        handler["stream"] = server.stream
-        handlers, root = {"snowplow": handler}, {"handlers": ["snowplow"]}
-        file.write_text(json.dumps({"version": 1, "handlers": handlers, "root": root}))
-        return main(["check", str(file)]), capfd.readouterr().out
-
-    status, words = checked(server.url)
+    status, words = checked(tmp_path, capfd, broker=server.url, stream=server.stream)
     assert status == 0, words
     assert "took the test event" in words
     ((_, body),) = server.take()
     assert b'"se_ac":"check"' in body
-    status, words = checked(f"amqp://guest:s3cret-word@127.0.0.1:{free_port()}")
+    status, words = checked(
+        tmp_path,
+        capfd,
+        broker=f"amqp://guest:s3cret-word@127.0.0.1:{free_port()}",
+        stream=server.stream,
+    )
     assert status == 2
     assert "error: amqp://127.0.0.1" in words
     assert "s3cret" not in words
@@ -357,27 +362,7 @@ def test_health_tells_of_the_lag(server):
 
 def test_a_fork_has_connections_of_its_own(server, run):
     """Parent and child give what each has logged, and the child nothing of its parent's."""
-    program = """
-ENDPOINTS = [None]
-handler = configure(broker=sys.argv[1], stream=sys.argv[2], flush_interval=0.05)
-log("before")
-assert handler.flush(30)
-for number in range(3):
-    if os.fork() == 0:
-        log(f"child {number}")
-        assert handler.flush(30)
-        os._exit(0)
-log("parent")
-assert handler.flush(30)
-for _ in range(3):
-    assert os.wait()[1] == 0
-"""
-    preamble = PREAMBLE.replace('"endpoint": endpoint, ', "")
-    run(program, server.url, server.stream, preamble=preamble, error=None)
-    with FaultyCollector() as collector, relay(server, collector) as one:
-        collector.wait_for_events(5)
-        assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
-        one.end()
+    check_forks(run, server)
 
 
 def test_a_removed_queue_is_made_again(server):
@@ -409,11 +394,4 @@ def test_by_tls(server, reports):
 
 def test_close_keeps_its_time_where_the_broker_does_not_answer():
     """A server that takes connections and says nothing is waited for no longer."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"amqp://127.0.0.1:{silent.getsockname()[1]}"
-        handler = SnowplowHandler(broker=url, shutdown_timeout=0.5)
-        handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
-        start = time.monotonic()
-        handler.close()
-        assert time.monotonic() - start < 5
-        assert handler.stats.losses == {"shutdown_timeout": 1}
+    check_silence("amqp://")

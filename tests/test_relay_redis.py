@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -16,9 +15,20 @@ import pytest
 pytest.importorskip("redis", reason="the client of Redis is an extra")
 
 from faulty_collector import SILENCE, Answer, FaultyCollector
-from programs import PREAMBLE
 from redis_servers import RedisServer
-from relays import Relay, event_of, eventually, giving, labels, relay, spawned
+from relays import (
+    WITHOUT_ENDPOINT,
+    Relay,
+    check_forks,
+    check_silence,
+    checked,
+    event_of,
+    eventually,
+    giving,
+    labels,
+    relay,
+    spawned,
+)
 from server_process import free_port
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
@@ -401,17 +411,6 @@ def test_a_message_is_one_line_a_payload():
     ]
 
 
-def checked(tmp_path, capfd, **handler):
-    """Return the status and the words of `check` for a handler."""
-    from snowplow_logging.cli import main
-
-    file = tmp_path / "logging.json"
-    handler = {"class": "snowplow_logging.SnowplowHandler", **handler}
-    root = {"handlers": ["snowplow"]}
-    file.write_text(json.dumps({"version": 1, "handlers": {"snowplow": handler}, "root": root}))
-    return main(["check", str(file)]), capfd.readouterr().out
-
-
 def test_check_reaches_the_broker(redis, tmp_path, capfd):
     """It gives it a test event, and says where nobody answers."""
     status, words = checked(tmp_path, capfd, broker=f"{redis.url}/0", stream="shop")
@@ -444,58 +443,22 @@ def test_check_leaves_an_event_in_the_store(tmp_path, capfd):
         assert collector.wait_for_events(1)[0]["se_ac"] == "check"
 
 
-GIVE = """
-handler = configure(broker=sys.argv[1], flush_interval=0.05)
-"""
-
-
 def test_a_fork_has_connections_of_its_own(redis, run):
     """Parent and child give what each has logged, and the child nothing of its parent's."""
-    program = """
-    log("before")
-    assert handler.flush(30)
-    for number in range(3):
-        if os.fork() == 0:
-            log(f"child {number}")
-            assert handler.flush(30)
-            os._exit(0)
-    log("parent")
-    assert handler.flush(30)
-    for _ in range(3):
-        assert os.wait()[1] == 0
-    """
-    run(
-        "\nENDPOINTS = [None]\n" + GIVE + program.replace("\n    ", "\n"),
-        redis.url,
-        preamble=PREAMBLE.replace('"endpoint": endpoint, ', ""),
-        error=None,
-    )
-    with FaultyCollector() as collector, relay(redis, collector):
-        collector.wait_for_events(5)
-        assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
+    check_forks(run, redis)
 
 
 def test_what_is_left_at_exit_is_given_to_the_broker(redis, run):
     """As it is to a collector."""
-    run(
-        "ENDPOINTS = [None]\nhandler = configure(broker=sys.argv[1])\nlog('last')",
-        redis.url,
-        preamble=PREAMBLE.replace('"endpoint": endpoint, ', ""),
-    )
+    program = "handler = configure(broker=sys.argv[1])\nlog('last')"
+    run(program, redis.url, preamble=WITHOUT_ENDPOINT)
     with FaultyCollector() as collector, relay(redis, collector):
         assert collector.wait_for_events(1)[0]["se_la"] == "last"
 
 
 def test_close_keeps_its_time_where_the_broker_does_not_answer():
     """A server that takes connections and says nothing is waited for no longer."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        handler = SnowplowHandler(broker=url, shutdown_timeout=0.5)
-        handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
-        start = time.monotonic()
-        handler.close()
-        assert time.monotonic() - start < 5
-        assert handler.stats.losses == {"shutdown_timeout": 1}
+    check_silence("redis://")
 
 
 def test_a_broker_that_hangs_holds_no_end(tmp_path):

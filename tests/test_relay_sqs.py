@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import threading
 import time
 from urllib.request import urlopen
@@ -14,8 +13,18 @@ import pytest
 pytest.importorskip("boto3", reason="the client of SQS is an extra")
 
 from faulty_collector import SILENCE, Answer, FaultyCollector
-from programs import PREAMBLE
-from relays import event_of, eventually, giving, labels, relay, spawned, stream_of
+from relays import (
+    check_forks,
+    check_silence,
+    checked,
+    event_of,
+    eventually,
+    giving,
+    labels,
+    relay,
+    spawned,
+    stream_of,
+)
 from server_process import free_port, shared
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
@@ -238,27 +247,22 @@ def test_a_broker_that_hangs_holds_no_end(tmp_path):
 
 def test_a_password_is_shown_nowhere(server, tmp_path, capfd):
     """Neither by the handler nor by `check`, which reaches the broker."""
-    from snowplow_logging.cli import main
-
     url = server.url.replace("key:secret", "AKIAEXAMPLE:s3cret-word")
     with giving(url, stream=server.stream) as (log, handler):
         assert log("in")
         place = f"sqs://127.0.0.1:{server.port}#{server.stream}"
         assert repr(handler) == f"<SnowplowHandler {place} (NOTSET)>"
 
-    def checked(url):
-        file = tmp_path / "logging.json"
-        handler = {"class": "snowplow_logging.SnowplowHandler", "broker": url}
-        handler["stream"] = server.stream
-        handlers, root = {"snowplow": handler}, {"handlers": ["snowplow"]}
-        file.write_text(json.dumps({"version": 1, "handlers": handlers, "root": root}))
-        return main(["check", str(file)]), capfd.readouterr().out
-
-    status, words = checked(url)
+    status, words = checked(tmp_path, capfd, broker=url, stream=server.stream)
     assert status == 0, words
     assert "took the test event" in words
     assert "s3cret" not in words
-    status, words = checked(f"sqs://AKIAEXAMPLE:s3cret-word@127.0.0.1:{free_port()}")
+    status, words = checked(
+        tmp_path,
+        capfd,
+        broker=f"sqs://AKIAEXAMPLE:s3cret-word@127.0.0.1:{free_port()}",
+        stream=server.stream,
+    )
     assert status == 2
     assert "error: sqs://127.0.0.1" in words
     assert "s3cret" not in words
@@ -312,36 +316,9 @@ def test_health_tells_of_the_lag(server):
 
 def test_a_fork_has_connections_of_its_own(server, run):
     """Parent and child give what each has logged, and the child nothing of its parent's."""
-    program = """
-ENDPOINTS = [None]
-handler = configure(broker=sys.argv[1], stream=sys.argv[2], flush_interval=0.05)
-log("before")
-assert handler.flush(30)
-for number in range(3):
-    if os.fork() == 0:
-        log(f"child {number}")
-        assert handler.flush(30)
-        os._exit(0)
-log("parent")
-assert handler.flush(30)
-for _ in range(3):
-    assert os.wait()[1] == 0
-"""
-    preamble = PREAMBLE.replace('"endpoint": endpoint, ', "")
-    run(program, server.url, server.stream, preamble=preamble, error=None)
-    with FaultyCollector() as collector, relay(server, collector) as one:
-        collector.wait_for_events(5)
-        assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
-        one.end()
+    check_forks(run, server)
 
 
 def test_close_keeps_its_time_where_the_broker_does_not_answer():
     """A server that takes connections and says nothing is waited for no longer."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"sqs://a:b@127.0.0.1:{silent.getsockname()[1]}"
-        handler = SnowplowHandler(broker=url, shutdown_timeout=0.5)
-        handler.handle(logging.makeLogRecord({"snowplow": event_of("x")}))
-        start = time.monotonic()
-        handler.close()
-        assert time.monotonic() - start < 5
-        assert handler.stats.losses == {"shutdown_timeout": 1}
+    check_silence("sqs://a:b@")
