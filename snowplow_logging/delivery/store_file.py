@@ -172,7 +172,6 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         # SQLite would wait for a pipe, or believe what another user has written there.
         _check_owner(path, f"{path}{suffix}")
     connection = _connect(path, "mode=rw")
-    process = os.getpid()
     try:
         if alone:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -193,7 +192,7 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         connection.execute("SELECT owner FROM outboxes LIMIT 0")
         connection.execute("SELECT id FROM broken LIMIT 1").fetchone()  # opens the WAL
     except BaseException:
-        if process == os.getpid():
+        if connection.is_own():
             connection.close()
         else:
             # A signal handler has forked, and this is the child. As the last one to close the file
@@ -220,6 +219,10 @@ class _Connection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self._process = os.getpid()
 
+    def is_own(self) -> bool:
+        """Tell whether this process has opened it."""
+        return self._process == os.getpid()
+
     def execute(self, *args: Any) -> sqlite3.Cursor:
         self._check()
         return super().execute(*args)
@@ -229,7 +232,7 @@ class _Connection(sqlite3.Connection):
         return super().executemany(*args)
 
     def _check(self) -> None:
-        if os.getpid() != self._process:
+        if not self.is_own():
             raise sqlite3.OperationalError("it was opened by the parent process")
 
 
@@ -332,7 +335,7 @@ def is_corrupt(error: BaseException) -> bool:
     )
 
 
-def _connect(path: str, how: str) -> sqlite3.Connection:
+def _connect(path: str, how: str) -> _Connection:
     connection = sqlite3.connect(
         f"{Path(path).as_uri()}?{how}",
         uri=True,
