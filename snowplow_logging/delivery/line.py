@@ -71,11 +71,6 @@ class Shared:
         """
         return self.parked and self.closing is not None
 
-    @property
-    def first(self) -> int:
-        """The place of the first event that waits in the order of all that was logged."""
-        return self.ledger.logged - self.queue.waiting
-
 
 class Line:
     """Sends one request at a time.
@@ -125,7 +120,7 @@ class Line:
             return 0.0
         if not queue.ready:
             return math.inf
-        if shared.closing is not None or queue.is_due or shared.first < shared.due:
+        if shared.closing is not None or queue.is_due or queue.first < shared.due:
             return 0.0
         return queue.since + shared.flush_interval
 

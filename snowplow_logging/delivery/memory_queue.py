@@ -175,6 +175,11 @@ class MemoryQueue:
     ready = waiting
 
     @property
+    def first(self) -> int:
+        """The place of the first of them in the order of all that was logged."""
+        return self._ledger.passed
+
+    @property
     def is_due(self) -> bool:
         """Whether there are as many as go into a request, or as may wait at all."""
         limits = self._limits

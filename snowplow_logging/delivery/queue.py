@@ -66,6 +66,14 @@ class Queue(Protocol):
         """How many events wait."""
 
     @property
+    def first(self) -> int:
+        """The place of the first of them in the order of all that was logged.
+
+        It never seems to be an earlier one, whatever is logged meanwhile: what was to leave at once
+        up to a place would have others leave with it, before there are enough of them.
+        """
+
+    @property
     def ready(self) -> int:
         """How many of them can be taken now."""
 

@@ -56,6 +56,7 @@ class StoreQueue:
         look_interval: float | None = None,
     ) -> None:
         self._lock = lock
+        self._ledger = ledger
         self._limits = limits
         self._file = file
         self._look_interval = look_interval or _RECOVER_INTERVAL
@@ -126,6 +127,13 @@ class StoreQueue:
     def waiting(self) -> int:
         """How many events wait."""
         return self._stored.waiting + self._memory.waiting
+
+    @property
+    def first(self) -> int:
+        """The place of the first of them in the order of all that was logged."""
+        with self._lock:
+            first = self._ledger.passed - self._stored.waiting
+        return first  # noqa: RET504 - see `Lock` on calls
 
     @property
     def ready(self) -> int:

@@ -272,7 +272,7 @@ class Worker:
         only after it.
         """
         me = threading.get_ident()
-        return self._shared.first >= last and not any(
+        return self._shared.queue.first >= last and not any(
             batch.first < last
             for line in self._lines
             if line.thread != me

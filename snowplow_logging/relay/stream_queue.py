@@ -174,6 +174,11 @@ class StreamQueue:
         return len(self._events)
 
     @property
+    def first(self) -> int:
+        """The place of the first of them in the order of all that was read."""
+        return self._ledger.logged - len(self._events)
+
+    @property
     def ready(self) -> int:
         """How many of them can be taken now: none once the relay is about to end."""
         return 0 if self._stopping else len(self._events)
@@ -241,7 +246,7 @@ class StreamQueue:
         with self._lock:
             if self._stopping or not is_wanted():
                 return
-            batch.first = self._ledger.logged - len(self._events)
+            batch.first = self.first
             room, taken = limits.room, 0
             while self._events and len(batch.payloads) < limits.batch_events:
                 size = len(self._events[0]) + limits.overhead

@@ -102,12 +102,13 @@ def in_threads(count, work):
 @pytest.mark.usefixtures("hasty_threads")
 @pytest.mark.parametrize("connections", [1, 3])
 def test_threads_that_log_at_once_leave_no_batch_behind(collector, connections):
-    """Whichever thread completes a batch, it leaves, with no other event to push it."""
+    """Whichever thread completes a batch, it leaves with no other event to push it; none sooner."""
     with tracking(collector, batch_size=24, flush_interval=60, connections=connections) as tracked:
         for turn in range(100):
             first = turn * 24
             in_threads(6, lambda number, first=first: log(tracked, 4, first + number * 4))
             collector.wait_for_requests(turn + 1)
+            assert tracked.handler.flush()  # after which nothing more is to leave before it is due
         assert set(sizes(collector)) == {24}
         assert accounted(tracked.handler.stats) == 2_400
     assert sorted(labels(collector.events)) == list(range(2_400))
