@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from snowplow_logging.delivery.owners import OwnerLocks
 from snowplow_logging.delivery.reserve import Reserve
 from snowplow_logging.delivery.salvage import bring, move_aside
+from snowplow_logging.delivery.sqlite_connection import Connection
 from snowplow_logging.delivery.store_file import (
     StoreError,
     connect,
@@ -176,8 +177,7 @@ class StoreConnection:
             if adds:
                 self._reserve.keep(4 * adds)
                 self._keep_wal_small(connection)
-            # One that forks from here on finds the connection and forbids the child its use.
-            self._held.check()
+            self._held.check()  # a child of a fork before this would have a connection of its own
             if connection.in_transaction:  # that an interrupt has left open
                 connection.execute("ROLLBACK")
             with transaction(connection, "IMMEDIATE" if write else "DEFERRED"):
@@ -232,7 +232,7 @@ class StoreConnection:
 
     # The file.
 
-    def _attach(self, *, reads: bool) -> sqlite3.Connection:
+    def _attach(self, *, reads: bool) -> Connection:
         """Return a connection to the file at the path."""
         held, locks = self._held, self._locks
         if locks is not None and not locks.is_open():
@@ -257,7 +257,7 @@ class StoreConnection:
             locks.follow()
             self._is_new = True
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         look(self.path)  # before anything is made beside a file of somebody else's
         if self._locks is None:
             self._locks = OwnerLocks(f"{self.path}-owners")
@@ -292,7 +292,7 @@ class StoreConnection:
         locks.release(_OPENING)
         self._opens = False
 
-    def _take_up(self, connection: sqlite3.Connection) -> None:
+    def _take_up(self, connection: Connection) -> None:
         self._held.hold(connection)
         self.page_size = pragma(connection, "page_size")
         self._identity = identify(self.path)

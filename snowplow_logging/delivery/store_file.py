@@ -11,8 +11,9 @@ import time
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from snowplow_logging.delivery.sqlite_connection import Connection
 from snowplow_logging.private_files import check_private
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "is_busy",
     "is_corrupt",
     "is_full",
-    "keep_for_ever",
     "look",
     "pragma",
     "transaction",
@@ -151,7 +151,7 @@ def _check_owner(store: str, path: str, *, may_have_links: bool = False) -> None
         raise StoreError(f"the store {store} cannot be used: {error}") from None
 
 
-def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connection:
+def connect(path: str, wal_bytes: int, *, alone: bool = False) -> Connection:
     """Open the store at a path, made or brought to this version where that is to be done.
 
     One process at a time may do this.
@@ -192,48 +192,9 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> sqlite3.Connec
         connection.execute("SELECT owner FROM outboxes LIMIT 0")
         connection.execute("SELECT id FROM broken LIMIT 1").fetchone()  # opens the WAL
     except BaseException:
-        if connection.is_own():
-            connection.close()
-        else:
-            # A signal handler has forked, and this is the child. As the last one to close the file
-            # it would remove the WAL, into which the parent goes on to write.
-            keep_for_ever(connection)
+        connection.close()
         raise
     return connection
-
-
-def keep_for_ever(connection: sqlite3.Connection) -> None:
-    """Have a connection never closed, not even at the end of the process."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
-
-class _Connection(sqlite3.Connection):
-    """A connection by which only the process that has opened it does anything.
-
-    A signal handler may fork amid a use, and what was begun there then goes on in the child, too.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._process = os.getpid()
-
-    def is_own(self) -> bool:
-        """Tell whether this process has opened it."""
-        return self._process == os.getpid()
-
-    def execute(self, *args: Any) -> sqlite3.Cursor:
-        self._check()
-        return super().execute(*args)
-
-    def executemany(self, *args: Any) -> sqlite3.Cursor:
-        self._check()
-        return super().executemany(*args)
-
-    def _check(self) -> None:
-        if not self.is_own():
-            raise sqlite3.OperationalError("it was opened by the parent process")
 
 
 def _make(path: str) -> None:
@@ -271,7 +232,7 @@ def _fill(connection: sqlite3.Connection) -> None:
                 _execute(connection, _SCHEMA)
 
 
-def connect_read_only(path: str) -> sqlite3.Connection:
+def connect_read_only(path: str) -> Connection:
     """Open a store, as far as it can be read, and change nothing in it."""
     wal = Path(f"{path}-wal")
     has_wal = wal.exists() and wal.stat().st_size
@@ -335,14 +296,14 @@ def is_corrupt(error: BaseException) -> bool:
     )
 
 
-def _connect(path: str, how: str) -> _Connection:
+def _connect(path: str, how: str) -> Connection:
     connection = sqlite3.connect(
         f"{Path(path).as_uri()}?{how}",
         uri=True,
         timeout=0,  # who waits does so without a lock of SQLite's, see StoreConnection
         isolation_level=None,
         check_same_thread=False,
-        factory=_Connection,
+        factory=Connection,
     )
     # A broken row may hold text that is none, and has to cost no more than itself.
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")

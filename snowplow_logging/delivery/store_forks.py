@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from snowplow_logging.delivery.descriptors import identity_of
-from snowplow_logging.delivery.store_file import StoreError, identify, keep_for_ever
+from snowplow_logging.delivery.sqlite_connection import Connection, leave_open_ones_to_parent
+from snowplow_logging.delivery.store_file import StoreError, identify
 from snowplow_logging.delivery.waiting import clock
 
 __all__ = ["ForkSafe"]
@@ -37,7 +38,7 @@ class ForkSafe:
     """
 
     def __init__(self, path: str) -> None:
-        self.connection: sqlite3.Connection | None = None
+        self.connection: Connection | None = None
         self._path = path
         self._lock = threading.RLock()  # held while SQLite works
         self._using = False  # whether it does
@@ -57,7 +58,8 @@ class ForkSafe:
         if not self.is_own():
             raise StoreError(f"the store {self._path} is that of the parent process")
         if self.connection is None:
-            _forks.close_inherited()
+            if not _forks.spoilt:
+                _forks.close_inherited()
             if _forks.spoilt:
                 raise StoreError(f"the store {self._path} cannot be used: {_forks.spoilt}")
 
@@ -77,7 +79,7 @@ class ForkSafe:
                 self._using = False
         return result
 
-    def hold(self, connection: sqlite3.Connection) -> None:
+    def hold(self, connection: Connection) -> None:
         """Take over a connection that has just been opened."""
         self.connection = connection
         self._descriptors = _descriptors_of(self._path)
@@ -99,7 +101,7 @@ class ForkSafe:
         It would write into whatever file has got the number of its descriptor.
         """
         if self.connection is not None:
-            keep_for_ever(self.connection)
+            self.connection.abandon()
             self.connection = None
             _forks.spoilt = why
 
@@ -123,26 +125,19 @@ class ForkSafe:
         """Let it be used again after a fork."""
         self._lock.release()
 
-    def forbid(self) -> None:
-        """Let nothing more be done with a connection that was in use at a fork.
-
-        Its thread may go on in the child, amid a transaction that is the parent's.
-        """
-        if self.connection is not None:
-            self.connection.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
-
     def close_inherited(self) -> bool:
         """Close what a child has inherited, if it is still that; return whether it could be."""
-        if self.is_own() or self.connection is None:
+        connection = self.connection
+        if connection is None or connection.is_own():
             return True
-        intact = not self._using and all(
+        self.connection = None
+        intact = not (self._using or connection.in_transaction) and all(
             identity_of(number) == identity for number, identity in self._descriptors.items()
         )
         if intact:
-            self.disconnect()
+            connection.close_inherited(self._descriptors)
         else:
-            keep_for_ever(self.connection)
-            self.connection = None
+            connection.abandon()
         return intact
 
 
@@ -157,28 +152,26 @@ class _Forks:
     def __init__(self) -> None:
         self.members: weakref.WeakSet[ForkSafe] = weakref.WeakSet()
         self.spoilt = ""
-        # What was closed and what is in use, for each fork that has begun: a signal handler may
-        # fork as well.
-        self._begun: list[tuple[list[ForkSafe], list[ForkSafe]]] = []
+        # What is closed, for each fork that has begun: a signal handler may fork as well.
+        self._begun: list[list[ForkSafe]] = []
 
     def before(self) -> None:
         suspended: list[ForkSafe] = []
-        in_use: list[ForkSafe] = []
-        self._begun.append((suspended, in_use))
+        self._begun.append(suspended)
         until = clock.now() + _FORK_TIMEOUT
         for member in list(self.members):
-            if member.is_own():
-                (suspended if member.suspend(until) else in_use).append(member)
+            if member.is_own() and member.suspend(until):
+                suspended.append(member)  # noqa: PERF401 - each at once, for an interrupt
 
     def after_in_parent(self) -> None:
-        suspended, _ = self._begun.pop()
-        for member in suspended:
+        for member in self._begun.pop():
             member.resume()
 
     def after_in_child(self) -> None:
-        for member in self._begun[-1][1]:
+        if not self._begun:
+            return  # uWSGI runs the hooks of the child alone; what is open is closed when needed
+        if leave_open_ones_to_parent():
             self.spoilt = "the process was forked amid a use of a store"
-            member.forbid()
         self.after_in_parent()
 
     def close_inherited(self) -> None:

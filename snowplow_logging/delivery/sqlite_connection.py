@@ -1,0 +1,106 @@
+"""A connection to SQLite that only the process which has opened it uses or closes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["Connection", "leave_open_ones_to_parent"]
+
+
+class Connection(sqlite3.Connection):
+    """A connection with which a forked child does nothing, whatever it was in the middle of.
+
+    A signal handler may fork amid a use, and what was begun there then goes on in the child, too.
+    Not even a close does no harm there. It undoes the transaction that was open at the fork, for
+    which SQLite clears a part of the index of the WAL: in memory that the child shares with the
+    parent, which is about to commit. And where the parent has closed the file meanwhile and opened
+    it anew, the child would remove a WAL that is not the one it knows.
+    """
+
+    # Of the class, because the names of a module are gone when the last objects are.
+    _getpid = staticmethod(os.getpid)
+    _object = ctypes.py_object
+    _add_reference = staticmethod(ctypes.pythonapi.Py_IncRef)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Before there is a file, so that no fork comes between that and this.
+        self._process = os.getpid()
+        _connections.add(self)
+        super().__init__(*args, **kwargs)
+
+    def is_own(self) -> bool:
+        """Tell whether this process has opened it."""
+        return self._process == self._getpid()
+
+    def is_open(self) -> bool:
+        """Tell whether it was opened and not closed."""
+        try:
+            return self.total_changes >= 0
+        except sqlite3.ProgrammingError:
+            return False
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        """Do as every connection does, in the process that has opened it."""
+        self._check()
+        return super().execute(*args)
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        """Do as every connection does, in the process that has opened it."""
+        self._check()
+        return super().executemany(*args)
+
+    def _check(self) -> None:
+        if not self.is_own():
+            raise sqlite3.OperationalError("it was opened by the parent process")
+
+    def close(self) -> None:
+        """Close it, or leave it to the parent process, whose it is."""
+        if self.is_own():
+            super().close()
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Have it never used again and never closed, not even at the end of the process."""
+        self._keep()
+        if self.is_open():  # what C code is amid of, as `executemany`, ends at its next row
+            self.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+
+    def __del__(self) -> None:
+        """Leave it to the parent process, whose it is, or SQLite would close it now."""
+        if not self.is_own():
+            self._keep()
+
+    def _keep(self) -> None:
+        self._add_reference(self._object(self))
+
+    def close_inherited(self, descriptors: Iterable[int]) -> None:
+        """Close what a child has inherited, while nothing was under way, and touch no file.
+
+        Args:
+            descriptors: Those of its database and of what is beside that. SQLite finds in their
+                place what it cannot lock, and so leaves the WAL alone.
+        """
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            for descriptor in descriptors:
+                os.dup2(nothing, descriptor, inheritable=False)
+        finally:
+            os.close(nothing)
+        super().close()
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def leave_open_ones_to_parent() -> bool:
+    """Abandon what was open at the fork of which this process is the child, if anything was."""
+    inherited = [one for one in [*_connections] if one.is_open() and not one.is_own()]
+    for connection in inherited:
+        connection.abandon()
+    return bool(inherited)
