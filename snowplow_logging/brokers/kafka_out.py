@@ -74,7 +74,9 @@ class KafkaProducer:
         until = clock.now() + seconds
         while not answers and (left := until - clock.now()) > 0:
             producer.poll(min(left, _POLL_SECONDS))
-        if answers == [None]:
+        # By `is`: the client's errors, compared with None, leave an exception behind that whatever
+        # C code is called next would be blamed for.
+        if answers and answers[0] is None:
             self._said = None
             return
         if self._said is not None and (not answers or answers[0].name() == "_MSG_TIMED_OUT"):
