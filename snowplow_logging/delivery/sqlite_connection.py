@@ -66,18 +66,17 @@ class Connection(sqlite3.Connection):
             self.abandon()
 
     def abandon(self) -> None:
-        """Have it never used again and never closed, not even at the end of the process."""
-        self._keep()
-        if self.is_open():  # what C code is amid of, as `executemany`, ends at its next row
-            self.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+        """Have it never closed, not even at the end of the process.
+
+        SQLite is not asked for anything: a thread that was in the middle of a call at the fork, and
+        is not there in the child, has left it locked for ever.
+        """
+        self._add_reference(self._object(self))
 
     def __del__(self) -> None:
         """Leave it to the parent process, whose it is, or SQLite would close it now."""
         if not self.is_own():
-            self._keep()
-
-    def _keep(self) -> None:
-        self._add_reference(self._object(self))
+            self.abandon()
 
     def close_inherited(self, descriptors: Iterable[int]) -> None:
         """Close what a child has inherited, while nothing was under way, and touch no file.

@@ -8,19 +8,20 @@ import sqlite3
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Final, TypeVar
 
 from snowplow_logging.delivery.descriptors import identity_of
 from snowplow_logging.delivery.sqlite_connection import Connection, leave_open_ones_to_parent
 from snowplow_logging.delivery.store_file import StoreError, identify
-from snowplow_logging.delivery.waiting import clock
 
 __all__ = ["ForkSafe"]
 
 _Result = TypeVar("_Result")
 
-_FORK_TIMEOUT: Final = 0.5  # seconds that a fork waits for a use of the file to end
+_FORK_STEP: Final = 0.05  # seconds; in steps, so that no time counts in which the machine stands
+_FORK_STEPS: Final = 10  # that a fork waits for a use of the file to end
 
 
 class ForkSafe:
@@ -107,14 +108,18 @@ class ForkSafe:
 
     # Around a fork.
 
-    def suspend(self, until: float) -> bool:
+    def suspend(self, steps: Iterator[float]) -> bool:
         """Close the connection before a fork, and keep it closed until `resume`.
+
+        Args:
+            steps: The seconds for which to wait, and wait again, while another thread uses it.
 
         Returns:
             Whether nobody uses it. One that is in use stays open.
         """
-        if not self._lock.acquire(timeout=max(0.0, until - clock.now())):
-            return False
+        while not self._lock.acquire(timeout=(step := next(steps, 0.0))):
+            if not step:
+                return False
         if self._using:  # by this thread, in a signal handler
             self._lock.release()
             return False
@@ -158,9 +163,9 @@ class _Forks:
     def before(self) -> None:
         suspended: list[ForkSafe] = []
         self._begun.append(suspended)
-        until = clock.now() + _FORK_TIMEOUT
+        steps = repeat(_FORK_STEP, _FORK_STEPS)
         for member in list(self.members):
-            if member.is_own() and member.suspend(until):
+            if member.is_own() and member.suspend(steps):
                 suspended.append(member)  # noqa: PERF401 - each at once, for an interrupt
 
     def after_in_parent(self) -> None:

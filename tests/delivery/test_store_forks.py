@@ -228,6 +228,32 @@ def test_what_a_child_does_after_a_fork_amid_a_write_is_nothing_to_the_parent(pa
     assert (out, err) == ("[0] 3200 3200\nok\n", "")
 
 
+def test_a_fork_amid_a_write_that_takes_long(path):
+    """It is not waited for, and the child, which cannot use SQLite any more, hears so at once."""
+    program = """
+        import threading
+        file = open_file(sys.argv[1])
+        thread = threading.Thread(target=file.add, args=([payload("p" * 10_000)] * 20_000,))
+        thread.start()
+        wal = f"{sys.argv[1]}-wal"
+        while not (os.path.exists(wal) and os.stat(wal).st_size > 1_000_000):
+            time.sleep(0.01)
+        pid = os.fork()
+        if not pid:
+            signal.alarm(30)
+            try:
+                open_file(sys.argv[1])
+            except StoreError as error:
+                say(str(error).partition(": ")[2])
+            sys.exit()
+        say(os.waitpid(pid, 0)[1])
+        thread.join()
+        say(file.waiting())
+    """
+    out, err = spawn(program, path).communicate(timeout=60)
+    assert (out, err) == ("the process was forked amid a use of a store\n0\n20000\n", "")
+
+
 def test_a_signal_handler_forks_amid_a_write(path):
     """The write is the parent's alone; the child has its store, or is told that it has none."""
     program = """

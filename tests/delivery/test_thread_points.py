@@ -22,10 +22,10 @@ pytestmark = pytest.mark.every_python
 STANDSTILL = 0.03
 """The seconds that a thread stands still at most; `close` has less, so as to be done before."""
 
-BUSY = 0.15
+BUSY = 0.1
 """Seconds; where a thread or a close takes longer, the machine is too busy for a judgement.
 
-A close that has to wait for longer than it may gives events up, as it should.
+A tenth of a second after the time of a close nothing more is written into the file, as it should.
 """
 
 
