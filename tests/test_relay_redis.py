@@ -206,12 +206,12 @@ def test_a_relay_that_waits_keeps_what_it_has(redis):
     with (
         FaultyCollector(default=Answer(gate=gate)) as collector,
         giving(redis) as (log, _),
-        relay(redis, collector, *CLAIM) as first,
+        relay(redis, collector, "--claim-after", 2) as first,
     ):
         log(1)
         collector.wait_for_requests(1)
-        with relay(redis, collector, *CLAIM) as second:
-            time.sleep(2.5)  # for longer than a relay that says nothing would keep it
+        with relay(redis, collector, "--claim-after", 2) as second:
+            time.sleep(4)  # for longer than a relay that says nothing would keep it
             gate.set()
             eventually(lambda: redis.client.xlen("snowplow") == 0)
             second.end()

@@ -280,6 +280,7 @@ def test_a_signal_handler_that_logs_or_raises_stops_nothing(path):
             signal.signal(signal.SIGALRM, before)
         assert handler.flush(30)
         log("last")
+        assert handler.flush(30)
         stats = handler.stats
         # What was interrupted when it had just been written is written again, as the same event.
         with contextlib.closing(sqlite3.connect(path)) as connection:
