@@ -90,7 +90,7 @@ def garbage(name, status):
 def test_events_are_taken_once_the_status_says_so(collector, session, reports, name):
     """Whatever comes after a complete 200, and however slowly, they are not sent again."""
     collector.answers.append(garbage(name, b"200 OK"))
-    with tracking(collector, session=session, timeout=(5, 1.5), max_retry_delay=0.05) as tracked:
+    with tracking(collector, session=session, timeout=(1, 1.5), max_retry_delay=0.05) as tracked:
         log(tracked, 2)
         assert tracked.handler.flush(SOON)
         log(tracked, 1, 2)
@@ -109,7 +109,7 @@ def test_events_are_taken_once_the_status_says_so(collector, session, reports, n
 def test_any_status_counts_whatever_follows_it(collector, name, status, sizes, sent):
     """What a complete status says does not depend on what can be read of the rest."""
     collector.answers.append(garbage(name, status))
-    with tracking(collector, timeout=(5, 1.5), max_retry_delay=0.05) as tracked:
+    with tracking(collector, timeout=(1, 1.5), max_retry_delay=0.05) as tracked:
         log(tracked, 2)
         assert tracked.handler.flush(SOON)
         assert (tracked.handler.stats.sent, tracked.handler.stats.failed) == (sent, 2 - sent)

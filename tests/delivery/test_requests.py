@@ -430,7 +430,7 @@ def test_a_caller_in_a_loop_makes_no_more_requests(collector, hammer, fault):
         stats = tracked.handler.stats
         assert accounted(stats) == stats.failed + stats.queued + stats.dropped
         made = len(collector.requests)
-        assert collector.most_at_once == 1
+        assert collector.most_at_once <= 1  # none where each was given up before it was read
     if not fault.headers:
         # With full jitter a step may be short, but not step after step.
         assert 1 <= made <= 10
