@@ -67,7 +67,6 @@ MINIMAL = [
     "tests/test_hostile_input.py",
     "tests/test_iglu.py",
     "tests/test_imports.py",
-    "tests/test_processes.py",
     "tests/test_python_types.py",
     "tests/test_schemas.py",
     "tests/test_secrets.py",

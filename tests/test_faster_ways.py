@@ -89,7 +89,6 @@ class TestFasterWays:
             check=False,
         )
 
-    @pytest.mark.every_python
     def test_payloads_are_equal(self):
         """With and without it the same values are sent and the same errors found."""
         pytest.importorskip("orjson")

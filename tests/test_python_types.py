@@ -67,7 +67,6 @@ def reason(event: Any, **settings: Any) -> str:
     return made
 
 
-@pytest.mark.every_python
 class TestTaken:
     """Each of the types, wherever data may hold it."""
 
@@ -160,7 +159,6 @@ class TestTaken:
         assert [one for one in reports if "more than 40 levels" in one]
 
 
-@pytest.mark.every_python
 class TestRefused:
     """What would be guessed, or is no JSON, is refused with one line that names its path."""
 
@@ -210,7 +208,6 @@ class TestRefused:
             assert "nested too deep" in reason(event_with("data", value))
 
 
-@pytest.mark.every_python
 class TestJsonDefault:
     """`json_default` takes the rest."""
 

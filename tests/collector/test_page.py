@@ -555,8 +555,7 @@ def test_reset_and_a_collector_that_goes_away(browser):
     context.close()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_it_can_be_read(opened, local, scheme, width):
     """On a phone and a screen, light and dark, nothing is cut off sideways, and text stands out."""
     send(local, {**VIEW, "page": "Basket", "uid": "u-1"}, BAD_FORM)
@@ -648,8 +647,7 @@ def test_a_screen_reader_finds_its_way(opened, local):
     assert page.get_by_role("heading", level=1).inner_text() == "Snowplow collector"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_axe_finds_nothing(opened, local, scheme, width):
     """The rules of axe-core hold with no event, in the table, beside a panel, and for columns."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
