@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
+import threading
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -30,6 +31,7 @@ class Connection(sqlite3.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Before there is a file, so that no fork comes between that and this.
         self._process = os.getpid()
+        self._thread = threading.get_ident()  # that has used it last
         _connections.add(self)
         super().__init__(*args, **kwargs)
 
@@ -45,18 +47,25 @@ class Connection(sqlite3.Connection):
             return False
 
     def execute(self, *args: Any) -> sqlite3.Cursor:
-        """Do as every connection does, in the process that has opened it."""
-        self._check()
+        """Do as every connection does."""
+        self._thread = threading.get_ident()
         return super().execute(*args)
 
     def executemany(self, *args: Any) -> sqlite3.Cursor:
-        """Do as every connection does, in the process that has opened it."""
-        self._check()
+        """Do as every connection does."""
+        self._thread = threading.get_ident()
         return super().executemany(*args)
 
-    def _check(self) -> None:
-        if not self.is_own():
-            raise sqlite3.OperationalError("it was opened by the parent process")
+    def leave_to_parent(self) -> None:
+        """Have a child that has just been forked do nothing with it any more.
+
+        That is for SQLite to see to: a check here might have passed right before the fork. But it
+        is asked for that only where this thread has used the connection last. Another one, which
+        was in the middle of a call and is not there in the child, has left it locked for ever.
+        """
+        self.abandon()
+        if self._thread == threading.get_ident():
+            self.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
 
     def close(self) -> None:
         """Close it, or leave it to the parent process, whose it is."""
@@ -66,11 +75,7 @@ class Connection(sqlite3.Connection):
             self.abandon()
 
     def abandon(self) -> None:
-        """Have it never closed, not even at the end of the process.
-
-        SQLite is not asked for anything: a thread that was in the middle of a call at the fork, and
-        is not there in the child, has left it locked for ever.
-        """
+        """Have it never closed, not even at the end of the process."""
         self._add_reference(self._object(self))
 
     def __del__(self) -> None:
@@ -98,8 +103,8 @@ _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def leave_open_ones_to_parent() -> bool:
-    """Abandon what was open at the fork of which this process is the child, if anything was."""
+    """Do nothing with what was open at the fork of this process; return whether anything was."""
     inherited = [one for one in [*_connections] if one.is_open() and not one.is_own()]
     for connection in inherited:
-        connection.abandon()
+        connection.leave_to_parent()
     return bool(inherited)
