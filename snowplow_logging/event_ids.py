@@ -234,7 +234,10 @@ def keep_log_call(event: Any, created: float | None = None) -> Any:
 
 def log_call_of(event: Any) -> LogCall | None:
     """Return what `keep_log_call` kept with an event, or with the first of a list; else None."""
-    first = event[0] if isinstance(event, (list, tuple)) and event else event
+    try:
+        first = event[0] if isinstance(event, (list, tuple)) and event else event
+    except Exception:  # noqa: BLE001 - a class of the program's; the check says what is wrong
+        return None
     if type(first) is IdentifiedEvent:
         return first.log_call
     if type(first) is OrderedDict:
