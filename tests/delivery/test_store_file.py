@@ -21,12 +21,6 @@ LIMIT = 1 << 30
 STORE = 0x53504C47
 
 
-@pytest.fixture
-def path(tmp_path):
-    """Return a path for a store."""
-    return tmp_path / "events.db"
-
-
 @contextlib.contextmanager
 def opened(path, destination=DESTINATION, limit=LIMIT):
     """Open a store."""

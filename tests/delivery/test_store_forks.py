@@ -28,12 +28,6 @@ hooks_in_c = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def path(tmp_path):
-    """Return a path for a store."""
-    return tmp_path / "events.db"
-
-
 def test_a_child_that_has_closed_all_descriptors_keeps_its_own_files(path, tmp_path):
     """What it has opened meanwhile is not closed, and it has a store all the same."""
     program = """
