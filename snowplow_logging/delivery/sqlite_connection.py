@@ -103,8 +103,11 @@ _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def leave_open_ones_to_parent() -> bool:
-    """Do nothing with what was open at the fork of this process; return whether anything was."""
-    inherited = [one for one in [*_connections] if one.is_open() and not one.is_own()]
+    """Have a child do nothing with what was open at its fork; return whether anything was.
+
+    For its fork hook alone: whatever is open then is the parent's.
+    """
+    inherited = [one for one in [*_connections] if one.is_open()]
     for connection in inherited:
         connection.leave_to_parent()
     return bool(inherited)
