@@ -15,10 +15,11 @@ from types import MappingProxyType
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 
+from event_examples import BY_NAME, as_dict
 from event_strategies import events, some_or_many
 from faulty_collector import FaultyCollector
 from helpers import ANYTHING, RecordingHandler, entity, record
@@ -456,6 +457,8 @@ class TestReplayed:
             st.booleans(),
             st.sampled_from([{}, {"user_id": "outer", "language": "en", "context": [entity(a=1)]}]),
         )
+        # One that is taken, whatever is drawn besides.
+        @example(logged=[as_dict(BY_NAME[name])], encode_base64=False, around={})
         def check(logged, encode_base64, around):
             nonlocal taken
             file = tmp_path / "log"
