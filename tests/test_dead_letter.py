@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -104,6 +105,22 @@ def test_what_was_refused_is_kept_though_a_request_is_stuck_at_the_end(path):
             collector.wait_for_requests(1)
             tracked.log(event("bad", value="nine"))
     assert sorted(line["snowplow"].get("action", "good") for line in lines(path)) == ["bad", "good"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there is no such signal")
+def test_what_is_given_up_is_kept_though_the_process_stood_still(path):
+    """A close whose time went by while a signal handler held it up has not lost its letters."""
+    before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.6))
+    try:
+        with tracking(dead_letter=path, flush_interval=100, shutdown_timeout=0.1) as tracked:
+            tracked.log(event("late"))
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            tracked.handler.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    (line,) = lines(path)
+    assert line["snowplow"]["se_ac"] == "late"
 
 
 def test_an_event_is_in_one_of_the_files_at_any_moment(path, tmp_path):

@@ -149,10 +149,14 @@ class Closing:
         return kept
 
     def _keep(self, payloads: list[bytes], reason: str) -> int:
-        """Keep as many events in the dead-letter file as there is time for."""
+        """Keep as many events in the dead-letter file as there is time for, and some in any case.
+
+        A process that stood still, as one in a container without a share of the processor does,
+        may find that its time is over before it has kept the only event that it has.
+        """
         notices, until = self._shared.notices, self._deadline + _KEEP_SECONDS
         start = kept = 0
-        while start < len(payloads) and clock.now() < until:
+        while start < len(payloads) and (start == 0 or clock.now() < until):
             some = payloads[start : start + self._at_once]
             while len(some) > 1 and sum(map(len, some)) > _KEPT_BYTES:
                 some = some[: len(some) // 2]
