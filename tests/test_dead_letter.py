@@ -109,13 +109,16 @@ def test_what_was_refused_is_kept_though_a_request_is_stuck_at_the_end(path):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there is no such signal")
 def test_what_is_given_up_is_kept_though_the_process_stood_still(path):
-    """A close whose time went by while a signal handler held it up has not lost its letters."""
+    """A close that a signal handler held up beyond its time keeps and tells of its events."""
     before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.6))
+    told = []
+    settings = {"dead_letter": path, "on_failure": lambda events, reason: told.extend(events)}
     try:
-        with tracking(dead_letter=path, flush_interval=100, shutdown_timeout=0.1) as tracked:
+        with tracking(flush_interval=100, shutdown_timeout=0.1, **settings) as tracked:
             tracked.log(event("late"))
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             tracked.handler.close()
+            assert [event["se_ac"] for event in told] == ["late"]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -55,6 +55,7 @@ class Closing:
         self._settings = settings
         self._start = start
         self._deadline = deadline
+        self._over = deadline  # when the time for what is told afterwards begins
         self._say = say
         self._at_once = max(_AT_ONCE, settings.batch_size)
 
@@ -105,6 +106,9 @@ class Closing:
     def _end(self, *, gives_up: bool) -> None:
         """Let the threads end, and count as failed what is given up."""
         shared, worker, settings = self._shared, self._worker, self._settings
+        # A process may have stood still beyond its deadline, as in a container that has no share of
+        # the processor, and then has what was given up to keep and to tell all the same.
+        self._over = max(self._deadline, clock.now())
         with shared.lock:
             if gives_up:
                 worker.abandon()
@@ -149,14 +153,10 @@ class Closing:
         return kept
 
     def _keep(self, payloads: list[bytes], reason: str) -> int:
-        """Keep as many events in the dead-letter file as there is time for, and some in any case.
-
-        A process that stood still, as one in a container without a share of the processor does,
-        may find that its time is over before it has kept the only event that it has.
-        """
-        notices, until = self._shared.notices, self._deadline + _KEEP_SECONDS
+        """Keep as many events in the dead-letter file as there is time for."""
+        notices, until = self._shared.notices, self._over + _KEEP_SECONDS
         start = kept = 0
-        while start < len(payloads) and (start == 0 or clock.now() < until):
+        while start < len(payloads) and clock.now() < until:
             some = payloads[start : start + self._at_once]
             while len(some) > 1 and sum(map(len, some)) > _KEPT_BYTES:
                 some = some[: len(some) // 2]
@@ -172,14 +172,14 @@ class Closing:
         """Tell and report what is left to be told, and let go of connections and file."""
         shared, worker = self._shared, self._worker
         if not shared.notices.is_telling():
-            shared.notices.tell(own_thread=False, until=self._deadline + GRACE)
+            shared.notices.tell(own_thread=False, until=self._over + GRACE)
         self._report()
         shared.transport.close()
         worker.close_file()  # if it is not used by what was logged meanwhile
 
     def _report(self) -> None:
         """See to it that the reports are written, by the thread that does so if there is one."""
-        reports, until = self._shared.reports, self._deadline + GRACE
+        reports, until = self._shared.reports, self._over + GRACE
 
         def pause() -> float:
             return 0.0 if reports.are_written else min(until - clock.now(), _LOOK)
