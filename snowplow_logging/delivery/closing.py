@@ -55,7 +55,7 @@ class Closing:
         self._settings = settings
         self._start = start
         self._deadline = deadline
-        self._over = deadline  # when the time for what is told afterwards begins
+        self._over = deadline  # when the time for what comes afterwards begins
         self._say = say
         self._at_once = max(_AT_ONCE, settings.batch_size)
 
@@ -95,6 +95,10 @@ class Closing:
                 rounds, last = rounds + 1, shared.ledger.logged
             elif not (in_time and clock.now() < self._deadline and shared.queue.recover()):
                 break
+        # A process may have stood still beyond its deadline, as in a container that has no share of
+        # the processor; what it has is written, kept and told of all the same.
+        self._over = max(self._deadline, clock.now())
+        shared.queue.wait_until(self._over)
         shared.queue.collect()
         return in_time
 
@@ -106,9 +110,6 @@ class Closing:
     def _end(self, *, gives_up: bool) -> None:
         """Let the threads end, and count as failed what is given up."""
         shared, worker, settings = self._shared, self._worker, self._settings
-        # A process may have stood still beyond its deadline, as in a container that has no share of
-        # the processor, and then has what was given up to keep and to tell all the same.
-        self._over = max(self._deadline, clock.now())
         with shared.lock:
             if gives_up:
                 worker.abandon()

@@ -319,6 +319,8 @@ class Stored:
                 pass
 
     def _recover(self, *, tells: bool = True) -> None:
+        if not self._file.is_open:
+            return  # another thread has closed it since it was asked for this
         recovered = self._others.take_over()
         with self._lock:
             self._found += recovered

@@ -487,3 +487,37 @@ def test_a_file_gives_back_the_room_that_its_events_have_left(path):
     store.close()
     assert before > 10_000_000
     assert path.stat().st_size < before - 15_000_000
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals")
+def test_a_process_that_stands_still_while_it_closes_loses_nothing(path):
+    """What a frozen container has not yet written when the time of its close is over is written."""
+    rounds = 6
+    program = """
+        handler = track("http://127.0.0.1:9", sys.argv[1], shutdown_timeout=0.1)
+        stops = []
+        def stop(*_):
+            stops.append(1)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        signal.signal(signal.SIGALRM, stop)
+        for number in range(int(sys.argv[2])):
+            for name in range(50):
+                log(f"{number} {name}")
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            handler.close()
+            while len(stops) == number:
+                pass
+        print(handler.stats.queued, dict(handler.stats.losses))
+    """
+    process = start(program, path, rounds)
+    try:
+        for _ in range(rounds):
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            time.sleep(0.3)  # longer than the close may take, with what it has for writing
+            process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (out, "kept in memory" in err) == (f"{50 * rounds} {{}}\n", False), err
+    assert rows(path) == 50 * rounds
