@@ -40,7 +40,7 @@ class Reserve:
             least: The bytes that it has to take in any case.
 
         Raises:
-            OSError: There is not so much.
+            OSError: There is not so much; it is as it was before.
         """
         size = max(least, self._size)
         if self._kept >= size and os.path.exists(self._path):  # noqa: PTH110 - it is a str
@@ -48,7 +48,7 @@ class Reserve:
         with open(self._path, "r+b", buffering=0, opener=_open) as file:
             if not _MARK.startswith(_read_start(file)):
                 raise OSError(f"{self._path} is not a file of this library")
-            self._kept = os.fstat(file.fileno()).st_size
+            before = self._kept = os.fstat(file.fileno()).st_size
             try:
                 if not self._kept:
                     self._kept = _write(file, _MARK, 0)
@@ -60,7 +60,11 @@ class Reserve:
                     zeros = bytes(min(size - self._kept, _AT_ONCE))
                     self._kept += _write(file, zeros, self._kept)
             except OSError:
-                self.give_up()
+                if not before:
+                    self.give_up()
+                else:  # what there was is kept: given up, it could be taken by another program
+                    self._kept = before
+                    file.truncate(before)
                 raise
 
     def give_up(self) -> bool:

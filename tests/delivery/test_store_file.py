@@ -570,6 +570,23 @@ def test_a_disk_that_the_store_has_filled_becomes_empty_again(tmp_path, size):
             assert empty(file) == payloads("again")
 
 
+def test_events_that_need_more_room_in_reserve_do_not_cost_what_there_is(tmp_path):
+    """Were it given up for them, another program could take it, and nothing could be removed."""
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        path = disk / "events.db"
+        with opened(path) as file:
+            file.add([payload(number, 500) for number in range(300)])
+            reserve = path.with_name("events.db-reserve")
+            before = reserve.stat()
+            fill_up(disk)
+            with pytest.raises(StoreError, match="cannot be written"):
+                file.add([payload("x" * 500)] * 2_000)
+            after = reserve.stat()
+            assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+            fill_up(disk)
+            assert len(empty(file)) == 300
+
+
 def test_a_disk_without_any_room_is_read_all_the_same(tmp_path):
     """Even the room in reserve is gone; what cannot be removed does not come twice."""
     with small_disk(tmp_path / "disk", "1m") as disk:
