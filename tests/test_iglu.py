@@ -406,10 +406,17 @@ class TestLogCall:
 
     def test_events_are_checked_once_the_schema_is_there(self, collector):
         """Until then they are sent; from then on they are checked."""
-        with Server({static(): RULES}) as server, tracking(collector, iglu=server.url) as track:
+        held = threading.Event()
+
+        def hold(request):
+            held.wait(20)
+            request.answer(200, json.dumps(RULES).encode())
+
+        with Server({static(): hold}) as server, tracking(collector, iglu=server.url) as track:
             track.log(event(BAD))
             assert track.handler.flush(30)
             assert collector.counts["total"] == 1
+            held.set()
             waits_for(lambda: refused(track, event(BAD)))
             count = collector.counts["total"]
             track.log(event(GOOD))

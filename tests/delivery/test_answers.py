@@ -698,6 +698,10 @@ def test_a_body_that_trickles_into_tls_is_given_up(certificate, monkeypatch):
             url = f"https://shop.example.com/?{'x' * 5_000}"
             for _ in range(60):
                 tracked.log({"event": "page_view", "page_url": url})
-            assert not tracked.handler.flush(5)
-            assert tracked.handler.stats.last_error.endswith("did not answer within 1.2 s")
-        assert 1 < collector.connections <= 6  # in five seconds
+            start, last_error = time.monotonic(), ""
+            # A machine that stands still may not be in time for a handshake either.
+            while collector.connections < 4 or not last_error.endswith("not answer within 1.2 s"):
+                assert not tracked.handler.flush(0.1)
+                assert time.monotonic() - start < 2 * SOON
+                last_error = tracked.handler.stats.last_error or ""
+        assert time.monotonic() - start > 1.5  # and not one connection after the other
