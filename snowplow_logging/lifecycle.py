@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle", "lifecycle", "tell_at_exit"]
 
+_EXITS: Final = 4  # how often an exit may be asked for amid what is done at exit
+
 
 class _Emitter(Protocol):
     shutdown_timeout: float
@@ -186,14 +188,26 @@ class Lifecycle:
     def _each(self, emitters: list[_Emitter], act: Callable[[_Emitter], None]) -> None:
         """Do something with each emitter, whatever happens with one of them."""
         for emitter in emitters:
-            try:
-                act(emitter)
-            except Exception as error:  # noqa: BLE001 - the others are to be closed as well
-                tell_at_exit(f"an emitter could not be closed: {error!r}")
-            except BaseException:  # noqa: BLE001 - Ctrl-C, by who does not want to wait
-                self._interrupted = True
-                with contextlib.suppress(BaseException):
-                    emitter.close(clock.now())  # counts what is left, and says how much
+            for left in reversed(range(_EXITS)):
+                try:
+                    act(emitter)
+                except SystemExit:
+                    if left:
+                        # The exit under way is asked for again, as gunicorn's workers with gevent
+                        # do for one Ctrl-C: what was begun goes on, in the time that it has.
+                        continue
+                    self._give_up(emitter)
+                except Exception as error:  # noqa: BLE001 - the others are to be closed as well
+                    tell_at_exit(f"an emitter could not be closed: {error!r}")
+                except BaseException:  # noqa: BLE001 - Ctrl-C, by who does not want to wait
+                    self._give_up(emitter)
+                break
+
+    def _give_up(self, emitter: _Emitter) -> None:
+        """Wait no longer for any emitter: one counts what it has left, and says how much."""
+        self._interrupted = True
+        with contextlib.suppress(BaseException):
+            emitter.close(clock.now())
 
 
 def tell_at_exit(line: str) -> None:

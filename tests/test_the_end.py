@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from faulty_collector import SILENCE, FaultyCollector, nowhere
+from faulty_collector import SILENCE, Answer, FaultyCollector, nowhere
 from programs import PREAMBLE
 
 pytestmark = [
@@ -211,6 +212,33 @@ def test_ctrl_c_during_the_wait_at_exit_ends_it_at_once(start, fault):
     assert lines[0].startswith("snowplow_logging: 3 events")
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal")
+def test_an_exit_that_is_asked_for_again_is_not_cut_short(start):
+    """A supervisor may send its signal twice, and each `sys.exit` means the same exit."""
+    gate = threading.Event()
+    with FaultyCollector(Answer(gate=gate)) as collector:
+        process = start(
+            """
+            handler = configure(shutdown_timeout=60, flush_interval=600)
+            def end(*_):
+                say("asked")
+                sys.exit(0)
+            signal.signal(signal.SIGUSR1, end)
+            for number in range(3):
+                log(number)
+            """,
+            collector,
+        )
+        collector.wait_for_requests(1)  # which is made at exit
+        for _ in range(2):
+            process.send_signal(signal.SIGUSR1)
+            assert process.stdout.readline() == "asked\n"
+        gate.set()
+        _, err = process.communicate(timeout=SOON)
+    assert (process.returncode, err) == (0, "")
+    assert labels(collector) == ["0", "1", "2"]
+
+
 INTERPRETER = """
     try:
         import _interpreters as interpreters
@@ -243,6 +271,7 @@ INTERPRETER = """
 
 REQUESTS_ALONE = """
 import sys
+import threading
 try:
     import _interpreters as interpreters
 except ImportError:
