@@ -226,13 +226,17 @@ def test_an_exit_that_is_asked_for_again_is_not_cut_short(start):
             signal.signal(signal.SIGUSR1, end)
             for number in range(3):
                 log(number)
+            say("logged")
+            while True:
+                time.sleep(0.05)
             """,
             collector,
         )
-        collector.wait_for_requests(1)  # which is made at exit
+        assert process.stdout.readline() == "logged\n"
         for _ in range(2):
             process.send_signal(signal.SIGUSR1)
             assert process.stdout.readline() == "asked\n"
+            collector.wait_for_requests(1)  # which is made at exit
         gate.set()
         _, err = process.communicate(timeout=SOON)
     assert (process.returncode, err) == (0, "")
@@ -271,7 +275,6 @@ INTERPRETER = """
 
 REQUESTS_ALONE = """
 import sys
-import threading
 try:
     import _interpreters as interpreters
 except ImportError:
