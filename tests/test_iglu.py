@@ -115,6 +115,16 @@ def event(data, schema=PLAN):
     return {"event": "self_describing_event", "schema": schema, "data": data}
 
 
+def held_back(schema, until):
+    """Return how a registry answers that gives a schema only from an event on."""
+
+    def answer(request):
+        until.wait(20)
+        request.answer(200, json.dumps(schema).encode())
+
+    return answer
+
+
 def waits_for(condition):
     """Wait until something holds that a thread brings about."""
     end = time.monotonic() + 20
@@ -407,12 +417,10 @@ class TestLogCall:
     def test_events_are_checked_once_the_schema_is_there(self, collector):
         """Until then they are sent; from then on they are checked."""
         held = threading.Event()
-
-        def hold(request):
-            held.wait(20)
-            request.answer(200, json.dumps(RULES).encode())
-
-        with Server({static(): hold}) as server, tracking(collector, iglu=server.url) as track:
+        with (
+            Server({static(): held_back(RULES, held)}) as server,
+            tracking(collector, iglu=server.url) as track,
+        ):
             track.log(event(BAD))
             assert track.handler.flush(30)
             assert collector.counts["total"] == 1
@@ -519,12 +527,10 @@ class TestLogCall:
     def test_a_forked_child_fetches_on_its_own(self, collector):
         """What the parent's thread was to fetch, the child's fetches."""
         held = threading.Event()
-
-        def hold(request):
-            held.wait(20)
-            request.answer(200, json.dumps(RULES).encode())
-
-        with Server({static(): hold}) as server, tracking(collector, iglu=server.url) as track:
+        with (
+            Server({static(): held_back(RULES, held)}) as server,
+            tracking(collector, iglu=server.url) as track,
+        ):
             track.log(event(BAD))
             assert server.arrived.wait(20)
             pid = os.fork()
