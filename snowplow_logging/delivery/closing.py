@@ -11,6 +11,7 @@ from snowplow_logging.delivery.waiting import clock
 from snowplow_logging.delivery.worker import Worker, holds_logging_lock
 from snowplow_logging.lifecycle import lifecycle
 from snowplow_logging.reporting import counted
+from snowplow_logging.unfinished import finished
 
 if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
@@ -114,7 +115,7 @@ class Closing:
             if gives_up:
                 worker.abandon()
             worker.end()
-            given_up = [*shared.left] if shared.notices.tells_of_failures else []
+            given_up = [*map(finished, shared.left)] if shared.notices.tells_of_failures else []
             count = len(shared.left)
             error = shared.ledger.last_error
             error = f"; the last error was: {error}" if error else ""

@@ -181,6 +181,7 @@ class Line:
         try:
             if batch.delivery is None:
                 shared.queue.forget(batch, [])  # what was answered for when a turn was interrupted
+                shared.queue.finish(batch)
                 batch.delivery = Delivery(
                     [*batch.payloads],
                     shared.max_attempts,

@@ -12,6 +12,7 @@ from typing import Final
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.queue import Batch, Limits
 from snowplow_logging.delivery.waiting import Lock, clock
+from snowplow_logging.unfinished import finished, longest_finished
 
 __all__ = ["MemoryQueue"]
 
@@ -262,22 +263,35 @@ class MemoryQueue:
         # What is too much is left to who has just put it and will take it back.
         most = self._limits.events - (self._queued - len(self._events))
         count = min(self._limits.batch_events, self._seen, most)
-        if self._seen_size > room:
-            for index, payload in enumerate(self._first(count)):
-                room -= len(payload) + self._limits.overhead
-                if room < 0:
-                    return max(1, index)
+        if longest_finished(self._seen_size, self._seen) > room:
+            payloads = self._first(count)
+            if longest_finished(self._size(payloads), count) > room:
+                for index, payload in enumerate(map(finished, payloads)):
+                    room -= len(payload) + self._limits.overhead
+                    if room < 0:
+                        return max(1, index)
         return count
 
     def _first(self, count: int) -> list[bytes]:
-        # By index, because a signal handler may log, and an iterator breaks when the deque grows.
-        payloads: list[bytes] = []
-        with contextlib.suppress(IndexError):
-            payloads += [self._events[index] for index in range(count)]
-        return payloads
+        try:
+            return [*islice(self._events, count)]
+        except RuntimeError:  # somebody has put another one just then
+            payloads: list[bytes] = []
+            with contextlib.suppress(IndexError):
+                payloads += [self._events[index] for index in range(count)]
+            return payloads
 
     def _size(self, payloads: list[bytes]) -> int:
         return sum(map(len, payloads)) + len(payloads) * self._limits.overhead
+
+    def finish(self, batch: Batch) -> None:
+        """Finish the payloads of a batch, where they are not finished."""
+        with self._lock:
+            payloads = [*map(finished, batch.payloads)]
+            size = self._size(payloads) - self._size(batch.payloads)
+            # With no call in between.
+            self.size += size
+            batch.payloads[:] = payloads
 
     def forget(self, batch: Batch, payloads: list[bytes]) -> None:  # noqa: ARG002 - of a store
         """Take note that events which were in a batch are answered for."""
@@ -317,7 +331,7 @@ class MemoryQueue:
         with self._lock:
             self._see()
             self.held = min(most, self._seen)
-            held = self._first(self.held)
+            held = [*map(finished, self._first(self.held))]
         return held  # noqa: RET504 - see `Lock` on calls
 
     def let_go(self) -> None:

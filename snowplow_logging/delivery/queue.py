@@ -113,6 +113,9 @@ class Queue(Protocol):
                 and what were moved into it then would be nowhere.
         """
 
+    def finish(self, batch: Batch) -> None:
+        """Finish the payloads of a batch, where they are not finished."""
+
     def forget(self, batch: Batch, payloads: list[bytes]) -> None:
         """Take note that events which were in a batch are answered for, and are not any more."""
 

@@ -191,6 +191,11 @@ class StoreQueue:
             self._memory.take(batch, is_wanted)
             batch.first -= self._stored.waiting
 
+    def finish(self, batch: Batch) -> None:
+        """Finish the payloads of a batch, where they are not finished; in the file they are."""
+        if not batch.ids:
+            self._memory.finish(batch)
+
     def forget(self, batch: Batch, payloads: list[bytes]) -> None:
         """Take note that events which were in a batch are answered for, and are not any more."""
         if batch.ids:

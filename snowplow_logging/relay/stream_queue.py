@@ -258,6 +258,9 @@ class StreamQueue:
             self.size -= taken
         self._reading.ring()
 
+    def finish(self, batch: Batch) -> None:
+        """Do nothing: what comes from a broker is finished."""
+
     def forget(self, batch: Batch, payloads: list[bytes]) -> None:  # noqa: ARG002 - by their ids
         """Take note that events are answered for; acknowledge the messages that are as a whole."""
         with self._lock:
