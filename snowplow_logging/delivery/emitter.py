@@ -91,9 +91,15 @@ class Emitter:
 
     # The way in, on the thread of the log call.
 
-    def put(self, payload: bytes) -> None:
-        """Queue one payload. Waits, if at all, no longer than `block_timeout`."""
-        if self._pid != os.getpid():
+    def put(self, payload: bytes, process: int | None = None) -> None:
+        """Queue one payload. Waits, if at all, no longer than `block_timeout`.
+
+        Args:
+            payload: The payload.
+            process: The id of this process, where the caller has it at hand: the system takes its
+                time to say it.
+        """
+        if self._pid != process and self._pid != os.getpid():
             self._here()
             if self._pid != os.getpid():
                 self._put_at_the_end(payload)

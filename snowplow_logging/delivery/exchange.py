@@ -28,7 +28,7 @@ import urllib3.response
 from snowplow_logging.delivery.descriptors import identity_of
 from snowplow_logging.delivery.waiting import clock
 
-__all__ = ["Exchange", "exchanges", "keep_time", "leave_to_parent", "this_thread"]
+__all__ = ["Exchange", "exchange_here", "exchanges", "keep_time", "leave_to_parent"]
 
 _held: Final = sys.modules.get("_datetime")
 """Kept because Python 3.13.0 crashes in `requests` where a finaliser logs when this one is gone."""
@@ -49,6 +49,7 @@ class Exchange:
         read: The seconds to wait for each part of the answer at most; None for no limit.
 
     Attributes:
+        process: The id of the process whose request it is.
         ours: Whether the request that is made is one to such a URL.
         begun: Whether a byte of its answer has come.
         status: The status of the answer, once its line is complete, with the words after it.
@@ -56,11 +57,22 @@ class Exchange:
             left open by the one before, and no byte of an answer to this one has come.
     """
 
-    __slots__ = ("_deadline", "_url", "begun", "is_stale", "ours", "read", "seconds", "status")
+    __slots__ = (
+        "_deadline",
+        "_url",
+        "begun",
+        "is_stale",
+        "ours",
+        "process",
+        "read",
+        "seconds",
+        "status",
+    )
 
     def __init__(self, url: str, seconds: float | None, read: float | None) -> None:
         self.seconds = seconds
         self.read = read
+        self.process = os.getpid()
         self._deadline = None if seconds is None else clock.now() + seconds
         self.status: tuple[int, str] | None = None
         self.is_stale = False
@@ -104,16 +116,17 @@ class Exchange:
         self.is_stale = self.ours and used and not self.begun
 
 
-exchanges: Final[dict[tuple[int, int], Exchange]] = {}
-"""The exchange that is under way, by process and thread."""
+exchanges: Final[dict[int, Exchange]] = {}
+"""The exchange that is under way, by thread."""
 
 
-def this_thread() -> tuple[int, int]:
-    """Return what an exchange of this thread is kept under.
+def exchange_here() -> Exchange | None:
+    """Return the exchange that this thread is busy with, if it is.
 
-    The process belongs to it, for a forked child inherits what its parent's threads were busy with.
+    A forked child inherits what its parent's threads were busy with, and is not busy with it.
     """
-    return os.getpid(), threading.get_ident()
+    exchange = exchanges.get(threading.get_ident())
+    return None if exchange is None or exchange.process != os.getpid() else exchange
 
 
 def keep_time(adapter: requests.adapters.HTTPAdapter) -> None:
@@ -140,7 +153,7 @@ class _Pools:
 
     def __call__(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         pool = self._get(request, *args, **kwargs)
-        exchange = exchanges.get(this_thread())
+        exchange = exchange_here()
         if exchange is not None:
             exchange.begin(request if isinstance(request, str) else request.url)
             kind = getattr(pool, "ConnectionCls", object)
@@ -171,7 +184,7 @@ class _Response(http.client.HTTPResponse):
     _exchange: Exchange | None = None
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        exchange = exchanges.get(this_thread())
+        exchange = exchange_here()
         source: Any = sock if exchange is None else _Readable(sock, exchange)
         super().__init__(source, *args, **kwargs)
 
@@ -182,7 +195,7 @@ class _Response(http.client.HTTPResponse):
         """
         # Not in the constructor: a proxy's answer to CONNECT is read without this method, and must
         # not count as the collector's.
-        self._exchange = exchanges.get(this_thread())
+        self._exchange = exchange_here()
         try:
             super().begin()
         except Exception:
@@ -282,7 +295,7 @@ class _Connection(http.client.HTTPConnection):
             os.close(descriptor)
 
     def send(self, data: Any) -> None:
-        exchange = exchanges.get(this_thread())
+        exchange = exchange_here()
         if exchange is None:
             super().send(data)
             return
@@ -313,7 +326,7 @@ class _Connection(http.client.HTTPConnection):
         # down, has let go of its modules, and an event that was sent would count as failed.
         if sys.modules.get("urllib3.response") is None:
             sys.modules["urllib3.response"] = urllib3.response
-        exchange = exchanges.get(this_thread())
+        exchange = exchange_here()
         try:
             response = super().getresponse(*args, **kwargs)
         except _GONE:

@@ -20,10 +20,10 @@ import requests
 from snowplow_logging._version import __version__
 from snowplow_logging.delivery.exchange import (
     Exchange,
+    exchange_here,
     exchanges,
     keep_time,
     leave_to_parent,
-    this_thread,
 )
 from snowplow_logging.delivery.limits import (
     BODY_PREFIX,
@@ -60,7 +60,7 @@ def sends_here() -> bool:
 
     A finaliser that the garbage collector happens to run there is none, nor is a signal handler.
     """
-    if not exchanges or this_thread() not in exchanges:
+    if exchange_here() is None:
         return False
     codes = set()
     for handler in map(signal.getsignal, signal.valid_signals()):
@@ -164,8 +164,8 @@ class Transport:
         if at_most is not None:
             connect, read, longest = (_least(each, at_most) for each in (connect, read, longest))
         exchange = Exchange(self._prefix, longest, read)
-        thread = this_thread()
-        outer = exchanges.get(thread)  # that of a request in which a signal handler makes this one
+        thread = threading.get_ident()
+        outer = exchange_here()  # that of a request in which a signal handler makes this one
         try:
             exchanges[thread] = exchange
             while (answer := self._attempt(payloads, exchange, connect, read)) is None:
