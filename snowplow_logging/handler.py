@@ -16,7 +16,6 @@ from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from snowplow_logging.anonymous import Anonymity, anonymity
-from snowplow_logging.event_ids import IdentifiedEvent
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.formatter import event_fields, event_json
 from snowplow_logging.given_settings import described, takes_settings
@@ -28,7 +27,6 @@ from snowplow_logging.kept import (
     keep_ids,
     keep_in_records,
     kept_error,
-    message_event,
 )
 from snowplow_logging.metrics import handlers
 from snowplow_logging.payload import PayloadEncoder
@@ -36,6 +34,7 @@ from snowplow_logging.record import carries_event, events_of, on_page
 from snowplow_logging.reporting import LOGGER_NAME, show_behind_queue, would_show
 from snowplow_logging.settings import Settings
 from snowplow_logging.surroundings import Bound
+from snowplow_logging.usual_event import UsualEvents
 
 if TYPE_CHECKING:
     from snowplow_logging.delivery.emitter import Emitter
@@ -84,8 +83,6 @@ class _EventQueueHandler(QueueHandler):
     def prepare(self, record: logging.LogRecord) -> list[bytes]:
         """Return the payloads of the record's good events, and account for the others."""
         around = bound_to(record)
-        if around is None and (payload := self._usual(record)) is not None:
-            return [payload]
         complete = self._before_send is not None
         payloads = []
         found = events_of(record, self._event_key) or _captured(record)
@@ -132,21 +129,6 @@ class _EventQueueHandler(QueueHandler):
     def _let_through(self, before_send: Callable[[Any], Any], full: dict[str, Any]) -> Any:
         seen = _as_mapping(before_send(full))
         return seen if self._anonymity is None else self._anonymity.event(seen)
-
-    def _usual(self, record: logging.LogRecord) -> bytes | None:
-        """Return the payload of a record that has one plain event and nothing else, as most do."""
-        event = record.__dict__.get(self._event_key)
-        if (
-            type(event) is not IdentifiedEvent
-            or type(record.msg) is not str
-            or self._before_send is not None
-            or self._anonymity is not None
-            or captures
-            or not (type(record) is logging.LogRecord or message_event(record) is None)
-        ):
-            return None
-        payload = self._encoder.encode_usual(event, event.event_id, record)
-        return None if payload is None or len(payload) > self._fits_for_sure else payload
 
     def _check_size(self, event: Any, payload: bytes) -> None:
         problem = self._transport.excess(payload)
@@ -238,6 +220,7 @@ class SnowplowHandler(logging.Handler):
         # and not at the first event, because an import takes locks that a thread could wait for.
         from snowplow_logging.delivery.assembly import way_out
         from snowplow_logging.delivery.emitter import Emitter
+        from snowplow_logging.delivery.exchange import exchanges
         from snowplow_logging.delivery.transport import sends_here
 
         self.settings = settings
@@ -253,6 +236,7 @@ class SnowplowHandler(logging.Handler):
             letters = DeadLetterFile(settings.dead_letter, event_json)
         self._emitter = Emitter(settings, transport, letters)
         hides = anonymity(settings.anonymous_tracking)
+        schemas = _schemas(settings, self._emitter.report)
         encoder = PayloadEncoder(
             namespace=settings.namespace,
             app_id=settings.app_id,
@@ -261,9 +245,19 @@ class SnowplowHandler(logging.Handler):
             context=_context(settings, hides, self._emitter.report),
             encode_base64=settings.encode_base64,
             report=partial(self._emitter.report, "context"),
-            schemas=_schemas(settings, self._emitter.report),
+            schemas=schemas,
             json_default=settings.json_default,
         )
+        self._usual = None
+        if self._goes_short(settings) and hides is None and encoder.usual is not None:
+            self._usual = UsualEvents(
+                settings.event_key,
+                constant=encoder.usual,
+                schemas=schemas,
+                put=self._emitter.put,
+                fits_for_sure=transport.fits_for_sure,
+                sending=exchanges,
+            ).take
         # Last, so that logging never learns of a handler whose settings make no sense.
         super().__init__(settings.level)
         self._queue_handler = _EventQueueHandler(
@@ -288,12 +282,28 @@ class SnowplowHandler(logging.Handler):
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
+    def _goes_short(self, settings: Settings) -> bool:
+        """Tell whether records may pass by `emit`, which a user's class may have replaced."""
+        cls = type(self)
+        return (
+            settings.enabled
+            and settings.before_send is None
+            and cls.emit is SnowplowHandler.emit
+            and cls.filter is logging.Handler.filter
+        )
+
     def handle(self, record: logging.LogRecord) -> Any:
         """Handle a record that passes the handler's filters.
 
         Unlike other handlers it holds no lock meanwhile, so that no thread waits for another's
         `before_send`, nor for another that waits for room in the queue.
         """
+        if (
+            self._usual is not None
+            and not (self.filters or captures or self._is_closed)
+            and self._usual(record)
+        ):
+            return True
         passed: Any = self.filter(record)
         if isinstance(passed, logging.LogRecord):
             record = passed

@@ -30,6 +30,7 @@ try:
 except ImportError:
     _orjson = None  # type: ignore[assignment]
 orjson: Final[Any] = _orjson
+_dumps: Final[Any] = orjson and orjson.dumps  # which is looked up at each log call
 
 __all__ = [
     "MAX_JSON_DEPTH",
@@ -52,6 +53,7 @@ MAX_JSON_DEPTH: Final = 50
 """Enrich refuses deeper JSON by default; a leaf counts as one level."""
 
 _OLDER_MAX_JSON_DEPTH: Final = 40  # in some older versions of Enrich
+_USUAL_DEPTH: Final = _OLDER_MAX_JSON_DEPTH - 1  # within what holds the data
 _MOST_CONVERSIONS: Final = 100  # of one value by `json_default`, which may go on for ever
 
 _text: Final = text()
@@ -220,12 +222,15 @@ def data_json(
     """
     # The slow way below takes what these do not, or says what is wrong. It alone asks
     # `json_default`, which so sees each object once, and may use it up.
-    written = usual_json(schema, data)
-    if written is not None:
-        return written
-    levels = _OLDER_MAX_JSON_DEPTH - 1
+    written = usual_json(data) or _changed_json(data, json_default, warn)
+    return b'{"schema":"%b","data":%b}' % (schema.encode(), written)
+
+
+def _changed_json(
+    data: Any, json_default: JsonDefault | None, warn: Callable[[str], None] | None
+) -> bytes:
     plain = plain_json(data, MAX_JSON_DEPTH - 1, "", _marked, json_default)
-    if warn is not None and not _is_plain(plain, levels):
+    if warn is not None and not _is_plain(plain, _USUAL_DEPTH):
         warn(
             f"data has more than {_OLDER_MAX_JSON_DEPTH} levels of JSON, which some versions of "
             "Enrich refuse; flatten it"
@@ -235,34 +240,31 @@ def data_json(
     text = b""
     if orjson is not None:
         with contextlib.suppress(TypeError):  # of a whole number of over 64 bits
-            text = orjson.dumps({"schema": schema, "data": plain})
-    text = text or _standard_json(schema, plain)
-    return with_numbers(text.decode()).encode()
+            text = orjson.dumps(plain)
+    return with_numbers((text or _standard_json(plain)).decode()).encode()
 
 
-def usual_json(schema: str, data: Any) -> bytes | None:
-    """Write data as `data_json` does, if it needs no change for that; else return None."""
-    levels = _OLDER_MAX_JSON_DEPTH - 1
-    if orjson is not None:
-        try:
-            whole = {"schema": schema, "data": data}
-            written: bytes = orjson.dumps(whole, _one_level, _OPTIONS)
-        except (TypeError, ValueError, RecursionError):
-            return None
-        # It can neither be too deep nor have been a NaN if it has few brackets and no null, which
-        # is what orjson makes of one.
-        if (
-            written.find(b"null") < 0
-            and written.count(b"{") + written.count(b"[") < _OLDER_MAX_JSON_DEPTH
-        ):
-            return written
-        return written if _is_plain(data, levels) else None
-    if not _is_plain(data, levels):
-        return None
+def _usual_by_orjson(data: Any) -> bytes | None:
     try:
-        return _standard_json(schema, data)
+        written: bytes = _dumps(data, _one_level, _OPTIONS)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    # It can neither be too deep nor have been a NaN if it has few brackets and no null, which is
+    # what orjson makes of one.
+    if b"null" not in written and written.count(b"{") + written.count(b"[") < _USUAL_DEPTH:
+        return written
+    return written if _is_plain(data, _USUAL_DEPTH) else None
+
+
+def _usual_by_standard(data: Any) -> bytes | None:
+    try:
+        return _standard_json(data) if _is_plain(data, _USUAL_DEPTH) else None
     except (TypeError, ValueError):
         return None
+
+
+usual_json: Final = _usual_by_standard if orjson is None else _usual_by_orjson
+"""Writes data as `data_json` does, if it needs no change for that; else returns None."""
 
 
 def _one_level(value: Any) -> Any:
@@ -342,14 +344,14 @@ def _make_standard_dumps() -> Callable[[Any], str]:
 _standard_dumps: Final = _make_standard_dumps()
 
 
-def _standard_json(schema: str, data: Any) -> bytes:
-    return f'{{"schema":"{schema}","data":{_standard_dumps(data)}}}'.encode()
+def _standard_json(data: Any) -> bytes:
+    return _standard_dumps(data).encode()
 
 
 def payload_json(payload: dict[str, str]) -> bytes:
     """Write a payload as a JSON object in UTF-8, without its closing brace."""
     if orjson is not None:
-        written: bytes = orjson.dumps(payload)
+        written: bytes = _dumps(payload)
         return written[:-1]
     members = [f'"{name}":{encode_basestring(value)}' for name, value in payload.items()]
     return ("{" + ",".join(members)).encode()

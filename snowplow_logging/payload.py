@@ -8,7 +8,7 @@ from logging import LogRecord
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging._version import __version__
-from snowplow_logging.definitions import Definition, definition_of, definitions, fill, put_values
+from snowplow_logging.definitions import Definition, definition_of, fill, put_values
 from snowplow_logging.entities import (
     Entity,
     as_dict,
@@ -25,7 +25,6 @@ from snowplow_logging.json_data import (
     data_json,
     payload_json,
     plain_json,
-    usual_json,
 )
 from snowplow_logging.number_types import milliseconds
 from snowplow_logging.protocol import (
@@ -36,7 +35,6 @@ from snowplow_logging.protocol import (
     atomic_text,
     describe,
     is_given,
-    is_schema_uri,
     nearest,
     one_of,
     unless_empty,
@@ -45,13 +43,12 @@ from snowplow_logging.protocol import (
 )
 from snowplow_logging.subject import SUBJECT_KEYS
 from snowplow_logging.surroundings import Bound
+from snowplow_logging.usual_event import YEAR_5138
 
 if TYPE_CHECKING:
     from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["EVENT_ID", "TRACKER", "PayloadEncoder"]
-
-_YEAR_5138: Final = 1e11  # seconds since 1970; up to there a time needs no check
 
 EVENT_ID: Final = slice(8, 44)
 """Where the event id stands in an encoded payload."""
@@ -99,6 +96,10 @@ class PayloadEncoder:
 
     Raises:
         ValueError: Snowplow would refuse one of these.
+
+    Attributes:
+        usual: What is added to each event that has no subject of its own, by the protocol's names;
+            None where entities are added as well, or none is sent as base64.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class PayloadEncoder:
             message = f"{keyword}{error.path} {error.problem}; give {error.expected}"
             raise ValueError(message) from None
         self._schemas = schemas
-        self._is_usual = encode_base64 and not self._entities
+        self.usual = self._constant_json if encode_base64 and not self._entities else None
 
     def encode(
         self,
@@ -223,67 +224,6 @@ class PayloadEncoder:
             raise _invalid(name, refused.within(at)) from None
         except Exception as error:  # the caller's objects may raise anything
             raise _invalid(name, unreadable(error).within(at)) from error
-
-    def encode_usual(  # noqa: C901, PLR0911, PLR0912 - one loop over it is fast
-        self, event: Any, event_id: str, record: LogRecord
-    ) -> bytes | None:
-        """Write the payload of an event in which nothing is unusual, as `encode` would.
-
-        That is the way of nearly every log call, so nothing is called here that is not needed: the
-        event is one of the protocol's own types, has good values for its own keys and entities
-        with plain data, and nothing surrounds it.
-
-        Args:
-            event: A dict that the record carries.
-            event_id: Its id, where it names none.
-            record: The record, for its time.
-
-        Returns:
-            The payload, or None where `encode` has to say what it is, or what is wrong with it.
-        """
-        if not self._is_usual:
-            return None
-        try:
-            definition = definitions[event["event"]]
-            created = record.created
-            if not (definition.is_atomic and type(created) is float and 0 <= created < _YEAR_5138):
-                return None
-            payload = {"eid": event_id, "dtm": str(int(created * 1000)), "e": definition.type}
-            keys = definition.keys
-            entities: Any = None
-            for key, value in event.items():
-                known = keys.get(key)
-                if known is not None:
-                    # An empty parameter of the protocol counts as absent.
-                    if value is not None and (checked := known.check(value)):
-                        payload[known.name] = checked
-                elif key == "context":
-                    entities = value
-                elif key != "event" and value is not None:
-                    return None
-            for parameter, _ in definition.required:
-                if parameter not in payload:
-                    return None
-            if entities is None:
-                return payload_json(payload) + self._constant_json
-            if type(entities) is not list or not entities:
-                return None
-            for fields in entities:
-                if type(fields) is not dict or len(fields) != 2 or type(fields["data"]) is not dict:
-                    return None
-                schema = fields["schema"]
-                if type(schema) is not str or not is_schema_uri(schema):
-                    return None
-            written = usual_json(CONTEXTS, entities)
-            if written is None:
-                return None
-            if self._schemas is not None:
-                for index, fields in enumerate(entities):
-                    self._schemas.check(fields["schema"], fields["data"], written, index)
-            encoded = base64_json(written)
-            return b'%b,"cx":"%b"%b' % (payload_json(payload), encoded, self._constant_json)
-        except Exception:  # noqa: BLE001 - the caller's objects may raise anything
-            return None
 
     def _data_json(self, schema: str, data: Any) -> bytes:
         """Check and write the one self-describing JSON of an event, or the list of its entities.
@@ -425,7 +365,7 @@ class PayloadEncoder:
 
 def _record_time(record: Any) -> str:
     created = record.created
-    if type(created) is float and 0 <= created < _YEAR_5138:
+    if type(created) is float and 0 <= created < YEAR_5138:
         return str(int(created * 1000))
     return milliseconds(created * 1000)
 

@@ -255,13 +255,16 @@ def atomic_text(limit: int, *, cut: bool = False) -> Check:
         limit: The most code units that Enrich takes.
         cut: Whether a longer text is cut to the limit instead of refused.
     """
+    surely = limit // 2
 
     def check(value: Any) -> str:
-        # What can be printed has neither control characters nor lone surrogates.
-        fine = type(value) is str and value.isprintable()
-        string: str = value if fine else kept_text(as_text(value))
-        # No character counts for more than two.
-        if len(string) * 2 <= limit or (length := utf16_length(string)) <= limit:
+        # What can be printed has neither control characters nor lone surrogates, and no character
+        # counts for more than two.
+        if type(value) is str and len(value) <= surely and value.isprintable():
+            return value
+        string = kept_text(as_text(value))
+        length = utf16_length(string)
+        if length <= limit:
             return string
         if not cut:
             raise Refused(f"has {length:,} characters", f"at most {limit:,}")

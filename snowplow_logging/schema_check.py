@@ -31,6 +31,8 @@ class SchemaCheck:
 
     Attributes:
         refuses_at_once: Whether what does not fit is refused the first time already.
+        known: By their URIs, what tells of data at once that a schema takes them, or raises a
+            ValueError, TypeError or OverflowError where it cannot tell.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class SchemaCheck:
         self._find = find
         self._is_final = final and warn is None
         self._warn = warn
-        self._known: dict[str, Callable[[Any], bool]] = {}
+        self.known: dict[str, Callable[[Any], bool]] = {}
 
     def check(self, uri: str, data: Any, written: bytes, index: int | None = None) -> None:
         """Check data that is about to be sent.
@@ -60,7 +62,7 @@ class SchemaCheck:
         Raises:
             Refused: Enrich would fail the event.
         """
-        is_valid = self._known.get(uri)
+        is_valid = self.known.get(uri)
         try:
             if is_valid is not None and is_valid(data):
                 return
@@ -71,10 +73,10 @@ class SchemaCheck:
             schema = self._found(uri, path)
             if schema is None:
                 # Callers may make up any number of names, of which few are kept.
-                if self._is_final and len(self._known) < _MOST_KNOWN:
-                    self._known[uri] = _takes_all
+                if self._is_final and len(self.known) < _MOST_KNOWN:
+                    self.known[uri] = bool  # true of all data but of none, which comes here again
                 return
-            self._known[uri] = schema.is_valid
+            self.known[uri] = schema.is_valid
         inner = json.loads(written, parse_float=_number)["data"]
         self.check_plain(uri, (inner if index is None else inner[index])["data"], path)
 
@@ -118,10 +120,6 @@ class SchemaCheck:
         if self._warn is None:
             raise Refused(problem, expected, path, _LOSS)
         self._warn(f"{path} {problem}; give {expected}")
-
-
-def _takes_all(_data: Any) -> bool:
-    return True
 
 
 def _number(text: str) -> float | Decimal:

@@ -80,6 +80,10 @@ class Layer:
 _layer: Final[ContextVar[Layer | None]] = ContextVar("snowplow_logging.layer", default=None)
 
 
+innermost_layer: Final = _layer.get
+"""Returns the innermost layer here and now, or one that was left already; None where none is."""
+
+
 def surroundings() -> Layer | None:
     """Return the innermost layer here and now."""
     layer = _layer.get()

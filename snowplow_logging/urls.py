@@ -77,15 +77,13 @@ _USUAL_URL: Final = re.compile(
 _is_usual: Final = _USUAL_URL.fullmatch
 
 # Most URLs are shorter and plainer still, and for those a whole text can be looked at by one call
-# of C: `bytes.translate` returns the very object that it was given where it changes nothing. What
-# stands here is legal anywhere after `//` and in any number, so that nothing is to be mended
-# whatever the order. A host that is too long does not fit into so few characters.
+# of C: `bytes.translate` deletes what is plain, and nothing must be left. What is plain is legal
+# anywhere after `//` and in any number, so that nothing is to be mended whatever the order. A host
+# that is too long does not fit into so few characters.
 _LEAST_PLAIN: Final = len("https://h")
 _MOST_PLAIN: Final = 255
-_PLAIN: Final = frozenset(ascii_letters + digits + "-_.!~*'();:&=+$,@/?")
-_OTHERS_CHANGED: Final = bytes(
-    code if chr(code) in _PLAIN else (code + 1) % 256 for code in range(256)
-)
+_PLAIN: Final = (ascii_letters + digits + "-_.!~*'();:&=+$,@/?").encode()
+_STARTS: Final = ("https://", "http://")
 
 
 _CheckQuery: TypeAlias = Callable[[str], None]
@@ -95,17 +93,16 @@ def _uri(most_in_path: int, check_query: _CheckQuery | None) -> Callable[[Any], 
     def check(value: Any) -> str:
         # Nothing of ours is called for the usual URL: this is the way of nearly every log call.
         if type(value) is str:
-            url: str = value
-            if _LEAST_PLAIN <= len(url) <= _MOST_PLAIN and url.isascii():
-                octets = url.encode()
-                if (
-                    octets.translate(_OTHERS_CHANGED) is octets
-                    and url.startswith(("https://", "http://"))
-                    and "_sp" not in url
-                ) or _is_usual(url):
-                    return url
-            elif len(url) <= _MOST_USUAL and _is_usual(url):
-                return url
+            if (
+                _LEAST_PLAIN <= len(value) <= _MOST_PLAIN
+                and value.startswith(_STARTS)
+                and "_sp" not in value
+                and value.isascii()
+                and not value.encode().translate(None, _PLAIN)
+            ):
+                return value
+            if len(value) <= _MOST_USUAL and _is_usual(value):
+                return value
         return _mended(value, most_in_path, check_query)
 
     return check

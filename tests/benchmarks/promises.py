@@ -100,6 +100,7 @@ def _variants(endpoint: str) -> dict[str, _Variant]:
             **settings,
         )
         if prepare is not None:
+            handler._usual = None
             handler._queue_handler.prepare = prepare  # type: ignore[method-assign]
         logger = logger_with(handler)
         through = logger if adapter is None else adapter(logger)
