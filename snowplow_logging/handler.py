@@ -165,7 +165,7 @@ class _EventQueueHandler(QueueHandler):
                 raise error
             letter = event_fields(event, event_id, record, around, json_default=self._json_default)
         except MemoryError:
-            self._emitter.give_up("out of memory", "there was no memory for an event")
+            self._emitter.lack_memory()
         else:
             self._refuse(letter, error)
         self.handleError(record)
@@ -254,7 +254,7 @@ class SnowplowHandler(logging.Handler):
                 settings.event_key,
                 constant=encoder.usual,
                 schemas=schemas,
-                put=self._emitter.put,
+                emitter=self._emitter,
                 fits_for_sure=transport.fits_for_sure,
                 sending=exchanges,
             ).take
@@ -288,6 +288,7 @@ class SnowplowHandler(logging.Handler):
         return (
             settings.enabled
             and settings.before_send is None
+            and not settings.leaves_at_once
             and cls.emit is SnowplowHandler.emit
             and cls.filter is logging.Handler.filter
         )

@@ -22,6 +22,7 @@ from snowplow_logging.surroundings import innermost_layer
 from snowplow_logging.unfinished import longest_unfinished, unfinished
 
 if TYPE_CHECKING:
+    from snowplow_logging.delivery.emitter import Emitter
     from snowplow_logging.schema_check import SchemaCheck
 
 __all__ = ["YEAR_5138", "UsualEvents"]
@@ -95,7 +96,7 @@ class UsualEvents:
         event_key: The attribute of a record that has its event.
         constant: What every payload has besides, as JSON behind a comma.
         schemas: Checks entities, if anything does.
-        put: Queues a payload, given the id of the process as well.
+        emitter: Takes the payloads.
         fits_for_sure: The bytes of a payload that is never too large.
         sending: The threads that are busy with a request.
     """
@@ -106,14 +107,14 @@ class UsualEvents:
         *,
         constant: bytes,
         schemas: SchemaCheck | None,
-        put: Callable[[bytes, int | None], None],
+        emitter: Emitter,
         fits_for_sure: int,
         sending: Mapping[int, Any],
     ) -> None:
         self._event_key = event_key
         self._constant = constant
         self._is_valid = _NoSchemas() if schemas is None else schemas.known
-        self._put = put
+        self._emitter = emitter
         self._most = longest_unfinished(fits_for_sure)
         self._sending = sending
         self._plans: dict[str, dict[tuple[str, ...], _Plan | None]] = {}
@@ -174,7 +175,15 @@ class UsualEvents:
             return False
         if len(payload) > self._most:
             return False
-        self._put(payload, record.process)
+        emitter = self._emitter
+        try:
+            # The record says it, and the system would take its time to say it again.
+            if record.process != emitter.process:
+                emitter.put(payload)
+            elif away := emitter.into_queue(payload):
+                emitter.make_room(away)
+        except MemoryError:
+            emitter.lack_memory()
         return True
 
     def _described(self, plan: _Plan, event: IdentifiedEvent) -> bytes | None:

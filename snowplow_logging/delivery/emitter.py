@@ -35,6 +35,11 @@ class Emitter:
         transport: Sends a batch.
         dead_letters: Where events are kept that were given up.
         make_queue: Makes the place where events wait; None for what the settings say.
+
+    Attributes:
+        process: The id of the process that it works in; none once that has come to its end.
+        into_queue: Puts a payload of that process into its queue, and returns those for which there
+            is no room, for `make_room`.
     """
 
     def __init__(
@@ -67,8 +72,8 @@ class Emitter:
             pid, assemble(self._settings, self._transport, self._dead_letters, self._make_queue)
         )
         self._shared = self._worker.shared
-        self._put = self._shared.queue.put
-        self._pid = pid  # last, because who finds it right looks no further
+        self.into_queue = self._shared.queue.put
+        self.process = pid  # last, because who finds it right looks no further
 
     def after_fork(self) -> None:
         """Start afresh in a child process; what waits in the parent is the parent's to send."""
@@ -81,7 +86,7 @@ class Emitter:
         self._adopt()
 
     def _here(self) -> None:
-        if self._pid != os.getpid() and os.getpid() not in self._workers:
+        if self.process != os.getpid() and os.getpid() not in self._workers:
             self.after_fork()
 
     @property
@@ -91,40 +96,34 @@ class Emitter:
 
     # The way in, on the thread of the log call.
 
-    def put(self, payload: bytes, process: int | None = None) -> None:
-        """Queue one payload. Waits, if at all, no longer than `block_timeout`.
-
-        Args:
-            payload: The payload.
-            process: The id of this process, where the caller has it at hand: the system takes its
-                time to say it.
-        """
-        if self._pid != process and self._pid != os.getpid():
+    def put(self, payload: bytes) -> None:
+        """Queue one payload. Waits, if at all, no longer than `block_timeout`."""
+        if self.process != os.getpid():
             self._here()
-            if self._pid != os.getpid():
+            if self.process != os.getpid():
                 self._put_at_the_end(payload)
                 return
         try:
-            if away := self._put(payload):
-                self._make_room(away)
+            if away := self.into_queue(payload):
+                self.make_room(away)
             if self._leaves_at_once:
                 self._worker.send_here()
         except MemoryError:
-            self.give_up("out of memory", "there was no memory for an event")
+            self.lack_memory()
 
-    def _make_room(self, away: list[bytes]) -> None:
+    def make_room(self, away: list[bytes]) -> None:
         """Do what `on_full` says with events for which there is no room."""
         shared, on_full = self._shared, self._settings.on_full
         reason = f"{shared.queue.full}, events are dropped"
         if on_full == "drop_oldest":
             reason = f"{shared.queue.full}, the oldest are dropped"
             while away and shared.queue.drop_oldest(reason):
-                away = [*away[1:], *self._put(away[0])]
+                away = [*away[1:], *self.into_queue(away[0])]
         elif on_full == "block" and self._may_wait():
             until = clock.now() + self._settings.block_timeout
             while away and (left := until - clock.now()) > 0:
                 self._wait_for_room(away[0], left)
-                away = [*away[1:], *self._put(away[0])]
+                away = [*away[1:], *self.into_queue(away[0])]
         for _ in away:
             shared.ledger.drop(reason)
         if away or on_full == "drop_oldest":
@@ -152,7 +151,7 @@ class Emitter:
             self.give_up_at_the_end()
             return
         self._survive_the_end()
-        for _ in self._put(payload):
+        for _ in self.into_queue(payload):
             self._shared.ledger.drop(self._shared.queue.full)
         # What cannot be sent at once then never can: too much of Python is gone.
         self.close(clock.now() + (GRACE if sys.is_finalizing() else self.shutdown_timeout))
@@ -167,7 +166,7 @@ class Emitter:
         else:  # a thread that stands still for ever has it
             self._workers.clear()
             self._adopt()
-            self._pid = 0
+            self.process = 0
 
     def refuse(
         self, event: Mapping[str, Any], reason: str, loss: str, *, told: bool = False
@@ -188,9 +187,10 @@ class Emitter:
         if shared.notices.refused(event, reason):
             self._worker.wake()
 
-    def give_up(self, loss: str, reason: str) -> None:
+    def lack_memory(self) -> None:
         """Account for an event that is not sent though it may have been a good one."""
         self._here()
+        loss, reason = "out of memory", "there was no memory for an event"
         self._shared.ledger.give_up(loss, reason)
         self._shared.reports.add(loss, reason)
 
@@ -290,7 +290,7 @@ class Emitter:
 
     def _shut(self) -> None:
         """Take no more from other threads, because the process ends."""
-        self._pid = 0
+        self.process = 0
 
     def _close_by(self, start: float) -> float:
         """Return the time by which a close is to be done that starts now."""
@@ -307,7 +307,7 @@ class Emitter:
     def leave(self) -> None:
         """Wait for threads that would keep the process from ending; what comes leaves at once."""
         self._worker.join()
-        self._pid = 0
+        self.process = 0
 
 
 def _age(payload: bytes | None) -> float | None:
