@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, cast, overload
 
 from snowplow_logging.entities import Entity
-from snowplow_logging.event_ids import new_id
+from snowplow_logging.event_ids import IdentifiedEvent, new_id, with_this_id
 from snowplow_logging.events import (
     AddToCart,
     ApplicationError,
@@ -204,9 +204,11 @@ class SnowplowAdapter(_LoggerAdapter):
     ) -> str | None:
         if not self.isEnabledFor(level):
             return None
-        given = keys.get("event_id")
-        event_id = given if is_given(given) else new_id()
-        event = {**keys, "event": name, "event_id": event_id}
+        given, made = keys.get("event_id"), new_id()
+        event: dict[str, Any] = {**keys, "event": name}
+        if not is_given(given):
+            # As its id, too, so that nobody has to read it from the keys.
+            event = with_this_id({**event, "event_id": made}, made)
         kwargs = {
             "extra": {**(extra or {}), self._event_key: event},
             "exc_info": exc_info,
@@ -215,7 +217,7 @@ class SnowplowAdapter(_LoggerAdapter):
         }
         self._pass_on(level, _Message(event), (), kwargs)
         try:
-            return uuid(given) if is_given(given) else event_id
+            return uuid(given) if is_given(given) else made
         except Exception:  # noqa: BLE001 - it may be anything, and is refused then
             return None
 
@@ -256,4 +258,7 @@ class SnowplowAdapter(_LoggerAdapter):
             bound["subject"] = {**self._subject, **own}
         if self._context and isinstance(context, (list, tuple)):
             bound["context"] = [*context, *self._context]
-        return replace(event, **bound) if isinstance(event, Event) else {**event, **bound}
+        if isinstance(event, Event):
+            return replace(event, **bound)
+        merged = {**event, **bound}
+        return with_this_id(merged, event.event_id) if type(event) is IdentifiedEvent else merged

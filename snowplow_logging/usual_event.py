@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from snowplow_logging.definitions import definition_of
 from snowplow_logging.event_ids import IdentifiedEvent
 from snowplow_logging.json_data import payload_json, usual_json
-from snowplow_logging.kept import keeps_nothing
-from snowplow_logging.protocol import Check, is_schema_uri
+from snowplow_logging.kept import keeps_nothing, message_event
+from snowplow_logging.protocol import Check, is_schema_uri, uuid
 from snowplow_logging.surroundings import innermost_layer
 from snowplow_logging.unfinished import longest_unfinished, unfinished
 
@@ -31,7 +31,7 @@ YEAR_5138: Final = 1e11
 """Seconds since 1970; up to there a time needs no check."""
 
 _MOST_KEPT: Final = 1_000  # plans, and schemas: programs may make up names without end
-_COMMON_KEYS: Final = frozenset(("event", "context"))
+_COMMON_KEYS: Final = frozenset(("event", "event_id", "context"))
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,17 @@ class _Plan:
         is_atomic: Whether the values are parameters of the protocol, and not JSON.
         schema: The schema of the values that are JSON; None where the event names it.
         values: For each key its name on the wire, its check, and whether it must have a value.
+        has_id: Whether there is an event id.
         has_context: Whether there are entities.
     """
 
-    __slots__ = ("has_context", "is_atomic", "schema", "type", "values")
+    __slots__ = ("has_context", "has_id", "is_atomic", "schema", "type", "values")
 
     type: str
     is_atomic: bool
     schema: str | None
     values: list[tuple[str, str, Check, bool]]
+    has_id: bool
     has_context: bool
 
 
@@ -72,6 +74,7 @@ def _plan(event: Mapping[str, Any]) -> _Plan | None:
         definition.schema,
         # A value that may be null is there in any case, if it is not null.
         [(key, known.name, known.check, known.required or known.nullable) for key, known in own],
+        "event_id" in event,
         "context" in event,
     )
 
@@ -125,7 +128,9 @@ class UsualEvents:
         That is one function, because each call in it would be a hundredth of the log call.
         """
         event = record.__dict__.get(self._event_key)
-        if type(event) is not IdentifiedEvent or type(record.msg) is not str:
+        if type(event) is not IdentifiedEvent or (
+            type(record.msg) is not str and message_event(record) is not None
+        ):
             return False
         if type(record) is LogRecord:
             if event.log_call is not None or innermost_layer() is not None:
@@ -141,6 +146,9 @@ class UsualEvents:
                 plan = self._new_plan(event)
             created = record.created
             if plan is None or not 0 <= created < YEAR_5138:
+                return False
+            # An adapter has made it; what a caller gives may be anything.
+            if plan.has_id and uuid(event["event_id"]) != event.event_id:
                 return False
             own = {"eid": event.event_id, "dtm": str(int(created * 1000)), "e": plan.type}
             described: bytes | None = b""
