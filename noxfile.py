@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -127,8 +128,13 @@ def types(session: nox.Session) -> None:
     """Check types with mypy, as the oldest and the newest supported Python see them."""
     install(session, ".[dev,test]")
     paths = [path for path in ("snowplow_logging", "tests/typing") if Path(path).exists()]
-    for python in (SUPPORTED[0], SUPPORTED[-1]):
+
+    def check(python: str) -> None:
         session.run("mypy", f"--python-version={python}", *paths)
+
+    # At once, for each takes one processor for a minute.
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(check, (SUPPORTED[0], SUPPORTED[-1])))
 
 
 @nox.session
