@@ -450,7 +450,7 @@ def main() -> None:
     """Measure, print the tables, and write them as JSON and as a picture."""
     parser = argparse.ArgumentParser(description="Compare what tracking an event costs.")
     parser.add_argument(
-        "--quick", action="store_true", help="under a minute; rough, and without the longest parts"
+        "--quick", action="store_true", help="a minute or so; rough, and without the longest parts"
     )
     parser.add_argument(
         "--output",
