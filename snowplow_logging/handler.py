@@ -249,7 +249,13 @@ class SnowplowHandler(logging.Handler):
             json_default=settings.json_default,
         )
         self._usual = None
-        if self._goes_short(settings) and hides is None and encoder.usual is not None:
+        if (
+            settings.enabled
+            and settings.before_send is None
+            and not settings.leaves_at_once
+            and hides is None
+            and encoder.usual is not None
+        ):
             self._usual = UsualEvents(
                 settings.event_key,
                 constant=encoder.usual,
@@ -282,31 +288,14 @@ class SnowplowHandler(logging.Handler):
         # A handler that is dropped without being closed still sends what it has, then rests.
         weakref.finalize(self, self._emitter.retire).atexit = False
 
-    def _goes_short(self, settings: Settings) -> bool:
-        """Tell whether records may pass by `emit`, which a user's class may have replaced."""
-        cls = type(self)
-        return (
-            settings.enabled
-            and settings.before_send is None
-            and not settings.leaves_at_once
-            and cls.emit is SnowplowHandler.emit
-            and cls.filter is logging.Handler.filter
-        )
-
     def handle(self, record: logging.LogRecord) -> Any:
         """Handle a record that passes the handler's filters.
 
         Unlike other handlers it holds no lock meanwhile, so that no thread waits for another's
         `before_send`, nor for another that waits for room in the queue.
         """
-        if (
-            self._usual is not None
-            and not (self.filters or captures or self._is_closed)
-            and self._usual(record)
-        ):
-            return True
         passed: Any = self.filter(record)
-        if isinstance(passed, logging.LogRecord):
+        if passed is not record and isinstance(passed, logging.LogRecord):
             record = passed
         if passed:
             self.emit(record)
@@ -316,6 +305,12 @@ class SnowplowHandler(logging.Handler):
         """Queue the events of a record, if it has any."""
         if record.name == LOGGER_NAME:
             show_behind_queue(record)
+            return
+        try:
+            if self._usual and not (self._is_closed or captures) and self._usual(record):
+                return
+        except Exception:  # noqa: BLE001 - a signal handler that has interrupted it may raise it
+            self._queue_handler.handleError(record)
             return
         if not (self._enabled or captures):
             return

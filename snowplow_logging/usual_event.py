@@ -7,6 +7,7 @@ whatever there may be and says what is wrong with it. Both come to the same payl
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -125,7 +126,10 @@ class UsualEvents:
     def take(self, record: LogRecord) -> bool:  # noqa: C901, PLR0911, PLR0912 - calls take time
         """Queue the event of a record; return False where the long way has to look at it.
 
-        That is one function, because each call in it would be a hundredth of the log call.
+        It is one function, because each call would be a hundredth of the log call.
+
+        Raises:
+            Exception: What a signal handler raises that interrupts it.
         """
         event = record.__dict__.get(self._event_key)
         if type(event) is not IdentifiedEvent or (
@@ -145,7 +149,7 @@ class UsualEvents:
             except KeyError:
                 plan = self._new_plan(event)
             created = record.created
-            if plan is None or not 0 <= created < YEAR_5138:
+            if plan is None or type(created) is not float or not 0 <= created < YEAR_5138:
                 return False
             # An adapter has made it; what a caller gives may be anything.
             if plan.has_id and uuid(event["event_id"]) != event.event_id:
@@ -185,8 +189,8 @@ class UsualEvents:
             return False
         emitter = self._emitter
         try:
-            # The record says it, and the system would take its time to say it again.
-            if record.process != emitter.process:
+            # What the record says does not tell: it may be of before a fork that ran no hooks.
+            if os.getpid() != emitter.process:
                 emitter.put(payload)
             elif away := emitter.into_queue(payload):
                 emitter.make_room(away)

@@ -752,6 +752,31 @@ def test_a_server_that_runs_no_fork_hooks_is_seen_through(collector, run):
     assert labels(collector) == ["child-0", "child-1", "parent"]
 
 
+def test_a_record_of_before_such_a_fork_is_sent_by_who_handles_it(collector, run):
+    """What the record says of its process is not where it is now."""
+    run(
+        """
+        import ctypes, logging.handlers
+        handler = configure(flush_interval=60)
+        log("parent")
+        kept = logging.handlers.MemoryHandler(100, target=handler)
+        shop = logging.Logger("kept")
+        shop.addHandler(kept)
+        log("kept", shop)
+        time.sleep(0.2)  # for a bare fork no thread may be waiting for the interpreter itself
+        pid = ctypes.PyDLL(None).fork()
+        if pid == 0:
+            signal.alarm(20)
+            kept.flush()
+            os._exit(0 if handler.flush(10) else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        kept.buffer.clear()
+        """,
+        collector,
+    )
+    assert labels(collector) == ["kept", "parent"]
+
+
 def test_grandchildren_send_as_well(collector, run):
     """A child of a child is a process like any other."""
     run(

@@ -181,7 +181,9 @@ class Line:
         try:
             if batch.delivery is None:
                 shared.queue.forget(batch, [])  # what was answered for when a turn was interrupted
-                shared.queue.finish(batch)
+                with shared.lock:
+                    if self.batch is batch:  # else who closes has it
+                        shared.queue.finish(batch)
                 batch.delivery = Delivery(
                     [*batch.payloads],
                     shared.max_attempts,
