@@ -204,9 +204,10 @@ class SnowplowAdapter(_LoggerAdapter):
     ) -> str | None:
         if not self.isEnabledFor(level):
             return None
-        given, made = keys.get("event_id"), new_id()
+        given = keys.get("event_id")
+        made = None if is_given(given) else new_id()
         event: dict[str, Any] = {**keys, "event": name}
-        if not is_given(given):
+        if made is not None:
             # As its id, too, so that nobody has to read it from the keys.
             event = with_this_id({**event, "event_id": made}, made)
         kwargs = {
@@ -217,7 +218,7 @@ class SnowplowAdapter(_LoggerAdapter):
         }
         self._pass_on(level, _Message(event), (), kwargs)
         try:
-            return uuid(given) if is_given(given) else made
+            return uuid(given) if made is None else made
         except Exception:  # noqa: BLE001 - it may be anything, and is refused then
             return None
 

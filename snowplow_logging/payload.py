@@ -98,8 +98,8 @@ class PayloadEncoder:
         ValueError: Snowplow would refuse one of these.
 
     Attributes:
-        usual: What is added to each event that has no subject of its own, by the protocol's names;
-            None where entities are added as well, or none is sent as base64.
+        usual: What is added to each event that has no subject of its own, as JSON behind a comma;
+            None where entities are added as well, or nothing is sent as base64.
     """
 
     def __init__(

@@ -188,7 +188,7 @@ class Emitter:
             self._worker.wake()
 
     def lack_memory(self) -> None:
-        """Account for an event that is not sent though it may have been a good one."""
+        """Account for an event for which there was no memory."""
         self._here()
         loss, reason = "out of memory", "there was no memory for an event"
         self._shared.ledger.give_up(loss, reason)
