@@ -273,13 +273,11 @@ class MemoryQueue:
         return count
 
     def _first(self, count: int) -> list[bytes]:
-        try:
-            return [*islice(self._events, count)]
-        except RuntimeError:  # somebody has put another one just then
-            payloads: list[bytes] = []
-            with contextlib.suppress(IndexError):
-                payloads += [self._events[index] for index in range(count)]
-            return payloads
+        # By index, because a signal handler may log, and an iterator breaks when the deque grows.
+        payloads: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            payloads += [self._events[index] for index in range(count)]
+        return payloads
 
     def _size(self, payloads: list[bytes]) -> int:
         return sum(map(len, payloads)) + len(payloads) * self._limits.overhead
