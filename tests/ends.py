@@ -351,9 +351,13 @@ ENDS = [
             "gunicorn",
             *needs,
             term=ALL,
-            ctrl_c=ALL,
+            ctrl_c=ctrl_c,
         )
-        for kind, needs in (("gthread", ()), ("gevent", ("gevent",)), ("tornado", ("tornado",)))
+        for kind, needs, ctrl_c in (
+            ("gthread", (), None),  # its worker may lock up by itself, as the guide says
+            ("gevent", ("gevent",), ALL),
+            ("tornado", ("tornado",), ALL),
+        )
     ),
     _seldom(
         _web,
