@@ -269,7 +269,9 @@ def test_a_broker_that_hangs_holds_no_end(tmp_path):
         ) as one,
     ):
         one.started()
-        log("first", "second")
+        log("first")
+        collector.wait_for_requests(1)
+        log("second")  # for itself, or both would go in one request
         collector.wait_for_requests(2)
         server.freeze()
         try:
