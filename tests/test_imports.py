@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import snowplow_logging
+from faulty_collector import FaultyCollector
 from programs import Programs
 
 pytestmark = pytest.mark.every_python
@@ -70,6 +71,25 @@ def test_a_second_import_is_served(run):
         """
     )
     assert words == ["2", "True"] * 2
+
+
+def test_a_python_without_sqlite_tracks(tmp_path):
+    """SQLite is an optional part of Python, and only a store needs it."""
+    with FaultyCollector() as collector, Programs(tmp_path) as programs:
+        ran = programs.run(
+            """
+            sys.modules["_sqlite3"] = None
+            configure()
+            log("one")
+            try:
+                configure(store="store.db")
+            except ValueError as error:
+                say(repr(error.__cause__))
+            """,
+            collector,
+        )
+        assert "_sqlite3" in ran.out
+        assert len(collector.events) == 1
 
 
 def imported(name, path, names):

@@ -13,14 +13,13 @@ from snowplow_logging.delivery.line import Shared
 from snowplow_logging.delivery.memory_queue import MemoryQueue
 from snowplow_logging.delivery.notices import Notices, Reports
 from snowplow_logging.delivery.queue import Limits, Queue
-from snowplow_logging.delivery.sqlite_file import SQLiteFile
-from snowplow_logging.delivery.store import StoreQueue
 from snowplow_logging.delivery.waiting import Bell, Lock
 from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.delivery.worker import Worker, start_thread
 
 if TYPE_CHECKING:
     from snowplow_logging.delivery.notices import DeadLetters
+    from snowplow_logging.delivery.store import StoreQueue
     from snowplow_logging.settings import Settings
 
 __all__ = ["MakeQueue", "Parts", "assemble", "store_queue", "way_out"]
@@ -162,6 +161,10 @@ def store_queue(parts: Parts, look_interval: float | None = None) -> StoreQueue:
         parts: What it is made with.
         look_interval: The seconds between two looks for what others have left there.
     """
+    # Here, because it is a good part of all that a handler imports, and some Pythons have no SQLite.
+    from snowplow_logging.delivery.sqlite_file import SQLiteFile
+    from snowplow_logging.delivery.store import StoreQueue
+
     settings = parts.settings
     return StoreQueue(
         parts.lock,
