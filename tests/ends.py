@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from celery_broker import BROKER
+
 __all__ = [
     "CHILDREN",
     "ENDS",
@@ -115,18 +117,11 @@ app = Flask(__name__)
 app.route("/")(lambda: log() or "")
 """
 
-CELERY = """
+CELERY = (
+    BROKER
+    + """
 from logs import *
-from celery import Celery
-folder = os.path.dirname(os.path.abspath(__file__))
-app = Celery("main", broker="filesystem://")
-app.conf.broker_transport_options = {
-    "data_folder_in": folder + "/queue", "data_folder_out": folder + "/queue",
-    "control_folder": folder + "/control", "polling_interval": 0.05,
-}
-for name in ("queue", "control"):
-    os.makedirs(os.path.join(folder, name), exist_ok=True)
-app.conf.worker_hijack_root_logger = app.conf.worker_redirect_stdouts = False
+app.conf.worker_hijack_root_logger = False
 @app.task
 def work():
     log()
@@ -135,6 +130,7 @@ def enqueue():
     for _ in range(5):
         work.delay()
 """
+)
 
 PROCESS = """
 from logs import *

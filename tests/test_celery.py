@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from celery_broker import BROKER
 from helpers import entity
 from servers import SECONDS, names, started
 
@@ -15,10 +16,12 @@ pytest.importorskip("celery")
 
 import snowplow_logging.celery
 
-TASKS = """
-import logging.config, os
+TASKS = (
+    BROKER
+    + """
+import logging.config
 from decimal import Decimal
-from celery import Celery, signals
+from celery import signals
 from celery.utils.log import get_task_logger
 import snowplow_logging.celery
 from snowplow_logging import SelfDescribingJson, SnowplowAdapter, subject_context
@@ -33,13 +36,6 @@ logging.config.dictConfig({
     }},
     "root": {"level": "INFO", "handlers": ["snowplow"]},
 })
-folder = os.path.dirname(os.path.abspath(__file__))
-app = Celery("tasks", broker="filesystem://")
-app.conf.broker_transport_options = {
-    "data_folder_in": folder + "/queue", "data_folder_out": folder + "/queue",
-    "control_folder": folder + "/control", "polling_interval": 0.05,
-}
-app.conf.worker_redirect_stdouts = False
 app.conf.worker_hijack_root_logger = not os.environ.get("KEEP_ROOT")
 snowplow_logging.celery.install(app)
 snowplow_logging.celery.install(app)  # once is enough, and twice does no harm
@@ -86,6 +82,7 @@ if __name__ == "__main__":
         work.delay("task logger")
     unbound.delay()
 """
+)
 
 LABELS = ["o-0", "o-1", "o-2", "parent", "child", "again", "fail", *["task logger"] * 2, "unbound"]
 USERS = ["u-0", "u-1", "u-2", *["u-p"] * 6, None]
@@ -109,15 +106,13 @@ def test_each_pool(collector, tmp_path, pool, keeps_root):
         "PYTHONUNBUFFERED": "1",
         "KEEP_ROOT": keeps_root,
     }
-    (tmp_path / "tasks.py").write_text(TASKS, encoding="utf-8")
-    for folder in ("queue", "control"):
-        (tmp_path / folder).mkdir()
-    command = ["-m", "celery", "--workdir", str(tmp_path), "-A", "tasks", "worker"]
+    (tmp_path / "main.py").write_text(TASKS, encoding="utf-8")
+    command = ["-m", "celery", "--workdir", str(tmp_path), "-A", "main", "worker"]
     quick = ["--concurrency=2", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     # At its default level the worker shows warnings alone, and events at INFO are delivered.
     with started(environment, tmp_path, *command, *quick, f"--pool={pool}") as (said, process):
         subprocess.run(
-            [sys.executable, "tasks.py"], cwd=tmp_path, env=environment, check=True, timeout=SECONDS
+            [sys.executable, "main.py"], cwd=tmp_path, env=environment, check=True, timeout=SECONDS
         )
         for _ in range(9):
             said("DONE")

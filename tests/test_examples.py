@@ -268,9 +268,9 @@ def test_celery_tasks(environment, collector):
         "--without-mingle",
         "--without-heartbeat",
     ]
+    # First, for a worker that takes a file before this broker of Kombu's has written it ends.
+    assert run(environment, EXAMPLES / "celery_app.py").returncode == 0
     with started(environment, EXAMPLES, *worker, *quick) as (said, process):
-        said("ready")
-        assert run(environment, EXAMPLES / "celery_app.py").returncode == 0
         said("succeeded")
         said("succeeded")
         process.terminate()

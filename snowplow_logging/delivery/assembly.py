@@ -161,7 +161,7 @@ def store_queue(parts: Parts, look_interval: float | None = None) -> StoreQueue:
         parts: What it is made with.
         look_interval: The seconds between two looks for what others have left there.
     """
-    # Here, because it is a good part of all that a handler imports, and some Pythons have no SQLite.
+    # Here, because it is a good part of what a handler imports, and some Pythons have no SQLite.
     from snowplow_logging.delivery.sqlite_file import SQLiteFile
     from snowplow_logging.delivery.store import StoreQueue
 
