@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from snowplow_logging.events import SelfDescribingJson
+from snowplow_logging.json_data import self_describing
 from snowplow_logging.protocol import (
     CONTEXTS,
     Check,
@@ -25,7 +26,7 @@ Entity: TypeAlias = SelfDescribingJson | Mapping[str, Any]
 So is an object with these two fields, of a dataclass, attrs, pydantic or msgspec.
 """
 
-_START: Final = b'{"schema":"%b","data":[' % CONTEXTS.encode()
+_START: Final = self_describing(CONTEXTS, b"[")[:-1]
 _END: Final = b"]}"
 
 

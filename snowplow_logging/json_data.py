@@ -42,6 +42,7 @@ __all__ = [
     "number_mark",
     "payload_json",
     "plain_json",
+    "self_describing",
     "usual_json",
     "with_numbers",
 ]
@@ -222,8 +223,12 @@ def data_json(
     """
     # The slow way below takes what these do not, or says what is wrong. It alone asks
     # `json_default`, which so sees each object once, and may use it up.
-    written = usual_json(data) or _changed_json(data, json_default, warn)
-    return b'{"schema":"%b","data":%b}' % (schema.encode(), written)
+    return self_describing(schema, usual_json(data) or _changed_json(data, json_default, warn))
+
+
+def self_describing(schema: str, data: bytes) -> bytes:
+    """Return self-describing JSON: data that is written, with its schema."""
+    return b'{"schema":"%b","data":%b}' % (schema.encode(), data)
 
 
 def _changed_json(

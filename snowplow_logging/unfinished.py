@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from snowplow_logging.json_data import base64_json
+from snowplow_logging.json_data import base64_json, self_describing
 from snowplow_logging.protocol import CONTEXTS, UNSTRUCT_EVENT
 
 __all__ = ["finished", "longest_finished", "longest_unfinished", "unfinished"]
 
 _MARK: Final = b"\0"  # which never stands in JSON
-_CONTEXTS_START: Final = b'{"schema":"%b","data":' % CONTEXTS.encode()
-_UNSTRUCT_START: Final = b'{"schema":"%b","data":' % UNSTRUCT_EVENT.encode()
-_END: Final = b"}"
-_ADDED: Final = len(_CONTEXTS_START + _END + _UNSTRUCT_START + _END)
+_WAITING: Final = _MARK.join((b"%b%b", b"%b", b"%b"))
+_CONTEXTS: Final = self_describing(CONTEXTS, b"%b")
+_UNSTRUCT: Final = self_describing(UNSTRUCT_EVENT, b"%b")
+_ADDED: Final = len(_CONTEXTS % b"" + _UNSTRUCT % b"")
 
 
 def unfinished(payload: bytes, constant: bytes, entities: bytes, described: bytes) -> bytes:
@@ -29,7 +29,7 @@ def unfinished(payload: bytes, constant: bytes, entities: bytes, described: byte
         entities: The list of its entities as JSON; empty where it has none.
         described: Its own self-describing JSON; empty where it has none.
     """
-    return b"%b%b\0%b\0%b" % (payload, constant, entities, described)
+    return _WAITING % (payload, constant, entities, described)
 
 
 def longest_finished(size: int, count: int) -> int:
@@ -54,9 +54,7 @@ def finished(payload: bytes) -> bytes:
     if rest:
         entities, _, described = rest.partition(_MARK)
         if described:
-            written = base64_json(_UNSTRUCT_START + described + _END)
-            payload = b'%b,"ue_px":"%b"' % (payload, written)
+            payload = b'%b,"ue_px":"%b"' % (payload, base64_json(_UNSTRUCT % described))
         if entities:
-            written = base64_json(_CONTEXTS_START + entities + _END)
-            payload = b'%b,"cx":"%b"' % (payload, written)
+            payload = b'%b,"cx":"%b"' % (payload, base64_json(_CONTEXTS % entities))
     return payload
