@@ -17,7 +17,7 @@ from snowplow_logging import delivery, lifecycle
 __all__ = ["LEAST_POINTS", "Program", "Walk", "every_nth_point", "signal_at"]
 
 every_nth_point = pytest.mark.parametrize(
-    "step", [11, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some", "all"]
+    "step", [23, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some", "all"]
 )
 """Has a test take a sample of the points, and all of them where all there is is tried."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from seldom import seldom
 from servers import SECONDS, get, names, started
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -59,7 +60,7 @@ def run(environment, *arguments, **settings: Any) -> subprocess.CompletedProcess
     )
 
 
-@pytest.fixture(params=WEB)
+@pytest.fixture(params=[*(name for name in WEB if name != "flask"), *seldom("flask")])
 def server(request, environment):
     """Start each of the web servers, and return its port."""
     for module in NEEDS.get(request.param, [request.param]):
@@ -201,7 +202,7 @@ os._exit(0)  # as if it were frozen and never woken
     assert names(collector, "aid", "se_la") == [("local", "o-1"), ("local", "o-2")]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", *seldom("fork", "forkserver")])
 def test_processes_of_a_pool_send_their_own(environment, collector, method):
     """Ten tasks in two processes, however started, give ten events, each with its own user."""
     done = run(environment, EXAMPLES / "multiprocess.py", collector.endpoint, method)

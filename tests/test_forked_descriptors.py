@@ -10,6 +10,7 @@ import pytest
 
 from faulty_collector import FaultyCollector
 from secure_collector import SecureCollector
+from seldom import seldom
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
 
@@ -79,7 +80,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(params=["plain", "TLS"])
+@pytest.fixture(params=["TLS", *seldom("plain")])
 def collectors(request, monkeypatch):
     """Start two collectors, whose certificate is trusted where they have one."""
     kind = FaultyCollector
@@ -91,7 +92,7 @@ def collectors(request, monkeypatch):
         yield one, other
 
 
-@pytest.mark.parametrize("fork", ["by Python", "by C"])
+@pytest.mark.parametrize("fork", ["by C", *seldom("by Python")])
 @pytest.mark.parametrize("settings", [*SETTINGS])
 def test_a_child_that_closes_everything_keeps_its_own_files(collectors, run, settings, fork):
     """The connections of its parent have their numbers, and are never closed under these."""

@@ -214,7 +214,8 @@ class TestHostileInput:
     @each
     def test_the_log_call_goes_on(self, collector, tmp_path, what):
         """Everywhere in an event anything is refused or sent well, and all of it is counted."""
-        ways = ({}, {"before_send": lambda event: event}, {"dead_letter": tmp_path / "letters"})
+        letters = tmp_path / "letters"
+        ways = ({}, {"before_send": lambda event: event, "dead_letter": letters})
         for way in ways:
             collector.reset()
             with tracking(collector, **way) as tracked:

@@ -11,6 +11,7 @@ import pytest
 
 from faulty_collector import RESET, SILENCE, Answer, FaultyCollector, nowhere
 from programs import PREAMBLE
+from seldom import seldom
 
 pytestmark = [
     pytest.mark.every_python,
@@ -109,7 +110,19 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("how", ENDS)
+LIKE_OTHERS = (
+    "SIGTERM with a handler",
+    "a second dictConfig",
+    "a finaliser at exit",
+    "ordinary end",
+    "the first events in a callback at exit",
+)
+"""What happens at these ends happens at others, too, and more."""
+
+
+@pytest.mark.parametrize(
+    "how", [*(how for how in ENDS if how not in LIKE_OTHERS), *seldom(*LIKE_OTHERS)]
+)
 def test_what_was_logged_before_the_end_is_delivered(collector, run, how):
     """However a process ends, its events arrive and it ends soon."""
     program = "handler = configure(shutdown_timeout=20)\nsay(time.monotonic())\n" + textwrap.dedent(
@@ -124,7 +137,7 @@ def test_what_was_logged_before_the_end_is_delivered(collector, run, how):
 
 
 @pytest.mark.parametrize("order", ["before logging", "before the library", "after the library"])
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("first", [True, *seldom(False)])
 def test_callbacks_at_exit_may_log_wherever_they_were_registered(collector, run, order, first):
     """Before or after the library's own callback, with a thread at work or never one started."""
     register = "import atexit; atexit.register(lambda: [log(n) for n in range(3)])\n"
@@ -333,7 +346,7 @@ def test_a_queue_with_nobody_listening_takes_no_more_memory(run, count):
 # Beside other handlers.
 
 
-@pytest.mark.parametrize("level", ["DEBUG", "NOTSET"])
+@pytest.mark.parametrize("level", ["DEBUG", *seldom("NOTSET")])
 @pytest.mark.parametrize("fault", [200, 500, RESET])
 def test_what_the_http_library_logs_does_not_come_back(collector, run, tmp_path, level, fault):
     """On root at DEBUG: exactly the events that were logged, one report, and a quick end."""
@@ -401,7 +414,7 @@ def test_dictconfig_does_not_wait_for_threads_that_wait_for_it(collector, run):
 
 
 @pytest.mark.parametrize("act", ["flush", "close"])
-@pytest.mark.parametrize("attempt", [1, 2, 3])
+@pytest.mark.parametrize("attempt", [1, *seldom(2, 3)])
 def test_who_holds_the_lock_of_logging_sends_itself(collector, run, act, attempt):
     """Inside `dictConfig` a handler is flushed and closed though its threads are stuck.
 
@@ -594,7 +607,7 @@ def test_a_forked_child_sends_its_own_events(collector, run):
     assert labels(collector) == sorted(["parent", *numbered("a", "b", "c", "d")])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", *seldom("forkserver")])
 def test_a_child_of_multiprocessing_sends_its_own_events(collector, run, method):
     """Four children that log right before their function returns: everything arrives once."""
     run(
@@ -617,7 +630,7 @@ def test_a_child_of_multiprocessing_sends_its_own_events(collector, run, method)
     assert labels(collector) == sorted(["parent", *numbered("a", "b", "c", "d")])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", *seldom("spawn")])
 @pytest.mark.parametrize("pool", ["Pool", "ProcessPoolExecutor"])
 def test_workers_of_a_pool_send_their_own_events(collector, run, method, pool):
     """Workers that end with their pool deliver what their last task logged."""

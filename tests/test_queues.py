@@ -23,6 +23,7 @@ from unittest.mock import Mock
 import pytest
 
 from helpers import entity, tracking
+from seldom import seldom
 from snowplow_logging import (
     EcommerceTransaction,
     PageView,
@@ -536,7 +537,7 @@ class TestProcesses:
     """Child processes behind a queue of `multiprocessing`."""
 
     @pytest.mark.parametrize("pool", [False, True], ids=["processes", "pool"])
-    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    @pytest.mark.parametrize("method", ["fork", *seldom("spawn")])
     def test_children(self, collector, tmp_path, method, pool):
         """Each child's events arrive with the time and the subject that they had in the child."""
         program = tmp_path / "program.py"

@@ -352,9 +352,21 @@ HANGING_REPORT = """
     [
         pytest.param({}, "", 400_000, id="memory"),
         pytest.param({"store": "s.db"}, "", 400_000, id="store"),
-        pytest.param({"store": "s.db"}, LOCKED_STORE, 400_000, id="locked store"),
+        pytest.param(
+            {"store": "s.db"},
+            LOCKED_STORE,
+            400_000,
+            id="locked store",
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param({"dead_letter": "dead"}, "", 400_000, id="letters"),
-        pytest.param({"dead_letter": "dead", "batch_size": 1}, "", 100_000, id="single letters"),
+        pytest.param(
+            {"dead_letter": "dead", "batch_size": 1},
+            "",
+            100_000,
+            id="single letters",
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param({"dead_letter": "dead"}, LOCKED_LETTERS, 1_000, id="locked letters"),
         pytest.param({}, HANGING_REPORT, 1_000, id="hanging report"),
     ],

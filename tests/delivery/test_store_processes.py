@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from faulty_collector import FaultyCollector
 from helpers import tracking
+from seldom import seldom
 from stored_events import START, balances, event, names, rows, run, start, wait_until
 
 pytestmark = pytest.mark.every_python
@@ -212,7 +212,7 @@ def test_a_fork_waits_for_a_write(path, collector):
     assert sorted(children) == sorted(f"child {child}" for child in range(15))
 
 
-@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("method", ["fork", *seldom("spawn", "forkserver")])
 def test_children_of_multiprocessing_share_their_parents_store(path, collector, method, tmp_path):
     """Configured at import, the store works by fork, spawn and forkserver."""
     program = tmp_path / "program.py"

@@ -87,7 +87,7 @@ def threads_of_emitters():
 @pytest.mark.parametrize("thread", ["snowplow-logging-1", "snowplow-logging-store"])
 @pytest.mark.parametrize("answers", [True, False])
 @pytest.mark.parametrize(
-    "step", [7, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some lines", "all lines"]
+    "step", [13, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some lines", "all lines"]
 )
 def test_a_thread_may_stand_still_anywhere_while_the_program_closes(
     thread, answers, step, tmp_path
