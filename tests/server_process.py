@@ -141,7 +141,8 @@ def shared(
 ) -> Iterator[Any]:
     """Give the server of that name that all processes of this run share.
 
-    Who comes first starts it, and who goes last ends it.
+    Who comes first starts it, and who goes last ends it, for an idle Java costs a tenth of a
+    processor. Who comes after that starts another one.
 
     Args:
         factory: Makes folders.
@@ -161,7 +162,7 @@ def shared(
         if state.exists():
             server = pickle.loads(state.read_bytes())  # noqa: S301 - which one of us has written
         else:
-            server = make(root / name)
+            server = make(factory.mktemp(name))
             server.start()
             state.write_bytes(pickle.dumps(server))
         fcntl.flock(one_at_a_time, fcntl.LOCK_UN)

@@ -34,7 +34,7 @@ from snowplow_logging.brokers.message import pack
 pytestmark = pytest.mark.timeout(300)  # the start of the server, beside much else
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_kafka(tmp_path_factory, certificate):
     """Share one server, which wants a password, and takes TLS at another port."""
     login = "org.apache.kafka.common.security.plain.PlainLoginModule"

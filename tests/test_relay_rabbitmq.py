@@ -36,7 +36,7 @@ from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
 pytestmark = pytest.mark.timeout(300)  # the start of the server, beside much else
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_rabbitmq(tmp_path_factory, certificate):
     """Share one server, which takes TLS at another port."""
 

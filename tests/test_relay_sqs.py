@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)  # the start of the server, beside much el
 CLAIM = ("--claim-after", 2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_sqs(tmp_path_factory):
     """Share one server."""
     with shared(tmp_path_factory, "sqs", SQSServer) as server:
