@@ -21,6 +21,8 @@ import logging, logging.config, os, signal, sys, threading, time
 ENDPOINTS = sys.argv[1:]
 
 def configure(*, level="INFO", **settings):
+    # Enough for a machine that is busy with other tests; a close waits no longer than it has to.
+    settings = {"shutdown_timeout": 20, **settings}
     names = []
     handlers = {}
     # What is reported would go to standard error, where these programs have no other handler.
