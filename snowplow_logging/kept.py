@@ -17,6 +17,7 @@ from collections import UserString
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, cast
 
+from snowplow_logging.copies import fixed
 from snowplow_logging.event_ids import (
     IdentifiedEvent,
     MessageText,
@@ -75,6 +76,15 @@ def give_ids(record: logging.LogRecord, *event_keys: str) -> None:
                 _take_out(record, message, event_keys)
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return
+
+
+def _fix(record: logging.LogRecord) -> None:
+    """Fix the events of a record that is about to be copied or pickled, to be seen later."""
+    give_ids(record, *_event_keys)
+    attributes = record.__dict__
+    for key in _event_keys:
+        if (event := attributes.get(key)) is not None:
+            attributes[key] = fixed(event)
 
 
 def is_event_object(value: Any) -> bool:
@@ -170,7 +180,7 @@ def _install() -> None:
     reduce_ex = logging.LogRecord.__reduce_ex__
 
     def __reduce_ex__(self: logging.LogRecord, protocol: Any) -> Any:  # noqa: N807
-        give_ids(self, *_event_keys)
+        _fix(self)
         return reduce_ex(self, protocol)
 
     identifying = _identifying(logging.Logger.filter)
@@ -343,11 +353,11 @@ class _Record(logging.LogRecord):
         return text
 
     def __copy__(self) -> _Record:
-        give_ids(self, *_event_keys)
+        _fix(self)
         return _restored(self.__dict__.copy(), self.settle(), *self._kept())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        give_ids(self, *_event_keys)
+        _fix(self)
         kept = self.settle(), *self._kept()
         if not any(part is not None for part in kept):
             # As a plain record, which a receiver can read that does not have this library.
@@ -356,7 +366,7 @@ class _Record(logging.LogRecord):
 
     def _kept(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None, str | None]:
         """Return the event that is the message, the one made of the exception, and its id."""
-        event, error, error_id = message_event(self), self.error, self.error_id
+        event, error, error_id = fixed(message_event(self)), self.error, self.error_id
         if self.exc_info and self.levelno >= self.captured_from:
             error, error_id = type(self).as_event(self), error_id_of(self)
         return event, error, error_id

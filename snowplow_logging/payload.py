@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from logging import LogRecord
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging._version import __version__
+from snowplow_logging.copies import deep_copy
 from snowplow_logging.definitions import Definition, definition_of, fill, put_values
 from snowplow_logging.entities import (
     Entity,
@@ -322,7 +322,7 @@ class PayloadEncoder:
             if context:
                 full["context"] = [*map(as_dict, context)]
             key = "event"
-            return copy.deepcopy(full)
+            return deep_copy(full)
         except Refused as refused:
             raise _invalid(name, refused.within(key)) from None
         except Exception as error:

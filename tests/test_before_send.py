@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from types import MappingProxyType
+
 import pytest
 
 from event_examples import (
@@ -46,6 +49,28 @@ class TestBeforeSend:
         }
         assert arrived[0]["event"]["contexts"]["data"] == event["context"]
         assert arrived[0]["event"]["br_lang"] == "de"
+
+    def test_what_cannot_be_copied(self, collector):
+        """It is sent as without `before_send`, which sees the object that was logged."""
+        lock = threading.Lock()
+        plain = MappingProxyType({"a": 1})
+        data = {"keys": plain.keys(), "lock": lock, "plain": plain, "more": [{"lock": lock}]}
+        event = {"event": "self_describing_event", "schema": ANYTHING, "data": data}
+        seen = []
+        arrived, _ = self.logged(
+            collector,
+            lambda event: seen.append(event) or event,
+            event,
+            json_default=lambda value: "a lock" if value is lock else [*value],
+        )
+        assert seen[0]["data"]["lock"] is lock
+        assert seen[0]["data"]["more"] is not data["more"]
+        assert arrived[0]["event"]["unstruct_event"]["data"]["data"] == {
+            "keys": ["a"],
+            "lock": "a lock",
+            "plain": {"a": 1},
+            "more": [{"lock": "a lock"}],
+        }
 
     def test_changes_it(self, collector):
         """What it returns is what is sent, and what it takes out is not put back."""

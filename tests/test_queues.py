@@ -22,7 +22,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from helpers import entity, tracking
+from helpers import ANYTHING, entity, tracking
 from seldom import seldom
 from snowplow_logging import (
     EcommerceTransaction,
@@ -124,6 +124,31 @@ class TestEveryWay:
         assert arrived["event"]["event_id"] == event_id
         assert arrived["event"]["user_id"] == "u-42"
         assert arrived["event"]["contexts"]["data"] == [entity(n=1)]
+
+    @pytest.mark.parametrize("way", [way for way in WAYS if way != "as it is"])
+    @pytest.mark.parametrize("is_message", [False, True], ids=["extra", "message"])
+    def test_a_later_change_of_what_it_holds(self, tracked, way, is_message):
+        """Lists and dicts within an event stay what they were, though the caller goes on."""
+        item, data = {"sku": "s", "price": 9, "quantity": 1}, {"n": [1]}
+        items = [item, item]
+        context = [{"schema": ANYTHING, "data": data}]
+        data["itself"] = context[0]["data"]["again"] = data["n"]
+        event = EcommerceTransaction(order_id="o", total_value=18, items=items, context=context)
+        logger, records = collecting()
+        if is_message:
+            logger.info(event)
+        else:
+            logger.info("x", extra={"snowplow": event.as_event_dict()})
+        later = WAYS[way](records[0])
+        item["sku"] = "another"
+        items.clear()
+        data["n"].append(2)
+        context.clear()
+        tracked.handler.handle(later)
+        arrived = tracked.arrived()
+        assert [event["event"].get("ti_sku") for event in arrived] == [None, "s", "s"]
+        (held,) = arrived[0]["event"]["contexts"]["data"]
+        assert held["data"] == {"n": [1], "itself": [1], "again": [1]}
 
     def test_a_later_change(self, tracked):
         """The record that is queued is a copy, which leaves the first one as it was."""
