@@ -255,8 +255,7 @@ class PayloadEncoder:
             return b""
         written = self._data_json(CONTEXTS, entities)
         if self._schemas is not None:
-            for index, fields in enumerate(entities):
-                self._schemas.check(fields["schema"], fields["data"], written, index)
+            self._schemas.check_entities(entities, written)
         return written
 
     def _entity_json(self, entity: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -49,36 +49,52 @@ class SchemaCheck:
         self._warn = warn
         self.known: dict[str, Callable[[Any], bool]] = {}
 
-    def check(self, uri: str, data: Any, written: bytes, index: int | None = None) -> None:
+    def check(self, uri: str, data: Any, written: bytes) -> None:
         """Check data that is about to be sent.
 
         Args:
             uri: The URI of its schema.
             data: The data as the caller gave it.
-            written: The JSON that holds it: a self-describing JSON whose own data is another one,
-                or a list of such.
-            index: Its place in that list.
+            written: The JSON that holds it: a self-describing JSON whose own data is another one.
 
         Raises:
             Refused: Enrich would fail the event.
         """
+        if not self._is_checked(uri, data, ""):
+            self.check_plain(uri, _data_of(written)["data"])
+
+    def check_entities(self, entities: Sequence[Mapping[str, Any]], written: bytes) -> None:
+        """Check the entities of an event; see `check`.
+
+        Args:
+            entities: The entities as the caller gave them.
+            written: The JSON that holds them: a self-describing JSON whose data is their list.
+        """
+        read = None
+        for index, entity in enumerate(entities):
+            path = f"[{index}]."
+            if not self._is_checked(entity["schema"], entity["data"], path):
+                if read is None:  # once, for there may be very many
+                    read = _data_of(written)
+                self.check_plain(entity["schema"], read[index]["data"], path)
+
+    def _is_checked(self, uri: str, data: Any, path: str) -> bool:
+        """Check data as they were given; return False where that does not tell."""
         is_valid = self.known.get(uri)
         try:
             if is_valid is not None and is_valid(data):
-                return
+                return True
         except (ValueError, TypeError, OverflowError):
             pass  # It is not made of JSON's own types; what was written is.
-        path = "" if index is None else f"[{index}]."
         if is_valid is None:
             schema = self._found(uri, path)
             if schema is None:
                 # Callers may make up any number of names, of which few are kept.
                 if self._is_final and len(self.known) < _MOST_KNOWN:
                     self.known[uri] = bool  # true of all data but of none, which comes here again
-                return
+                return True
             self.known[uri] = schema.is_valid
-        inner = json.loads(written, parse_float=_number)["data"]
-        self.check_plain(uri, (inner if index is None else inner[index])["data"], path)
+        return False
 
     def check_plain(self, uri: str, data: Any, path: str = "") -> None:
         """Check data as read from JSON; see `check`."""
@@ -120,6 +136,10 @@ class SchemaCheck:
         if self._warn is None:
             raise Refused(problem, expected, path, _LOSS)
         self._warn(f"{path} {problem}; give {expected}")
+
+
+def _data_of(written: bytes) -> Any:
+    return json.loads(written, parse_float=_number)["data"]
 
 
 def _number(text: str) -> float | Decimal:
