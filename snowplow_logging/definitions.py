@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from snowplow_logging.events import COMMON_KEYS, EVENTS
 from snowplow_logging.protocol import Key, Refused, describe, nearest, unreadable
+from snowplow_logging.subject import SUBJECT_KEYS
 
 __all__ = ["Definition", "definition_of", "definitions", "fill", "put_values"]
 
@@ -103,7 +104,7 @@ def put_values(
             elif value is not None:
                 checked = known.check(value)
                 # An empty parameter of the protocol counts as absent, an empty property does not.
-                if checked or not is_atomic:
+                if not is_atomic or checked:
                     own[known.name] = checked
             elif known.nullable:
                 own[known.name] = None
@@ -112,10 +113,18 @@ def put_values(
     except Exception as error:
         raise unreadable(error).within(_as_path(key)) from error
     if not all_known:
-        unknown = next(key for key in common if key not in _COMMON_KEYS)
-        expected = nearest(unknown, [*definition.keys, *COMMON_KEYS])
-        raise Refused(f"is not a key of {definition.name}", expected, _as_path(unknown))
+        raise _unknown(definition, next(key for key in common if key not in _COMMON_KEYS))
     return common
+
+
+def _unknown(definition: Definition, key: Any) -> Refused:
+    expected = nearest(key, [*definition.keys, *COMMON_KEYS])
+    if type(key) is str:
+        if key in SUBJECT_KEYS:
+            expected = f"it in the subject, as subject={{{key!r}: …}}"
+        elif key == "entities":
+            expected = "'context', the list of them"
+    return Refused(f"is not a key of {definition.name}", expected, _as_path(key))
 
 
 def fill(definition: Definition, own: dict[str, Any], event_id: str) -> None:

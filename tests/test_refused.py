@@ -42,6 +42,8 @@ REFUSED = [
     (page(url=PAGE), "page_view", "url", "is not a key of page_view", "'page_url'"),
     (page(pageUrl=PAGE), "page_view", "pageUrl", "is not a key of page_view", "'page_url'"),
     (page(contexts=[]), "page_view", "contexts", "is not a key of page_view", "'context'"),
+    (page(entities=[]), "page_view", "entities", "is not a key of page_view", "'context'"),
+    (page(user_id="u"), "page_view", "user_id", "is not a key", "subject={'user_id': …}"),
     (page(xyzzy=1), "page_view", "xyzzy", "is not a key", "one of page_url, page_title, referrer"),
     ({**page(), 5: 1}, "page_view", "a key that is 5", "is not a key", "one of page_url"),
     # Required keys.

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from helpers import NOWHERE, tracking
+from helpers import ANYTHING, NOWHERE, tracking
 from snowplow_logging import SnowplowAdapter, SnowplowHandler, subject_context
 from snowplow_logging.testing import capture_events
 
@@ -233,6 +233,14 @@ class TestNumbers:
         """An integral number is sent without a fraction."""
         assert sent({**PAGE, "event": "page_ping", "min_x": value}).get("pp_mix") == text
         assert sent({**PAGE, "subject": {"domain_session_index": value}}).get("vid") == text
+
+    def test_an_array_of_numpy_as_data(self, tracked):
+        """It is sent as the list that it is, though it has no truth of its own."""
+        numpy = pytest.importorskip("numpy")
+        event = {"event": "self_describing_event", "schema": ANYTHING, "data": numpy.array([1, 2])}
+        tracked.log(event)
+        (arrived,) = tracked.arrived()
+        assert arrived["event"]["unstruct_event"]["data"]["data"] == [1, 2]
 
     def test_numpy(self, refusing):
         """The numbers of numpy are taken everywhere, and its bool nowhere."""
