@@ -48,8 +48,8 @@ _ESCAPE: Final = "%[0-9A-Fa-f]{2}"
 
 
 def _illegal(legal: str) -> re.Pattern[str]:
-    """Return what finds one character that is not legal, a % without two digits being one."""
-    return re.compile(rf"(?!{_ESCAPE})[^{_UNRESERVED}{_BEYOND_ASCII}{legal}]")
+    """Return what finds characters that are not legal, a % without two digits being one."""
+    return re.compile(rf"(?:(?!{_ESCAPE})[^{_UNRESERVED}{_BEYOND_ASCII}{legal}])+")
 
 
 _NOT_IN_AUTHORITY: Final = _illegal(r";:&=+$,@")
@@ -189,7 +189,7 @@ def _mended_authority(authority: str) -> str:
         _check_address(host)
         return _escaped(_NOT_IN_USER_INFO, user_info) + at + host
     if (illegal := _NOT_IN_AUTHORITY.search(host)) is not None:
-        problem = f"has the host {host[:60]!r}, which holds {illegal[0]!r}"
+        problem = f"has the host {host[:60]!r}, which holds {illegal[0][0]!r}"
         raise Refused(problem, "a host such as 'shop.example.com'")
     if len(host) > _MOST_IN_HOST and "@" not in user_info:
         name = _HOST_NAME.fullmatch(host)

@@ -149,6 +149,10 @@ class TestMended:
             ("https://h/?q=100%", "https://h/?q=100%25"),
             ("https://h/?a[]=1", "https://h/?a[]=1"),
             ("https://h/[a]", "https://h/%5Ba%5D"),
+            (
+                "https://h/ <>%%41%%zz\U0001f600 \xa0",
+                "https://h/%20%3C%3E%25%41%25%25zz\U0001f600%20%C2%A0",
+            ),
             ("https://h/#a#b", "https://h/#a%23b"),
             ("/basket", "/basket"),
             ("shop.example.com/x", "shop.example.com/x"),
