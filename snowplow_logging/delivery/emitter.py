@@ -116,9 +116,11 @@ class Emitter:
         shared, on_full = self._shared, self._settings.on_full
         reason = f"{shared.queue.full}, events are dropped"
         if on_full == "drop_oldest":
-            reason = f"{shared.queue.full}, the oldest are dropped"
-            while away and shared.queue.drop_oldest(reason):
+            oldest = f"{shared.queue.full}, the oldest are dropped"
+            while away and shared.queue.drop_oldest(oldest):
                 away = [*away[1:], *self.into_queue(away[0])]
+            # Those that are being sent are not dropped, and may take all the room.
+            reason = reason if away else oldest
         elif on_full == "block" and self._may_wait():
             until = clock.now() + self._settings.block_timeout
             while away and (left := until - clock.now()) > 0:

@@ -51,6 +51,22 @@ def test_a_full_queue_can_drop_the_oldest(collector):
     assert labels(collector.events) == [0, 1, 6, 7, 8]
 
 
+def test_a_queue_full_of_what_is_under_way_drops_what_comes(collector, reports):
+    """And does not say that it dropped the oldest, which may arrive at any moment."""
+    gate = threading.Event()
+    collector.answers.append(Answer(gate=gate))
+    with tracking(collector, batch_size=2, queue_size=2, on_full="drop_oldest") as tracked:
+        log(tracked, 2)
+        collector.wait_for_requests(1)
+        log(tracked, 3, 2)
+        assert tracked.handler.stats.dropped == 3
+        gate.set()
+        assert tracked.handler.flush()
+    assert labels(collector.events) == [0, 1]
+    (report,) = [report for report in reports if "queue" in report]
+    assert "events are dropped" in report
+
+
 def test_a_full_queue_can_block(collector):
     """With `block` the log call waits for room and loses nothing."""
     gate = threading.Event()
