@@ -92,6 +92,7 @@ def takes_settings(
             elsewhere = given.get("broker") is not None
             found: Any = from_environment([*given, "endpoint"] if args or elsewhere else given)
             elsewhere = elsewhere or given.get("send") is False
+            elsewhere = elsewhere or {**found, **given}.get("enabled") is False
             if not (args or elsewhere or "endpoint" in {**given, **found}):
                 raise TypeError(
                     "endpoint is missing; give the collector's URL, or the variable "

@@ -387,8 +387,8 @@ class Settings:
 
     @property
     def needs_endpoint(self) -> bool:
-        """Whether nothing else says where the events go."""
-        return bool(self.endpoint) or (self.send and self.broker is None)
+        """Whether nothing else says where the events go, if there are any."""
+        return bool(self.endpoint) or (self.enabled and self.send and self.broker is None)
 
     @property
     def leaves_at_once(self) -> bool:

@@ -283,6 +283,17 @@ class TestByHand:
         logging.getLogger("shop").info("x", extra={"snowplow": PAGE})
         arrived(collector, 1)
 
+    def test_disabled_without_an_endpoint(self, monkeypatch):
+        """As on a developer's machine, where nothing says where events would go."""
+        handlers = [SnowplowHandler(enabled=False)]
+        monkeypatch.setenv("SNOWPLOW_ENABLED", "false")
+        handlers.append(SnowplowHandler())
+        for handler in handlers:
+            handler.handle(logging.makeLogRecord({"name": "shop", "snowplow": PAGE}))
+            assert handler.flush(0.5)
+            assert handler.stats.queued == 0
+            handler.close()
+
     def test_disabled(self, collector):
         """With `enabled` off nothing is queued, sent or started, and a flush returns at once."""
         handler = SnowplowHandler(collector.endpoint, enabled=False)

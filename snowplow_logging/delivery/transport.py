@@ -94,7 +94,8 @@ class Transport:
         self.url = settings.url
         try:
             # As `requests` writes it, by which the answers to these requests are known from others.
-            self._prefix = str(requests.Request("POST", self.url).prepare().url)
+            # A handler that is not enabled may have no endpoint.
+            self._prefix = self.url and str(requests.Request("POST", self.url).prepare().url)
         except (requests.RequestException, ValueError):
             raise ValueError("endpoint has a host that no request can be made to") from None
         self._post = settings.post
