@@ -117,7 +117,7 @@ class Closing:
             worker.end()
             given_up = [*map(finished, shared.left)] if shared.notices.tells_of_failures else []
             count = len(shared.left)
-            error = shared.ledger.last_error
+            error = shared.ledger.last_failure
             error = f"; the last error was: {error}" if error else ""
             reason = f"not delivered within the shutdown_timeout of {settings.shutdown_timeout:g} s"
             url = shared.transport.url

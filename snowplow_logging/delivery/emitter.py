@@ -221,6 +221,11 @@ class Emitter:
     # What the owner may ask.
 
     @property
+    def last_failure(self) -> str | None:
+        """Why events were last not delivered, if any were not."""
+        return self._shared.ledger.last_failure
+
+    @property
     def stats(self) -> Stats:
         """What has become of the events logged in this process so far."""
         self._here()

@@ -92,6 +92,7 @@ class Ledger:
         turned_away: Events that never came there.
         in_memory: Returns how many are there.
         recovered: Events that came into it from other processes, less those that went to others.
+        last_failure: Why events were last not delivered, which an event that was refused is not.
     """
 
     def __init__(self, lock: Lock) -> None:
@@ -108,6 +109,7 @@ class Ledger:
         self.filtered = 0
         self.dead_letters_lost = 0
         self.last_error: str | None = None
+        self.last_failure: str | None = None
         self.last_sent: float | None = None
         self._losses = dict.fromkeys(LOSSES, 0)
 
@@ -133,7 +135,7 @@ class Ledger:
     def fail(self, payloads: list[bytes], count: int, loss: str, reason: str) -> None:
         """Count the first of these as given up and take them off the list: both or neither."""
         with self._lock:
-            self.last_error = reason
+            self.last_error = self.last_failure = reason
             self.failed += count
             self._losses[loss] += count
             del payloads[:count]

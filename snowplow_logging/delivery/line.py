@@ -226,7 +226,7 @@ class Line:
 
     def _tell_of_wait(self, batch: Batch, step: Wait) -> None:
         shared = self._shared
-        shared.ledger.last_error = step.reason
+        shared.ledger.last_error = shared.ledger.last_failure = step.reason
         if shared.closing is not None and batch.ids:
             shared.parked = True  # the store keeps them, so why wait
         waiting = counted(shared.ledger.queued, "event waits", "events wait")

@@ -371,7 +371,7 @@ class Stored:
             with self._lock:
                 self._found -= lost
                 self._ledger.recovered -= lost
-        self._ledger.last_error = message
+        self._ledger.last_error = self._ledger.last_failure = message
         self._memory.since = now
         if kept is None:
             message = f"{message}; events are kept in memory"

@@ -348,7 +348,7 @@ class StreamQueue:
             self._not_before = clock.now() + pause
             self._is_open = False  # what was made may be gone as well
             message = f"{self._stream.shown}: {self._stream.describe(error)}"
-            self._ledger.last_error = message
+            self._ledger.last_error = self._ledger.last_failure = message
             self._reports.add("broker", f"{message}; it is asked again")
         finally:
             self._using.release()

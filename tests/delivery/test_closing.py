@@ -105,6 +105,24 @@ def test_close_keeps_its_time_and_gives_up_the_rest(collector, fault):
         assert tracked.handler.stats.sent == 1
 
 
+@pytest.mark.parametrize("fault", ["dead", "silent"])
+def test_what_was_not_delivered_is_not_explained_by_what_was_refused(collector, reports, fault):
+    """An event that Snowplow does not take has nothing to do with those that wait."""
+    if fault == "dead":
+        collector.stop()
+    collector.default = SILENCE
+    with tracking(collector, shutdown_timeout=0.3) as tracked:
+        tracked.log({"event": "page_view", "page_url": "https://shop.example.com/"})
+        while fault == "dead" and not tracked.handler.stats.retried:
+            tracked.handler.flush(0.05)
+        tracked.log({"event": "page_veiw"})
+        assert "page_veiw" in tracked.handler.stats.last_error
+        tracked.handler.close()
+    (report,) = [report for report in reports if "within the shutdown_timeout" in report]
+    assert "page_veiw" not in report
+    assert fault == "silent" or "did not answer" in report
+
+
 def test_flush_and_close_together_have_the_time_of_one(collector):
     """What `logging.shutdown` does takes no longer than `shutdown_timeout`."""
     collector.default = SILENCE
