@@ -33,6 +33,7 @@ from snowplow_logging.events import (
 )
 from snowplow_logging.kept import keep_ids
 from snowplow_logging.protocol import is_given, uuid
+from snowplow_logging.surroundings import bound_entities, bound_fields
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,6 +113,9 @@ class SnowplowAdapter(_LoggerAdapter):
         subject: The subject of every event; an event's own fields win.
         context: Entities of every event, besides the event's own.
         event_key: The attribute of a record that holds its event, as the handler has it.
+
+    Raises:
+        TypeError: Extra or subject are no dict, or the context is no list.
     """
 
     page_view = _EventMethod(PageView)
@@ -138,9 +142,9 @@ class SnowplowAdapter(_LoggerAdapter):
         context: Sequence[Entity] | None = None,
         event_key: str = "snowplow",
     ) -> None:
-        super().__init__(cast("logging.Logger", logger), dict(extra or {}))
-        self._subject = dict(subject or {})
-        self._context = list(context or ())
+        super().__init__(cast("logging.Logger", logger), bound_fields("extra", extra))
+        self._subject = bound_fields("subject", subject)
+        self._context = bound_entities(context)
         self._event_key = event_key
         keep_ids(event_key)
 
@@ -157,11 +161,14 @@ class SnowplowAdapter(_LoggerAdapter):
             extra: What is added to every record, over what this adapter adds.
             subject: Fields of the subject, over this adapter's.
             context: Entities, besides this adapter's.
+
+        Raises:
+            TypeError: Extra or subject are no dict, or the context is no list.
         """
         bound = {
-            "extra": {**(self.extra or {}), **(extra or {})},
-            "_subject": {**self._subject, **(subject or {})},
-            "_context": [*(context or ()), *self._context],
+            "extra": {**(self.extra or {}), **bound_fields("extra", extra)},
+            "_subject": {**self._subject, **bound_fields("subject", subject)},
+            "_context": [*bound_entities(context), *self._context],
         }
         new = copy.copy(self)
         vars(new).update(bound)

@@ -21,7 +21,7 @@ from snowplow_logging.protocol import (
     unless_empty,
     uuid,
 )
-from snowplow_logging.surroundings import Bound, enter, leave, surroundings
+from snowplow_logging.surroundings import Bound, bound_entities, enter, leave, surroundings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -66,7 +66,8 @@ def subject_context(
     in, as a generator's is that another task closes. Nested ones add up: an inner field wins over
     an outer one, entities are joined.
 
-    A value that Snowplow would refuse shows when an event is logged, never here.
+    A value that Snowplow would refuse shows when an event is logged, never here. What raises here
+    is a `context` that is no list.
 
     Records keep it through copies and pickles, and so through `QueueHandler` and the queues of
     `multiprocessing`; where a record is of a class of the program's own, its events do. Not
@@ -76,11 +77,15 @@ def subject_context(
     Args:
         context: Entities, each a dict with `schema` and `data` or a `SelfDescribingJson`.
         **subject: The fields of a `Subject`.
+
+    Raises:
+        TypeError: The context is no list.
     """
+    entities = bound_entities(context)
     keep_in_records()
     # Empty text must not hide a field of an outer subject.
     fields = {name: value for name, value in subject.items() if is_given(value)}
-    layer, token = enter(Bound(fields, tuple(context or ())), surroundings())
+    layer, token = enter(Bound(fields, tuple(entities)), surroundings())
     try:
         yield
     finally:

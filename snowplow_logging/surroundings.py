@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from functools import update_wrapper, wraps
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
-__all__ = ["Bound", "Layer", "carry", "enter", "leave", "surroundings"]
+from snowplow_logging.protocol import describe
+
+__all__ = [
+    "Bound",
+    "Layer",
+    "bound_entities",
+    "bound_fields",
+    "carry",
+    "enter",
+    "leave",
+    "surroundings",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +45,34 @@ class Bound:
     subject: Mapping[str, Any]
     context: Sequence[Any]
     page: Mapping[str, Any] | None = None
+
+
+def bound_entities(context: Any) -> list[Any]:
+    """Return a copy of the list of entities that a program binds; an empty one where it gives none.
+
+    A dict would be taken apart into its keys, and each event inside be refused for one of these.
+
+    Raises:
+        TypeError: They are no list.
+    """
+    if context and not isinstance(context, (list, tuple)):
+        raise TypeError(f"context {describe(context)}; give a list of entities")
+    return [*(context or ())]
+
+
+def bound_fields(name: str, fields: Any) -> dict[str, Any]:
+    """Return a copy of the dict that a program binds; an empty one where it gives none.
+
+    Args:
+        name: What it is given as.
+        fields: The dict.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if fields and not isinstance(fields, Mapping):
+        raise TypeError(f"{name} {describe(fields)}; give a dict")
+    return dict(fields or {})
 
 
 class Layer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import sys
+from functools import partial
 from types import MappingProxyType
 from uuid import UUID
 
@@ -236,6 +238,32 @@ class TestBind:
         (arrived,) = tracked.arrived()
         assert arrived["event"]["user_id"] == "u"
         assert arrived["event"]["contexts"]["data"] == [entity(a=1)]
+
+    @pytest.mark.parametrize("binds", ["made", "bound"])
+    @pytest.mark.parametrize(
+        ("keys", "message"),
+        [
+            ({"context": entity(a=1)}, "context is a dict; give a list of entities"),
+            ({"context": 5}, "context is 5; give a list of entities"),
+            ({"subject": "x"}, "subject is 'x'; give a dict"),
+            ({"subject": [("user_id", "u")]}, "subject is a list; give a dict"),
+            ({"extra": 5}, "extra is 5; give a dict"),
+        ],
+        ids=["context", "number", "subject", "pairs", "extra"],
+    )
+    def test_what_cannot_be_bound(self, shop, binds, keys, message):
+        """It is refused where it is given, by its name and with what would be right."""
+        bind = shop.bind if binds == "bound" else partial(SnowplowAdapter, shop.logger)
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            bind(**keys)
+
+    def test_an_event_s_own_context_that_is_no_list(self, refusing):
+        """What the adapter adds does not hide it."""
+        shop = SnowplowAdapter(refusing.logger, context=[entity(a=1)])
+        shop.page_view(page_url=URL, context=entity(b=1))
+        assert [str(error) for error in refusing.handler.errors] == [
+            "page_view: context is a dict; give a list of entities"
+        ]
 
 
 class Prefixing(logging.LoggerAdapter):

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from helpers import entity, tracking
-from snowplow_logging import PageView, SnowplowAdapter, Subject, subject_context
+from helpers import ANYTHING, entity, tracking
+from snowplow_logging import (
+    PageView,
+    SelfDescribingJson,
+    SnowplowAdapter,
+    Subject,
+    subject_context,
+)
 from snowplow_logging.subject import SUBJECT_KEYS
 
 pytestmark = pytest.mark.every_python
@@ -154,6 +161,36 @@ class TestSubjectContext:
             refusing.log(PAGE)
         (error,) = refusing.handler.errors
         assert (error.key, error.expected) == ("subject.userid", "'user_id'")
+
+    @pytest.mark.parametrize(
+        ("context", "what"),
+        [
+            (entity(plan="gold"), "a dict"),
+            (SelfDescribingJson(ANYTHING, {}), "a SelfDescribingJson"),
+            ("gold", "'gold'"),
+            (5, "5"),
+        ],
+        ids=["dict", "object", "text", "number"],
+    )
+    def test_entities_that_are_no_list(self, tracked, context, what):
+        """They are refused where they are bound, in the words that an event's own get."""
+        message = re.escape(f"context is {what}; give a list of entities")
+        with pytest.raises(TypeError, match=f"^{message}$"):
+            subject_context(context=context).__enter__()
+        tracked.log(PAGE)
+        (arrived,) = tracked.arrived()
+        assert not arrived["event"].get("contexts")
+
+    @pytest.mark.parametrize(
+        "context", [None, (), [], (entity(level=1),)], ids=["none", "no-tuple", "no-list", "tuple"]
+    )
+    def test_entities_of_any_number(self, tracked, context):
+        """A tuple will do, and so will none."""
+        with subject_context(user_id="u", context=context):
+            tracked.log(PAGE)
+        (arrived,) = tracked.arrived()
+        contexts = arrived["event"].get("contexts") or {"data": []}
+        assert contexts["data"] == [*(context or ())]
 
 
 class TestEachHasItsOwn:
