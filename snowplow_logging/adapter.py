@@ -32,7 +32,8 @@ from snowplow_logging.events import (
     summary,
 )
 from snowplow_logging.kept import keep_ids
-from snowplow_logging.protocol import is_given, uuid
+from snowplow_logging.protocol import describe, is_given, uuid
+from snowplow_logging.reporting import report_seldom
 from snowplow_logging.surroundings import bound_entities, bound_fields
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class _LogEvent(Protocol[P]):
     @overload
     def __call__(self, *args: P.args, **keys: P.kwargs) -> str | None: ...
     @overload
-    def __call__(self, *, level: int, **keys: Any) -> str | None: ...
+    def __call__(self, *, level: int | str, **keys: Any) -> str | None: ...
     @overload
     def __call__(self, *, extra: Mapping[str, Any] | None, **keys: Any) -> str | None: ...
     @overload
@@ -71,6 +72,20 @@ class _LogEvent(Protocol[P]):
 
     def __call__(self, *args: Any, **keys: Any) -> str | None:
         """Log the event; return its id, or None where the logger's level holds it back."""
+
+
+def _level(event_name: str, given: Any) -> int:
+    """Return the level of an event's log call; INFO where there is no such level, with a report."""
+    level = logging.getLevelName(given) if isinstance(given, str) else given
+    if isinstance(level, int):
+        return level
+    if given is not None:
+        report_seldom(
+            "level",
+            f"{event_name}: level {describe(given)}; give the name or number of a level"
+            " (the event was logged at INFO)",
+        )
+    return logging.INFO
 
 
 class _Message:
@@ -101,11 +116,11 @@ class _EventMethod(Generic[P]):
 class SnowplowAdapter(_LoggerAdapter):
     """A logger whose methods log events, and which adds a subject and entities to each.
 
-    Each event type has a method that takes the event's keys, and besides them `level` (INFO where
-    absent) and the other keywords of a log call: `extra`, `exc_info`, `stack_info` and
-    `stacklevel`. It returns the event id, or None where the logger's level holds the event back.
-    The usual `info`, `warning` and so on work as ever, and their `extra` is merged with the
-    adapter's.
+    Each event type has a method that takes the event's keys, and besides them `level` (a number or
+    the name of a level; INFO where absent) and the other keywords of a log call: `extra`,
+    `exc_info`, `stack_info` and `stacklevel`. It returns the event id, or None where the logger's
+    level holds the event back. The usual `info`, `warning` and so on work as ever, and their
+    `extra` is merged with the adapter's.
 
     Args:
         logger: The logger, or another adapter around one.
@@ -202,13 +217,15 @@ class SnowplowAdapter(_LoggerAdapter):
         name: str,
         /,
         *,
-        level: int = logging.INFO,
+        level: int | str = logging.INFO,
         extra: Mapping[str, Any] | None = None,
         exc_info: Any = None,
         stack_info: bool = False,
         stacklevel: int = 1,
         **keys: Any,
     ) -> str | None:
+        if type(level) is not int:
+            level = _level(name, level)
         if not self.isEnabledFor(level):
             return None
         given = keys.get("event_id")

@@ -14,7 +14,7 @@ import pytest
 
 from event_examples import COMMON, EVENT_ID, EXAMPLES
 from helpers import ANYTHING, entity, tracking
-from snowplow_logging import PageView, SnowplowAdapter
+from snowplow_logging import PageView, SnowplowAdapter, reporting
 from snowplow_logging.events import EVENTS
 
 pytestmark = pytest.mark.every_python
@@ -42,6 +42,12 @@ def records(tracked):
 def shop(tracked):
     """Give an adapter that adds nothing."""
     return SnowplowAdapter(tracked.logger)
+
+
+@pytest.fixture
+def _nothing_reported(monkeypatch):
+    """Have the next report of each kind shown, which is shown once in a minute."""
+    monkeypatch.setattr(reporting, "_reported", {})
 
 
 class TestMethods:
@@ -89,6 +95,27 @@ class TestMethods:
         assert shop.page_view(page_url=URL) is None
         assert shop.page_view(page_url=URL, level=logging.ERROR) is not None
         assert len(tracked.arrived()) == 2
+
+    def test_a_level_by_its_name(self, tracked, shop, records):
+        """As `Logger.setLevel` takes it; None is none, and so INFO."""
+        tracked.logger.setLevel("INFO")
+        assert shop.page_view(page_url=URL, level="DEBUG") is None
+        assert shop.page_view(page_url=URL, level="ERROR") is not None
+        assert shop.page_view(page_url=URL, level=None) is not None
+        assert [record.levelno for record in records] == [logging.ERROR, logging.INFO]
+
+    @pytest.mark.parametrize(
+        ("level", "what"),
+        [("LOUD", "is 'LOUD'"), (1.5, "is 1.5"), ([], "is a list")],
+        ids=["name", "float", "list"],
+    )
+    @pytest.mark.usefixtures("_nothing_reported")
+    def test_a_level_that_there_is_not(self, shop, records, reports, level, what):
+        """It is reported, and breaks neither the program nor the event, which goes at INFO."""
+        assert shop.page_view(page_url=URL, level=level) is not None
+        assert [record.levelno for record in records] == [logging.INFO]
+        (report,) = reports
+        assert f"page_view: level {what}; give the name or number of a level" in report
 
     def test_none_where_the_id_is_refused(self, refusing):
         """An event whose id Snowplow would refuse has none."""

@@ -97,6 +97,7 @@ def adapter(handler: SnowplowHandler) -> str | None:
     SnowplowAdapter(shop, {"tenant": 5}, subject=subject)
     event_id: str | None = shop.page_view(page_url="https://a.example/", page_title="t")
     shop.page_view(page_url="https://a.example/", level=logging.DEBUG)
+    shop.page_view(page_url="https://a.example/", level="DEBUG")
     shop.struct_event(category="shop", action="checkout", value=9.9, level=logging.DEBUG)
     shop.page_view(page_url="https://a.example/", extra={"tenant": 5})
     shop.page_view(page_url="https://a.example/", exc_info=True)
@@ -126,7 +127,7 @@ def mistakes_with_the_adapter(shop: SnowplowAdapter) -> None:
     shop.page_view(page_url=1.5)  # type: ignore[call-overload]
     shop.add_to_cart(sku="s", quantity="1")  # type: ignore[call-overload]
     shop.page_vieww(page_url="https://a.example/")  # type: ignore[attr-defined]
-    shop.page_view(page_url="https://a.example/", level="INFO")  # type: ignore[call-overload]
+    shop.page_view(page_url="https://a.example/", level=1.5)  # type: ignore[call-overload]
     shop.bind(subject=5)  # type: ignore[arg-type]
 
 
