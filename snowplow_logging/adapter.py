@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, cast
 from snowplow_logging.entities import Entity
 from snowplow_logging.event_ids import IdentifiedEvent, new_id, with_this_id
 from snowplow_logging.events import (
+    EVENTS,
     AddToCart,
     ApplicationError,
     EcommerceTransaction,
@@ -216,7 +217,7 @@ class SnowplowAdapter(_LoggerAdapter):
         self,
         name: str,
         /,
-        *,
+        *positional: object,
         level: int | str = logging.INFO,
         extra: Mapping[str, Any] | None = None,
         exc_info: Any = None,
@@ -224,6 +225,9 @@ class SnowplowAdapter(_LoggerAdapter):
         stacklevel: int = 1,
         **keys: Any,
     ) -> str | None:
+        if positional:
+            key = next(iter(EVENTS[name].keys()))
+            raise TypeError(f"{name}() takes keywords alone, such as {key}=…")
         if type(level) is not int:
             level = _level(name, level)
         if not self.isEnabledFor(level):

@@ -96,6 +96,16 @@ class TestMethods:
         assert shop.page_view(page_url=URL, level=logging.ERROR) is not None
         assert len(tracked.arrived()) == 2
 
+    @pytest.mark.parametrize("name", EVENTS)
+    def test_what_is_given_without_a_key(self, shop, records, name):
+        """The error names the method, and a key that it takes."""
+        cls = EVENTS[name]
+        key = next(iter(cls.keys()))
+        message = f"{cls.event_name}() takes keywords alone, such as {key}=…"
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            getattr(shop, name)(URL)
+        assert records == []
+
     def test_a_level_by_its_name(self, tracked, shop, records):
         """As `Logger.setLevel` takes it; None is none, and so INFO."""
         tracked.logger.setLevel("INFO")
