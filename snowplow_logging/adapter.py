@@ -120,8 +120,8 @@ class SnowplowAdapter(_LoggerAdapter):
     Each event type has a method that takes the event's keys, and besides them `level` (a number or
     the name of a level; INFO where absent) and the other keywords of a log call: `extra`,
     `exc_info`, `stack_info` and `stacklevel`. It returns the event id, or None where the logger's
-    level holds the event back. The usual `info`, `warning` and so on work as ever, and their
-    `extra` is merged with the adapter's.
+    level holds the event back. An event in the call's `extra` is logged as well, after its own. The
+    usual `info`, `warning` and so on work as ever, and their `extra` is merged with the adapter's.
 
     Args:
         logger: The logger, or another adapter around one.
@@ -238,8 +238,13 @@ class SnowplowAdapter(_LoggerAdapter):
         if made is not None:
             # As its id, too, so that nobody has to read it from the keys.
             event = with_this_id({**event, "event_id": made}, made)
+        extra = {**(extra or {})}
+        others = extra.get(self._event_key)
+        if others is not None:
+            others = others if isinstance(others, (list, tuple)) else [others]
+        extra[self._event_key] = event if others is None else [event, *others]
         kwargs = {
-            "extra": {**(extra or {}), self._event_key: event},
+            "extra": extra,
             "exc_info": exc_info,
             "stack_info": stack_info,
             "stacklevel": stacklevel,

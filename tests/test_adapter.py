@@ -96,6 +96,42 @@ class TestMethods:
         assert shop.page_view(page_url=URL, level=logging.ERROR) is not None
         assert len(tracked.arrived()) == 2
 
+    @pytest.mark.parametrize(
+        ("others", "titles"),
+        [
+            ({**PAGE, "page_title": "1"}, ["0", "1"]),
+            (PageView(page_url=URL, page_title="1"), ["0", "1"]),
+            (
+                ({**PAGE, "page_title": "1"}, PageView(page_url=URL, page_title="2")),
+                ["0", "1", "2"],
+            ),
+            (None, ["0"]),
+            ([], ["0"]),
+        ],
+        ids=["dict", "object", "both", "none", "empty"],
+    )
+    def test_logs_those_of_its_extra_as_well(self, tracked, records, others, titles):
+        """As with an event that is the message; what is bound is added to all."""
+        shop = SnowplowAdapter(tracked.logger, subject={"user_id": "u"}, context=[entity(a=1)])
+        extra = {"snowplow": others, "request": 5}
+        event_id = shop.page_view(page_url=URL, page_title="0", extra=extra)
+        arrived = tracked.arrived()
+        assert [one["event"]["page_title"] for one in arrived] == titles
+        assert {one["event"]["user_id"] for one in arrived} == {"u"}
+        assert all(one["event"]["contexts"]["data"] == [entity(a=1)] for one in arrived)
+        ids = [one["event"]["event_id"] for one in arrived]
+        assert ids[0] == event_id
+        assert len({*ids}) == len(titles)
+        assert records[0].request == 5
+        assert extra == {"snowplow": others, "request": 5}
+
+    def test_what_is_none_in_its_extra(self, tracked, shop):
+        """It is refused, and costs only itself."""
+        event_id = shop.page_view(page_url=URL, extra={"snowplow": 5})
+        assert [sent["eid"] for sent in tracked.payloads()] == [event_id]
+        (error,) = tracked.handler.errors
+        assert str(error).startswith("event: event is 5; give a dict")
+
     @pytest.mark.parametrize("name", EVENTS)
     def test_what_is_given_without_a_key(self, shop, records, name):
         """The error names the method, and a key that it takes."""
