@@ -271,11 +271,54 @@ class TestTheLastLine:
             assert numbers(collector) == [1, 3, 4, 2, 3, 4]
         assert "4 sent" in capsys.readouterr().out
 
-    def test_of_what_is_not_written_any_more_is_broken(self, tmp_path, capsys, replay):
+    @pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["sent", "dry"])
+    @pytest.mark.parametrize(
+        "last",
+        [b"{", line(2)[:-2], line(2).decode().strip().encode("utf-16")],
+        ids=["begun", "cut", "utf-16"],
+    )
+    def test_is_broken_where_no_run_goes_on(self, replay, last, options):
+        """Without a resume point nothing comes back to it, so it is named, counted and status 1."""
+        status, out, said, _ = replay(line(1) + last, *options)
+        assert status == 1
+        assert "1 sent" in out or "1 would be sent" in out
+        assert "1 broken" in out
+        assert ":2: broken: " in said
+        assert "next run" not in said
+
+    def test_is_sent_without_a_line_break_where_no_run_goes_on(self, replay):
+        """An object that ends is finished."""
+        status, out, said, collector = replay(line(1) + line(2)[:-1])
+        assert (status, said, numbers(collector)) == (0, "", [1, 2])
+        assert "0 broken" in out
+
+    @pytest.mark.parametrize("resumes", [True, False], ids=["resumed", "once"])
+    def test_of_what_is_not_written_any_more_is_broken(self, tmp_path, replay, resumes):
         """Nobody goes on writing what is zipped."""
-        status, out, _, _ = replay(gzip.compress(line(1) + line(2)[:30]), name="log.gz")
+        resume = ("--resume", str(tmp_path / "resume")) if resumes else ()
+        content = gzip.compress(line(1) + line(2)[:30])
+        status, out, said, _ = replay(content, *resume, name="log.gz")
         assert status == 1
         assert "1 broken" in out
+        assert ":2: broken: " in said
+
+    @pytest.mark.parametrize("resumes", [True, False], ids=["resumed", "once"])
+    def test_of_a_pipe_is_broken(self, tmp_path, resumes):
+        """It has ended, and nobody can read it again."""
+        resume = ("--resume", str(tmp_path / "resume")) if resumes else ()
+        with FaultyCollector() as collector:
+            options = ["--endpoint", collector.endpoint, *resume]
+            done = subprocess.run(
+                [sys.executable, "-m", "snowplow_logging", "replay", "-", *options],
+                input=line(1) + line(2)[:30],
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            assert numbers(collector) == [1]
+        assert done.returncode == 1
+        assert b"1 broken" in done.stdout
+        assert b"-:2: broken: " in done.stderr
 
 
 def docker(text, stream="stdout"):
@@ -339,6 +382,41 @@ class TestContainers:
         assert numbers(collector) == [2, 1]
         assert json.loads(resume.read_text())["lines"] == 4
         assert "3 sent" in out
+
+    @pytest.mark.parametrize(
+        ("options", "pack"),
+        [((), bytes), (("--dry-run",), bytes), (("--resume",), gzip.compress)],
+        ids=["once", "dry", "zipped"],
+    )
+    def test_one_without_its_last_part_is_broken(self, replay, tmp_path, options, pack):
+        """Where no run goes on with it, it is named by its first part, counted, and status 1."""
+        text = line(1, aid="x" * 40_000)
+        content = line(2) + cri(text[:20_000], "P") + cri(line(3), "F", "stderr")
+        options = [*options, str(tmp_path / "resume")] if "--resume" in options else options
+        status, out, said, _ = replay(pack(content), *options)
+        assert status == 1
+        assert "2 sent" in out or "2 would be sent" in out
+        assert "1 broken" in out
+        assert ":2: broken: has no end" in said
+
+    @pytest.mark.parametrize("resumes", [True, False], ids=["resumed", "once"])
+    def test_a_last_one_without_a_line_break(self, replay, tmp_path, resumes):
+        """What Docker wrapped is whole where its object ends."""
+        resume = ("--resume", str(tmp_path / "resume")) if resumes else ()
+        status, out, said, collector = replay(docker(line(1).decode())[:-1], *resume)
+        assert (status, said, numbers(collector)) == (0, "", [1])
+        assert "0 without an event" in out
+
+    @pytest.mark.parametrize("length", [50, -2])
+    def test_a_cut_one_is_left_for_the_next_run(self, replay, tmp_path, length):
+        """As any other last line that somebody is still writing."""
+        resume = ("--resume", str(tmp_path / "resume"))
+        for wrap in (cri, lambda text: docker(text.decode())):
+            status, _, said, collector = replay(wrap(line(1))[:length], *resume)
+            assert (status, numbers(collector)) == (0, [])
+            assert ":1: not finished yet" in said
+        status, _, _, collector = replay(docker(line(1).decode()), *resume)
+        assert (status, numbers(collector)) == (0, [1])
 
     def test_an_event_of_that_name_is_none(self, replay):
         """A line of one's own may have a key `log`."""

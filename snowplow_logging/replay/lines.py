@@ -36,7 +36,7 @@ class Line:
         where: Its file and number.
         text: What is in it.
         end: The point after it; None where the next run is to begin before it.
-        is_cut: Whether its end is missing, and may still be written.
+        is_cut: Whether its end is missing, and the next run may find it written.
         problem: Why it cannot be read, if it cannot.
     """
 
@@ -59,6 +59,8 @@ class Lines:
         event_key: The key of a line that holds its event.
         start: The point that a run before has come to.
         show: Told how many bytes have been read; None where nobody looks.
+        goes_on: Whether another run goes on where this one ends, so that what is not finished may
+            be left for it.
     """
 
     def __init__(
@@ -67,19 +69,24 @@ class Lines:
         event_key: str,
         start: Point,
         show: Callable[[int], None] | None,
+        *,
+        goes_on: bool,
     ) -> None:
         self._files = files
         self._event_key = event_key
         self._start = start
         self._show = show
+        self._goes_on = goes_on
+        self._may_grow = False  # whether the file that is read is written to, and is read again
         self._read = 0  # bytes of all files before the one that is read
         self._unwrapping = Unwrapping(event_key, LONGEST_LINE)
+        self._split_at = ""
         self._holds = False
 
     @property
     def is_open(self) -> bool:
-        """Whether a line was split, and its last part has not come."""
-        return self._unwrapping.is_open
+        """Whether a line was split, and its last part is left for the next run."""
+        return self._unwrapping.is_open and self._may_grow
 
     def hold(self) -> None:
         """Have the next run begin before the last line, whatever comes after it."""
@@ -106,6 +113,9 @@ class Lines:
                 yield Line(f"{file}:{number + 1}", b"", self._end(point), problem=problem)
         if point.lines < start.lines:
             raise ReplayError("the resume point is that of another input, which was longer")
+        if self._unwrapping.is_open and not self._may_grow:
+            problem = "has no end: a container runtime has split it, and its last part is missing"
+            yield Line(self._split_at, b"", None, problem=problem)
 
     def _end(self, point: Point) -> Point | None:
         return None if self._holds or self._unwrapping.is_open else point
@@ -116,7 +126,11 @@ class Lines:
         if text is None:
             yield Line(where, b"", self._end(point), problem=_too_long())
             return
-        inner = None if is_cut else self._unwrapping.take(text)
+        if not self._unwrapping.is_open:
+            self._split_at = where
+        # Docker's JSON is finished where it ends; CRI's text may go on, whatever is there of it.
+        may_be_wrapped = not is_cut or text.lstrip().startswith(b"{")
+        inner = self._unwrapping.take(text) if may_be_wrapped else None
         if inner is None:
             yield Line(where, text, self._end(point), is_cut)
         elif inner.is_too_long:
@@ -131,6 +145,7 @@ class Lines:
             # Of a pipe one byte may be all that is there yet, but no line of JSON begins like it.
             begin = raw.peek(16)[:16] if isinstance(raw, io.BufferedReader) else b""
             if begin == _SQLITE and file != "-":
+                self._may_grow = False
                 for line in _stored_lines(file, self._event_key):
                     point = point.after(line)
                     yield line, point, False
@@ -139,6 +154,8 @@ class Lines:
             zipped = bool(begin) and _GZIP.startswith(begin)
             stream: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
             seekable, piped = raw.seekable(), 0
+            # What is zipped or piped is not written to any more.
+            self._may_grow = self._goes_on and seekable and not zipped
             while line := stream.readline(LONGEST_LINE + 1):
                 before, point = point, point.within(line)
                 is_whole = line.endswith(b"\n")
@@ -151,8 +168,7 @@ class Lines:
                     # As it will be once it is finished, for the run that goes on after it.
                     point = point.within(b"\n")
                 point = point.ended()
-                # What is zipped or piped is not written to any more.
-                yield text, point, not is_whole and seekable and not zipped and text is not None
+                yield text, point, not is_whole and self._may_grow and text is not None
                 piped += point.size - before.size
                 if self._show is not None:
                     self._show(self._read + (raw.tell() if seekable else piped))

@@ -77,6 +77,7 @@ class Replay:
         self._event_key = event_key
         self._rate = rate
         self._screen = screen
+        self._goes_on = resume is not None
         self._next_put = 0.0
         for file in files:
             if file != "-" and not (os.access(file, os.R_OK) and not Path(file).is_dir()):
@@ -186,7 +187,7 @@ class Replay:
     def _read_all(self) -> None:
         account, screen = self._account, self._screen
         show = (lambda read: screen.show(read, account.counts)) if screen.shows else None
-        lines = Lines(self._files, self._event_key, account.start, show)
+        lines = Lines(self._files, self._event_key, account.start, show, goes_on=self._goes_on)
         for line in lines:
             if line.problem is not None:
                 self._complain(line, line.problem)
