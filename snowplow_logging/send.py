@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -72,7 +73,11 @@ def _json(key: str, value: str) -> Any:
     try:
         return json.loads(value)
     except ValueError as error:
-        raise NotSentError(f"{key}={value} is no JSON: {error}", _REFUSED) from None
+        problem = f"{key}={value} is no JSON: {error}"
+        if key.removesuffix(":") == "true_timestamp":
+            now = int(time.time() * 1000)
+            problem = f"{key}={value} is no number; give milliseconds since 1970 UTC, such as {now}"
+        raise NotSentError(problem, _REFUSED) from None
 
 
 def _value(text: str, key: Key | None) -> Any:

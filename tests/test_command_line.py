@@ -287,12 +287,22 @@ def test_send_takes_the_environment(run, collector):
         (("page_view",), 1, "page_url is missing"),
         (("page_view", "page_url"), 1, "'page_url' is not of the form key=value or key:=JSON"),
         (("page_view", "page_url:={"), 1, "is no JSON"),
+        (
+            ("page_view", "page_url=x", "true_timestamp=2024-01-01T00:00:00Z"),
+            1,
+            "true_timestamp=2024-01-01T00:00:00Z is no number; give milliseconds since 1970 UTC",
+        ),
+        (
+            ("page_view", "page_url=x", "true_timestamp="),
+            1,
+            "true_timestamp= is no number; give milliseconds since 1970 UTC",
+        ),
         (("page_veiw", "page_url=x"), 1, "there is no event 'page_veiw'; give 'page_view'"),
         (("page_view", "page_url=x", "a=1"), 1, "page_view: a is not a key"),
         (("page_view", "page_url=https://a.example/"), 2, "did not answer"),
         (("page_view", "page_url=https://a.example/", "--platform", "x"), 2, "platform"),
     ],
-    ids=["missing", "form", "json", "event", "key", "collector", "setting"],
+    ids=["missing", "form", "json", "time", "no-time", "event", "key", "collector", "setting"],
 )
 def test_send_says_what_is_wrong(run, arguments, status, told):
     """And its status says whose it is to mend that: 1 for the event, 2 for the collector."""
