@@ -8,7 +8,7 @@ context where it is left, but marked where that is not the one that it was enter
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import update_wrapper, wraps
@@ -55,9 +55,11 @@ def bound_entities(context: Any) -> list[Any]:
     Raises:
         TypeError: They are no list.
     """
-    if context and not isinstance(context, (list, tuple)):
+    if not context:
+        return []
+    if isinstance(context, (Mapping, str, bytes)) or not isinstance(context, Iterable):
         raise TypeError(f"context {describe(context)}; give a list of entities")
-    return [*(context or ())]
+    return [*context]
 
 
 def bound_fields(name: str, fields: Any) -> dict[str, Any]:

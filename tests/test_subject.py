@@ -162,6 +162,13 @@ class TestSubjectContext:
         (error,) = refusing.handler.errors
         assert (error.key, error.expected) == ("subject.userid", "'user_id'")
 
+    def test_entities_of_anything_that_gives_them(self, tracked):
+        """A generator is asked once, where they are bound, and not by each event."""
+        with subject_context(context=(entity(level=level) for level in (1, 2))):
+            tracked.log([PAGE, PAGE])
+        for event in tracked.arrived():
+            assert event["event"]["contexts"]["data"] == [entity(level=1), entity(level=2)]
+
     @pytest.mark.parametrize(
         ("context", "what"),
         [
