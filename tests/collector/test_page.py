@@ -253,6 +253,28 @@ def test_a_bar_filters_by_its_time(opened, local, span):
     )
 
 
+def test_a_bar_of_the_span_before_cannot_be_chosen(opened, local):
+    """While those of another span are asked for, whose time is another."""
+    send(local, VIEW)
+    page = opened(clock=datetime.now(timezone.utc))
+    filled = page.get_by_role("button", name=re.compile("1 good, 0 bad"))
+    expect(filled).to_be_visible()
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/micro/timeline", hold)
+    with page.expect_request("**/micro/timeline"):
+        page.get_by_label("Span of time").select_option("last 7 days")
+    expect(page.locator("#bars[inert]")).to_have_count(1)
+    (asked,) = held
+    asked.continue_()
+    filled.click()
+    expect(filled).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#rows tr")).to_have_count(1)
+
+
 def abouts(page):
     """Return what is told of the page views in the table, in its order."""
     return [cell.partition(" ")[0] for cell in page.locator("#rows td.about").all_inner_texts()]

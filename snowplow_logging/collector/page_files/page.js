@@ -48,7 +48,7 @@ function readAddress() {
   for (const name of columns.extras) filters[`column.${name}`] = given.get(`column.${name}`);
   if (!["good", "bad"].includes(filters.status)) filters.status = "";
   if (["10", "60", "1440", "10080"].includes(given.get("span"))) byId("span").value = given.get("span");
-  timeline.minutes = Number(byId("span").value);
+  timeline.show(Number(byId("span").value));
   const number = given.get("show") ?? "";
   return /^\d{1,15}$/.test(number) ? Number(number) : null;
 }
@@ -208,8 +208,7 @@ byId("reset").addEventListener("click", async () => {
   look();
 });
 byId("span").addEventListener("change", () => {
-  timeline.minutes = Number(byId("span").value);
-  timeline.last = null;
+  timeline.show(Number(byId("span").value));
   writeAddress();
   look();
 });

@@ -38,6 +38,13 @@ export class Timeline {
     return bar;
   }
 
+  // Show another span. Until its bars are there nobody can choose one, whose time would be another.
+  show(minutes) {
+    this.minutes = minutes;
+    this.last = null;
+    this.place.inert = true;
+  }
+
   // Whether time has moved on to another bar since the last look.
   get isOld() {
     return this.last !== this.end();
@@ -52,12 +59,15 @@ export class Timeline {
     const start = end - BARS * this.step;
     const iso = (index) => new Date(start + index * this.step).toISOString();
     const buckets = this.bars.map((_, index) => ({ start: iso(index), end: iso(index + 1) }));
+    const step = this.step;
     const { points } = await ask("/micro/timeline", { buckets });
+    if (step !== this.step) return; // another span was chosen meanwhile
     this.last = end;
     const highest = Math.max(1, ...points.map((point) => point.validEvents + point.failedEvents));
     points.forEach((point, index) => this.fill(this.bars[index], start + index * this.step, point, highest));
     byId("axis-start").textContent = moment(start, this.minutes < 60 ? 3 : 2);
     this.mark(this.chosen);
+    this.place.inert = false;
   }
 
   fill(bar, start, { validEvents: good, failedEvents: bad }, highest) {
