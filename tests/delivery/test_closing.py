@@ -94,8 +94,6 @@ def test_close_keeps_its_time_and_gives_up_the_rest(collector, fault):
         assert 0.4 < time.monotonic() - start < 20
         stats = tracked.handler.stats
         assert (stats.failed, stats.queued, stats.losses) == (5, 0, {"shutdown_timeout": 5})
-        assert sorted(label for which, _ in failures for label in which) == [0, 1, 2, 3, 4]
-        assert "shutdown_timeout of 0.5 s" in failures[0][1]
         start = time.monotonic()
         assert tracked.handler.flush(OUR_ANSWER)  # what was given up is not waited for
         assert time.monotonic() - start < 20
@@ -103,6 +101,9 @@ def test_close_keeps_its_time_and_gives_up_the_rest(collector, fault):
         log(tracked, 1, 5)
         assert tracked.handler.flush(OUR_ANSWER)
         assert tracked.handler.stats.sent == 1
+    # On a machine that stood still at the end of the first close, the second one tells of it.
+    assert sorted(label for which, _ in failures for label in which) == [0, 1, 2, 3, 4]
+    assert "shutdown_timeout of 0.5 s" in failures[0][1]
 
 
 @pytest.mark.parametrize("fault", ["dead", "silent"])
