@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import time
 
 import pytest
 
@@ -134,6 +135,8 @@ def test_reported_where_it_became_text(tracked, reports, renderer, event):
             logger.info("basket opened", items=2, snowplow=event)
     assert tracked.payloads() == []
     assert tracked.handler.stats.invalid == 0
+    while not reports:  # which a thread writes
+        time.sleep(0.01)
     (report,) = reports
     assert "snowplow_logging.structlog.SnowplowProcessor(renderer)" in report
 

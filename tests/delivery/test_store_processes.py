@@ -23,7 +23,7 @@ pytestmark = pytest.mark.every_python
 def test_a_new_process_goes_on_at_once_where_an_old_one_was_closed(path, collector):
     """What is closed leaves its events; the order is that in which they were logged."""
     collector.stop()
-    with tracking(collector, store=path, shutdown_timeout=0.2) as tracked:
+    with tracking(collector, store=path, shutdown_timeout=20) as tracked:
         for number in range(1_700):
             tracked.log(event(number))
     assert tracked.handler.stats.queued == rows(path) == 1_700
