@@ -138,7 +138,7 @@ class SchemaCheck:
         self._warn(f"{path} {problem}; give {expected}")
 
 
-def _data_of(written: bytes) -> Any:
+def _data_of(written: str | bytes) -> Any:
     return json.loads(written, parse_float=_number)["data"]
 
 
@@ -157,7 +157,7 @@ def _contents(payload: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
             if encoded in payload:
                 bare = payload[encoded].rstrip("=")
                 text = base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))
-            inner = json.loads(text, parse_float=_number)["data"] if text else []
+            inner = _data_of(text) if text else []
             for index, part in enumerate(inner if is_list else [inner] if inner else []):
                 yield part["schema"], part["data"], f"context[{index}]." if is_list else ""
         except (ValueError, LookupError, TypeError, RecursionError):
