@@ -91,9 +91,9 @@ def takes_settings(
             given: dict[str, Any] = dict(keywords)
             elsewhere = given.get("broker") is not None
             found: Any = from_environment([*given, "endpoint"] if args or elsewhere else given)
-            elsewhere = elsewhere or given.get("send") is False
-            elsewhere = elsewhere or {**found, **given}.get("enabled") is False
-            if not (args or elsewhere or "endpoint" in {**given, **found}):
+            values = {**found, **given}
+            elsewhere = elsewhere or values.get("send") is False or values.get("enabled") is False
+            if not (args or elsewhere or "endpoint" in values):
                 raise TypeError(
                     "endpoint is missing; give the collector's URL, or the variable "
                     f"{variable('endpoint')}"
