@@ -48,12 +48,12 @@ class Bound:
 
 
 def bound_entities(context: Any) -> list[Any]:
-    """Return a copy of the list of entities that a program binds; an empty one where it gives none.
+    """Return a list of the entities that a program binds; an empty one where it gives none.
 
     A dict would be taken apart into its keys, and each event inside be refused for one of these.
 
     Raises:
-        TypeError: They are no list.
+        TypeError: It is nothing that gives entities, such as one of them by itself.
     """
     if not context:
         return []
