@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from ipaddress import AddressValueError, IPv6Address
 from string import ascii_letters, digits
 from typing import Any, Final, TypeAlias
@@ -47,16 +48,18 @@ _BEYOND_ASCII: Final = (
 _ESCAPE: Final = "%[0-9A-Fa-f]{2}"
 
 
+@cache  # and not made beforehand: a program in which no URL has to be mended starts without them
 def _illegal(legal: str) -> re.Pattern[str]:
     """Return what finds characters that are not legal, a % without two digits being one."""
     return re.compile(rf"(?:(?!{_ESCAPE})[^{_UNRESERVED}{_BEYOND_ASCII}{legal}])+")
 
 
-_NOT_IN_AUTHORITY: Final = _illegal(r";:&=+$,@")
-_NOT_IN_USER_INFO: Final = _illegal(r";:&=+$,")
-_NOT_IN_PATH: Final = _illegal(r";:&=+$,@/")
-_NOT_IN_FIRST_SEGMENT: Final = _illegal(r";&=+$,@")
-_NOT_IN_REST: Final = _illegal(r";:&=+$,@/?\[\]")
+# What is legal in a part besides.
+_IN_AUTHORITY: Final = r";:&=+$,@"
+_IN_USER_INFO: Final = r";:&=+$,"
+_IN_PATH: Final = r";:&=+$,@/"
+_IN_FIRST_SEGMENT: Final = r";&=+$,@"
+_IN_REST: Final = r";:&=+$,@/?\[\]"
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _ADDRESS: Final = re.compile(r"\[([0-9A-Fa-f:.]*)(?:%[A-Za-z0-9_.]+)?\](?::([0-9]*))?")
@@ -123,11 +126,11 @@ def _mended(value: object, most_in_path: int, check_query: _CheckQuery | None) -
     _limit("scheme", start[:-1], _MOST_IN_SCHEME)
     if start and not rest.startswith("/"):
         # Such as mailto:a@example.com, which has neither path nor query for Enrich.
-        url = start + _escaped(_NOT_IN_REST, rest)
+        url = start + _escaped(_IN_REST, rest)
     else:
         url = start + _mended_hierarchy(rest, most_in_path, check_query, is_relative=not start)
     if mark:
-        fragment = _escaped(_NOT_IN_REST, fragment)
+        fragment = _escaped(_IN_REST, fragment)
         _limit("fragment", fragment, _MOST_IN_FRAGMENT)
         url = f"{url}#{fragment}"
     length = utf16_length(url)
@@ -148,12 +151,12 @@ def _mended_hierarchy(
     elif is_relative:
         # A colon would make a scheme of what stands before it.
         first, slash, path = path.partition("/")
-        first, path = _escaped(_NOT_IN_FIRST_SEGMENT, first), slash + path
-    path = first + _escaped(_NOT_IN_PATH, path)
+        first, path = _escaped(_IN_FIRST_SEGMENT, first), slash + path
+    path = first + _escaped(_IN_PATH, path)
     _limit("path", path, most_in_path)
     if not mark:
         return authority + path
-    query = _escaped(_NOT_IN_REST, query)
+    query = _escaped(_IN_REST, query)
     _limit("query", query, _MOST_IN_QUERY)
     if check_query is not None:
         check_query(query)
@@ -167,8 +170,8 @@ def _without_surrogate(match: re.Match[str]) -> str:
     return f"%{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else "\ufffd"
 
 
-def _escaped(illegal: re.Pattern[str], part: str) -> str:
-    return illegal.sub(lambda match: quote(match[0], safe=""), part)
+def _escaped(legal: str, part: str) -> str:
+    return _illegal(legal).sub(lambda match: quote(match[0], safe=""), part)
 
 
 def _limit(name: str, part: str, most: int) -> None:
@@ -187,8 +190,8 @@ def _mended_authority(authority: str) -> str:
     host = host.replace(" ", "%20")
     if host.startswith("["):
         _check_address(host)
-        return _escaped(_NOT_IN_USER_INFO, user_info) + at + host
-    if (illegal := _NOT_IN_AUTHORITY.search(host)) is not None:
+        return _escaped(_IN_USER_INFO, user_info) + at + host
+    if (illegal := _illegal(_IN_AUTHORITY).search(host)) is not None:
         problem = f"has the host {host[:60]!r}, which holds {illegal[0][0]!r}"
         raise Refused(problem, "a host such as 'shop.example.com'")
     if len(host) > _MOST_IN_HOST and "@" not in user_info:
@@ -196,7 +199,7 @@ def _mended_authority(authority: str) -> str:
         # With another port it is no host for Enrich, and has no limit.
         if name is not None and _is_port(name[2]):
             _limit("host", name[1], _MOST_IN_HOST)
-    return _escaped(_NOT_IN_AUTHORITY, user_info) + at + host
+    return _escaped(_IN_AUTHORITY, user_info) + at + host
 
 
 def _check_address(host: str) -> None:
