@@ -255,8 +255,9 @@ def _usual_by_orjson(data: Any) -> bytes | None:
     except (TypeError, ValueError, RecursionError):
         return None
     # It can neither be too deep nor have been a NaN if it has few brackets and no null, which is
-    # what orjson makes of one.
-    if b"null" not in written and written.count(b"{") + written.count(b"[") < _USUAL_DEPTH:
+    # what orjson makes of one. (Of all ways to ask these take the least time.)
+    brackets = len(written) - len(written.translate(None, b"{["))
+    if brackets < _USUAL_DEPTH and written.find(b"null") < 0:
         return written
     return written if _is_plain(data, _USUAL_DEPTH) else None
 
@@ -353,13 +354,18 @@ def _standard_json(data: Any) -> bytes:
     return _standard_dumps(data).encode()
 
 
-def payload_json(payload: dict[str, str]) -> bytes:
-    """Write a payload as a JSON object in UTF-8, without its closing brace."""
-    if orjson is not None:
-        written: bytes = _dumps(payload)
-        return written[:-1]
+def _payload_by_orjson(payload: dict[str, str]) -> bytes:
+    written: bytes = _dumps(payload)
+    return written[:-1]
+
+
+def _payload_by_standard(payload: dict[str, str]) -> bytes:
     members = [f'"{name}":{encode_basestring(value)}' for name, value in payload.items()]
     return ("{" + ",".join(members)).encode()
+
+
+payload_json: Final = _payload_by_standard if orjson is None else _payload_by_orjson
+"""Writes a payload as a JSON object in UTF-8, without its closing brace."""
 
 
 def base64_json(written: bytes) -> bytes:

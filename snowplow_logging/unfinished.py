@@ -14,7 +14,6 @@ from snowplow_logging.protocol import CONTEXTS, UNSTRUCT_EVENT
 __all__ = ["finished", "longest_finished", "longest_unfinished", "unfinished"]
 
 _MARK: Final = b"\0"  # which never stands in JSON
-_WAITING: Final = _MARK.join((b"%b%b", b"%b", b"%b"))
 _CONTEXTS: Final = self_describing(CONTEXTS, b"%b")
 _UNSTRUCT: Final = self_describing(UNSTRUCT_EVENT, b"%b")
 _ADDED: Final = len(_CONTEXTS % b"" + _UNSTRUCT % b"")
@@ -29,7 +28,7 @@ def unfinished(payload: bytes, constant: bytes, entities: bytes, described: byte
         entities: The list of its entities as JSON; empty where it has none.
         described: Its own self-describing JSON; empty where it has none.
     """
-    return _WAITING % (payload, constant, entities, described)
+    return b"".join((payload, constant, _MARK, entities, _MARK, described))
 
 
 def longest_finished(size: int, count: int) -> int:
