@@ -40,11 +40,17 @@ class Connection(sqlite3.Connection):
         return self._process == self._getpid()
 
     def is_open(self) -> bool:
-        """Tell whether it was opened and not closed."""
+        """Tell whether it was opened and not closed.
+
+        It is asked in a child that has just been forked, so it must call nothing of SQLite. In new
+        versions, such as 3.53, even to read `total_changes` takes the lock of the connection, and
+        that stays locked for ever in a child whose parent was in the middle of a use.
+        """
         try:
-            return self.total_changes >= 0
+            self.isolation_level  # noqa: B018 - which the module knows by itself
         except sqlite3.ProgrammingError:
             return False
+        return True
 
     def execute(self, *args: Any) -> sqlite3.Cursor:
         """Do as every connection does."""
