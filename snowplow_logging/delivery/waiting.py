@@ -89,7 +89,12 @@ class Bell:
                 return
             if self._lock._is_owned():  # noqa: SLF001
                 held.append(self._lock._release_save())  # noqa: SLF001
-            waiter.acquire(True, -1 if most == math.inf else min(most, threading.TIMEOUT_MAX))  # noqa: FBT003
+            try:
+                waiter.acquire(True, -1 if most == math.inf else min(most, threading.TIMEOUT_MAX))  # noqa: FBT003
+            except RuntimeError:
+                # From Python 3.15 on no lock is waited for while the interpreter goes down. All
+                # other threads stand still then, so that nobody rings, and nothing but time passes.
+                time.sleep(min(most, _LOOK_INTERVAL))
         finally:
             for levels in held:
                 self._lock._acquire_restore(levels)  # noqa: SLF001
