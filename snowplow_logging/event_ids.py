@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import threading
 import time
 from collections import OrderedDict, UserString
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
+from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.surroundings import Bound, surroundings
 
 __all__ = [
@@ -45,7 +45,7 @@ def _alone(function: Callable[[], int]) -> Callable[[], int]:
 
     A signal handler may interrupt it and call it again, and a forked child makes another one.
     """
-    lock = threading.RLock()
+    lock = new_lock()
 
     def call() -> int:
         with lock:

@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import RLock, Thread
+from threading import Thread
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 from urllib.parse import urljoin, urlsplit
 
+from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.endpoint import split_credentials, without_credentials
 from snowplow_logging.schemas import Absent, BrokenSchema, Schema
 
@@ -219,7 +220,7 @@ class Iglu:
         self._entries: dict[str, _Entry] = {}
         self._wanted: dict[str, None] = {}
         self._thread: Thread | None = None
-        self._asking = RLock()
+        self._asking = new_lock()
         self._pid = os.getpid()
 
     @property
@@ -243,7 +244,7 @@ class Iglu:
             uri: Its Iglu URI.
         """
         if self._pid != os.getpid():
-            self._pid, self._asking = os.getpid(), RLock()
+            self._pid, self._asking = os.getpid(), new_lock()
         # Whoever else needs the schema waits for the same answer.
         with self._asking:
             return self._current(uri) or cast("_Entry", self._ask(uri)).answer

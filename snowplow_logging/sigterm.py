@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from snowplow_logging.delivery.late_patch import has_patched_threads
+from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.delivery.worker import start_thread
 from snowplow_logging.lifecycle import lifecycle
 
@@ -43,7 +44,7 @@ class Sigterm:
         self._wanted_by: weakref.WeakSet[Any] = weakref.WeakSet()
         self._heard = 0  # how often the main thread has heard of it
         # Re-entrant, because a second signal may come while the handler has it.
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._watched_in: int | None = None  # the process whose signals the thread is told of
         lifecycle.anew.append(self._watch)
         if hasattr(os, "register_at_fork"):
@@ -97,7 +98,7 @@ class Sigterm:
         # A child that writes to its parent's descriptor would tell the parent of its own signals.
         if self._watched_in is not None:
             self._watched_in = None
-            self._lock = threading.RLock()
+            self._lock = new_lock()
             with contextlib.suppress(ValueError):  # it was not forked by the main thread
                 signal.set_wakeup_fd(-1)
 

@@ -10,13 +10,13 @@ import copy
 import json
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.handler import Outcome, SnowplowHandler, captures
 from snowplow_logging.protocol import nearest
@@ -98,7 +98,7 @@ class CapturedEvents(list[CapturedEvent]):
         self._invalid: list[RefusedEvent] = []
         self._unseen: list[RefusedEvent] | None = []  # None once anybody has looked
         self._schemas: SchemaCheck | None = None
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._records: dict[tuple[logging.Handler, str], list[logging.LogRecord]] = {}
         self._seen: dict[tuple[str, int], CapturedEvent | RefusedEvent | None] = {}
         self._final: set[tuple[str, int, bool]] = set()
@@ -279,7 +279,7 @@ def _as_logged(event: Any) -> dict[str, Any]:
 # `dictConfig` replaces both, and pytest puts the level back between the set-up of a test and the
 # test itself.
 
-_lock: Final = threading.RLock()
+_lock: Final = new_lock()
 _levels: Final[list[float]] = []
 _installed: Final[dict[str, tuple[Callable[..., Any], Callable[..., Any]]]] = {}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from snowplow_logging.delivery.waiting import new_lock
 
 __all__ = ["OfThisProcess"]
 
@@ -24,7 +25,7 @@ class OfThisProcess(Generic[_T]):
         self._make = make
         self._it: _T | None = None
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = new_lock()
 
     def get(self) -> _T:
         """Return it."""
@@ -50,4 +51,4 @@ class OfThisProcess(Generic[_T]):
         if self._pid != os.getpid():
             if self._it is not None:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._it))
-            self._it, self._pid, self._lock = None, os.getpid(), threading.RLock()
+            self._it, self._pid, self._lock = None, os.getpid(), new_lock()

@@ -13,7 +13,7 @@ from snowplow_logging.delivery.line import Shared
 from snowplow_logging.delivery.memory_queue import MemoryQueue
 from snowplow_logging.delivery.notices import Notices, Reports
 from snowplow_logging.delivery.queue import Limits, Queue
-from snowplow_logging.delivery.waiting import Bell, Lock
+from snowplow_logging.delivery.waiting import Bell, Lock, new_lock
 from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.delivery.worker import Worker, start_thread
 
@@ -92,7 +92,7 @@ def assemble(
         make_queue: Makes the place where events wait; None for what the settings say.
     """
     # Re-entrant: a signal handler or a finaliser may log while its own thread holds it.
-    lock = threading.RLock()
+    lock = new_lock()
     work, done = Bell(lock), Bell(lock)
     ledger = Ledger(lock)
     batch_bytes = min(settings.batch_bytes, transport.batch_bytes or settings.batch_bytes)

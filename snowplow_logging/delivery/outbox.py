@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from snowplow_logging.delivery.limits import FITS_FOR_SURE, excess
 from snowplow_logging.delivery.retry import Answer, Outcome
 from snowplow_logging.delivery.sqlite_file import SQLiteFile, StoreError
-from snowplow_logging.delivery.waiting import Exclusive, clock
+from snowplow_logging.delivery.waiting import Exclusive, clock, new_lock
 
 if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
@@ -40,7 +39,7 @@ class Outbox:
         settings = self._settings
         self._pid = os.getpid()
         self._file = SQLiteFile(settings.store or "", settings.store_limit, settings.url)
-        self._turns = Exclusive(threading.RLock())
+        self._turns = Exclusive(new_lock())
 
     def after_fork(self) -> None:
         """Use the file anew in a forked child."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from typing import Final
 
 from snowplow_logging.delivery.descriptors import identity_of
+from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.private_files import open_private
 
 if sys.platform == "win32":
@@ -68,7 +68,7 @@ class _LockFiles:
     """The lock files that this process has open, by their device and inode."""
 
     def __init__(self) -> None:
-        self.guard = threading.RLock()
+        self.guard = new_lock()
         self._files: dict[tuple[int, int], _LockFile] = {}
         self._pid = os.getpid()
 

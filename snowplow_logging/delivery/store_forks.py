@@ -6,7 +6,6 @@ import contextlib
 import os
 import sqlite3
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -15,6 +14,7 @@ from typing import Final, TypeVar
 from snowplow_logging.delivery.descriptors import identity_of
 from snowplow_logging.delivery.sqlite_connection import Connection, leave_open_ones_to_parent
 from snowplow_logging.delivery.store_file import StoreError, identify
+from snowplow_logging.delivery.waiting import new_lock
 
 __all__ = ["ForkSafe"]
 
@@ -41,7 +41,7 @@ class ForkSafe:
     def __init__(self, path: str) -> None:
         self.connection: Connection | None = None
         self._path = path
-        self._lock = threading.RLock()  # held while SQLite works
+        self._lock = new_lock()  # held while SQLite works
         self._using = False  # whether it does
         self._pid = os.getpid()
         self._descriptors: dict[int, tuple[int, int]] = {}

@@ -34,6 +34,7 @@ from snowplow_logging.delivery.limits import (
     too_large,
 )
 from snowplow_logging.delivery.retry import Answer, Outcome, judge
+from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.http_client import as_it_is, certificates, described
 from snowplow_logging.protocol import MAX_REQUEST_LINE_BYTES
 
@@ -111,7 +112,7 @@ class Transport:
         self._connections = settings.connections
         self._user_session = settings.session
         self._session: requests.Session | None = None
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._pid = os.getpid()
         self._inherited: list[object] = []
 
@@ -291,7 +292,7 @@ class Transport:
         if self._pid == os.getpid():
             return
         leave_to_parent()
-        self._pid, self._session, self._lock = os.getpid(), None, threading.RLock()
+        self._pid, self._session, self._lock = os.getpid(), None, new_lock()
         adapters = [] if self._user_session is None else self._user_session.adapters.values()
         for adapter in adapters:
             if isinstance(adapter, requests.adapters.HTTPAdapter):

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import starmap
 from typing import Any, Final, TypeVar
 
-__all__ = ["Bell", "Exclusive", "Lock", "alone", "clock"]
+__all__ = ["Bell", "Exclusive", "Lock", "alone", "clock", "new_lock"]
 
 _LOOK_INTERVAL: Final = 0.02  # seconds after which who waits for a turn looks again at most
 
@@ -29,6 +32,37 @@ What a function returns of a call is returned after `with lock:` and not from wi
 3.11 on the instructions between such a call and the end of `with` are not covered by it: what is
 raised there, as by a signal handler that a debugger's trace function lets in, would keep the lock.
 """
+
+
+def new_lock() -> Lock:
+    """Return a lock that `with` always gives back, whatever a signal handler raises."""
+    lock = threading.RLock()  # or what gevent has put in its place
+    return _GivenBack() if sys.version_info[:2] == (3, 14) and type(lock) is _RLock else lock
+
+
+_RLock: Final[Any] = type(threading.RLock())
+_ONCE: Final = ((),)  # the arguments of one call
+_do_all: Final = deque[Any](maxlen=0).extend
+
+
+class _GivenBack(_RLock):  # type: ignore[misc]  # whose type has no public name
+    """A lock for Python 3.14, where signals are handled between `__enter__` and the `with` block.
+
+    What is raised there keeps a lock for ever that C code has taken (python/cpython#148874). No
+    signal is handled where a function of Python returns, so this one is taken by such a function,
+    which gives it back if anything is raised inside of it.
+    """
+
+    def __enter__(self) -> bool:
+        taken: list[bool] = []
+        give_back = map(self.__exit__, taken, taken, taken)
+        try:
+            # By one call of C code, so that it is known to be taken if it is.
+            taken.extend(starmap(self.acquire, _ONCE))
+        except BaseException:
+            _do_all(give_back)
+            raise
+        return True
 
 
 class _Clock:

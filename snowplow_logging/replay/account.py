@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from snowplow_logging.delivery.waiting import new_lock
 
 from .resume_point import Point, ReplayError, ResumePoint
 
@@ -66,7 +67,7 @@ class Account:
     ) -> None:
         self._report = report
         self._refused = refused
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._stretches: deque[_Stretch] = deque()
         self._under_way: defaultdict[str, deque[_Stretch]] = defaultdict(deque)
         self._refusals = 0  # requests that the collector has refused
