@@ -101,18 +101,18 @@ def marked(name: str) -> list[str]:
     ]
 
 
-def pytest(session: nox.Session, *arguments: str) -> None:
+def pytest(session: nox.Session, *arguments: str, processes: int = 4) -> None:
     """Run tests; `--` may give more arguments.
 
-    Four processes for two processors: many tests wait for a time that they have set themselves.
+    Twice as many processes as processors, or more: many tests wait for a time that they have set.
     """
     # Where this variable is set, as images of containers like to, each of the hundreds of processes
     # that the tests start would compile all that it imports anew, which is half of what tests cost.
     session.env["PYTHONDONTWRITEBYTECODE"] = ""
+    # A few tests that are chosen by `-- -k name` are not worth several processes.
+    parallel = [] if session.posargs else [f"--numprocesses={processes}", "--dist=worksteal"]
     # `pytest` and not `python -m pytest`, which would put the tree in front of what is installed.
-    # A few tests that are chosen by `-- -k name` are not worth four processes.
-    processes = [] if session.posargs else ["--numprocesses=4", "--dist=worksteal"]
-    session.run("pytest", *processes, *arguments, *session.posargs)
+    session.run("pytest", *parallel, *arguments, *session.posargs)
 
 
 @nox.session
@@ -183,7 +183,7 @@ def minimal(session: nox.Session) -> None:
         "pytest-timeout",
         "pytest-xdist",
     )
-    pytest(session, *MINIMAL)
+    pytest(session, *MINIMAL, processes=6)  # most of their time is waiting
 
 
 @nox.session

@@ -319,6 +319,7 @@ class TestSameWithoutOrjson:
 
         check()
 
+    @pytest.mark.exhaustive  # the session `minimal` runs them without orjson at each change
     def test_these_tests(self):
         """All that is tested here holds without orjson."""
         pytest.importorskip("orjson")

@@ -110,7 +110,7 @@ SCENARIOS: Final = {
         dict.fromkeys(("queue", *SENDERS, "sync, 500", "async, 500"), 40_000),
         {"threads": 1},
         rounds=9,
-        quick_rounds=3,
+        quick_rounds=2,
         quick_share=0.25,
     ),
     "near, 8 threads": Scenario(
@@ -119,7 +119,6 @@ SCENARIOS: Final = {
         dict.fromkeys(("queue", *SENDERS), 40_000),
         {"threads": 8},
         rounds=5,
-        quick_rounds=2,
         quick_share=0.25,
     ),
     "far": Scenario(
@@ -129,7 +128,7 @@ SCENARIOS: Final = {
         {"threads": 1},
         latency=FAR,
         rounds=5,
-        quick_share=0.5,
+        quick_share=0.25,
     ),
     "far, 8 threads": Scenario(
         "Eight threads at once, and a collector that answers after 50 ms",
@@ -157,7 +156,7 @@ SCENARIOS: Final = {
         "importing",
         dict.fromkeys(("fast", "sync"), 0),
         rounds=15,
-        quick_rounds=7,
+        quick_rounds=3,
     ),
 }
 
@@ -450,7 +449,7 @@ def main() -> None:
     """Measure, print the tables, and write them as JSON and as a picture."""
     parser = argparse.ArgumentParser(description="Compare what tracking an event costs.")
     parser.add_argument(
-        "--quick", action="store_true", help="a minute or so; rough, and without the longest parts"
+        "--quick", action="store_true", help="half a minute; rough, and without the longest parts"
     )
     parser.add_argument(
         "--output",
@@ -475,7 +474,7 @@ def main() -> None:
                 {
                     "orjson": CONTENDERS[name].get("orjson", True),
                     "endpoint": sink.urls[0.0],
-                    "blocks": 5 if options.quick else 30,
+                    "blocks": 3 if options.quick else 30,
                 },
             )
             for name in ("fast", "plain")
