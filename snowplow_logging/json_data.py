@@ -38,6 +38,8 @@ __all__ = [
     "base64_json",
     "data_json",
     "exact_number",
+    "flat_json",
+    "is_flat",
     "key_text",
     "number_mark",
     "payload_json",
@@ -271,6 +273,31 @@ def _usual_by_standard(data: Any) -> bytes | None:
 
 usual_json: Final = _usual_by_standard if orjson is None else _usual_by_orjson
 """Writes data as `data_json` does, if it needs no change for that; else returns None."""
+
+
+def is_flat(data: dict[str, Any]) -> bool:
+    """Tell whether the members of a dict are all text, numbers, truth values or nothing."""
+    for value in data.values():
+        kind = type(value)
+        if kind not in _FLAT and not (kind is float and math.isfinite(value)):
+            return False
+    return True
+
+
+_FLAT: Final = frozenset((str, int, bool, type(None)))
+
+
+def flat_json(data: Any) -> bytes:
+    """Write data as `data_json` does, in which there is nothing that it would have to look for.
+
+    Args:
+        data: Plain lists and dicts of a few levels, the innermost of which `is_flat`.
+
+    Raises:
+        TypeError: A number is too large for the writer.
+        ValueError: A text is none that UTF-8 can hold.
+    """
+    return _standard_json(data) if orjson is None else _dumps(data, None, _OPTIONS)
 
 
 def _one_level(value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.definitions import definition_of
 from snowplow_logging.event_ids import IdentifiedEvent
-from snowplow_logging.json_data import payload_json, usual_json
+from snowplow_logging.json_data import flat_json, is_flat, payload_json, usual_json
 from snowplow_logging.kept import keeps_nothing, message_event
 from snowplow_logging.protocol import Check, is_schema_uri, uuid
 from snowplow_logging.surroundings import innermost_layer
@@ -171,6 +171,7 @@ class UsualEvents:
                 context = event["context"]
                 if type(context) is not list or not context:
                     return False
+                flat = True
                 for entity in context:
                     if (
                         type(entity) is not dict
@@ -179,7 +180,8 @@ class UsualEvents:
                         or not self._is_valid[entity["schema"]](data)
                     ):
                         return False
-                entities = usual_json(context)
+                    flat = flat and is_flat(data)
+                entities = flat_json(context) if flat else usual_json(context)
             if described is None or entities is None:
                 return False
             payload = unfinished(payload_json(own), self._constant, entities, described)
