@@ -289,6 +289,7 @@ class Iglu:
             problem, expected = "is no Iglu schema URI", "iglu:VENDOR/NAME/jsonschema/1-0-0"
             return _Entry(Absent(problem, expected, certain=True), 0.0)
         down: list[str] = []
+        text = None
         for registry in self._registries:
             if registry.waits and not waits:
                 return None
@@ -303,10 +304,13 @@ class Iglu:
                 break
         else:
             entry = self._missing(down)
-        if down and isinstance(entry.answer, Absent) and self._report is not None:
-            self._report(
-                f"{uri} cannot be looked up, and its events go unchecked: {'; '.join(down)}"
-            )
+        answer = entry.answer
+        if self._report is not None and isinstance(answer, Absent) and not answer.certain:
+            if down:
+                problem = f"{uri} cannot be looked up, and its events go unchecked"
+                self._report(f"{problem}: {'; '.join(down)}")
+            elif text is not None:
+                self._report(f"{uri} {answer.problem}, and its events go unchecked")
         if len(self._entries) >= _MOST_KEPT:
             self._entries.clear()
         self._entries[uri] = entry

@@ -468,6 +468,25 @@ class TestLogCall:
 
         assert caplog.messages.count(said) == 1
 
+    def test_a_schema_that_cannot_be_read_refuses_nothing_and_is_reported(
+        self, collector, caplog, tmp_path
+    ):
+        """Its events are sent unchecked, and that is said, too."""
+        path = tmp_path / "schemas" / PLAN.removeprefix("iglu:")
+        path.parent.mkdir(parents=True)
+        path.write_text('{"type": "objec', encoding="utf-8")
+        problem = f"is broken in the registry {tmp_path}: it is no JSON"
+        said = f"{PLAN} {problem}, and its events go unchecked"
+        with tracking(collector, iglu=tmp_path) as track:
+            track.log(event(BAD))
+            track.log(event(BAD))
+            assert track.handler.flush(30)
+            waits_for(lambda: said in caplog.messages)
+            assert collector.counts["total"] == 2
+            assert track.handler.stats.invalid == 0
+
+        assert caplog.messages.count(said) == 1
+
     @pytest.mark.usefixtures("soon")
     def test_a_registry_that_comes_back_is_asked_again(self, collector):
         """Events are checked again once it answers."""
