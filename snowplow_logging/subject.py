@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict, TypeVar, cast
 from uuid import UUID
 
 from snowplow_logging.kept import keep_in_records
@@ -55,13 +58,72 @@ SUBJECT_KEYS: Final[dict[str, Key]] = annotated_keys(Subject)
 """The fields of a subject with what Snowplow wants to know of each."""
 
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
 @contextmanager
+def _inside(bound: Bound) -> Iterator[None]:
+    keep_in_records()
+    layer, token = enter(bound, surroundings())
+    try:
+        yield
+    finally:
+        leave(layer, token)
+
+
+class _SubjectContext(AbstractContextManager[None]):
+    """Binds a subject and entities in one block, or in each call of a function."""
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+        self._block = _inside(bound)
+
+    def __enter__(self) -> None:
+        self._block.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._block.__exit__(kind, error, traceback)
+
+    def __call__(self, function: _F) -> _F:
+        """Return a function, or a coroutine function, with the same around each of its calls.
+
+        Raises:
+            TypeError: It is a generator function: what it does happens after its call.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{function.__qualname__} is a generator function; give a function or a coroutine "
+                "function, or write `with subject_context(…):` within the generator"
+            )
+        if inspect.iscoroutinefunction(function):
+
+            async def of_coroutine(*args: Any, **keywords: Any) -> Any:
+                with _inside(self._bound):
+                    return await function(*args, **keywords)
+
+            wrapper: Callable[..., Any] = of_coroutine
+        else:
+
+            def of_function(*args: Any, **keywords: Any) -> Any:
+                with _inside(self._bound):
+                    return function(*args, **keywords)
+
+            wrapper = of_function
+        return cast("_F", functools.wraps(function)(wrapper))
+
+
 def subject_context(
     *, context: Sequence[Any] | None = None, **subject: Unpack[Subject]
-) -> Iterator[None]:
+) -> _SubjectContext:
     """Bind a subject and entities to every event that is logged inside.
 
-    That is in this thread or asyncio task and in the tasks that it starts; a new thread starts
+    It is a context manager, and a decorator of functions and coroutine functions. Inside is what
+    happens in this thread or asyncio task and in the tasks that it starts; a new thread starts
     without, unless `carry` takes it along. It may be left in another context than it was entered
     in, as a generator's is that another task closes. Nested ones add up: an inner field wins over
     an outer one, entities are joined.
@@ -82,11 +144,6 @@ def subject_context(
         TypeError: The context is no list.
     """
     entities = bound_entities(context)
-    keep_in_records()
     # Empty text must not hide a field of an outer subject.
     fields = {name: value for name, value in subject.items() if is_given(value)}
-    layer, token = enter(Bound(fields, tuple(entities)), surroundings())
-    try:
-        yield
-    finally:
-        leave(layer, token)
+    return _SubjectContext(Bound(fields, tuple(entities)))

@@ -125,6 +125,54 @@ class TestSubjectContext:
         ]
         assert sent == [("inner", "198.51.100.7", "de"), ("outer", None, "de"), (None, None, None)]
 
+    def test_a_function_is_decorated(self, tracked):
+        """Each of its calls is inside, whether it is called once or within itself."""
+
+        @subject_context(user_id="u-42")
+        def work(times):
+            """Work."""
+            tracked.log(PAGE)
+            return times and work(times - 1)
+
+        assert work(1) == 0
+        assert work.__doc__ == "Work."
+        tracked.log(PAGE)
+        assert [event.get("uid") for event in tracked.payloads()] == ["u-42", "u-42", None]
+
+    def test_a_coroutine_function_is_decorated(self, tracked):
+        """What it does once it is awaited is inside, and not what others do meanwhile."""
+
+        @subject_context(user_id="u-42")
+        async def work(first, second):
+            tracked.log(PAGE)
+            first.set()
+            await second.wait()
+            tracked.log(PAGE)
+
+        async def main():
+            first, second = asyncio.Event(), asyncio.Event()
+            task = asyncio.create_task(work(first, second))
+            await first.wait()
+            tracked.log(PAGE)
+            second.set()
+            await task
+
+        asyncio.run(main())
+        assert [event.get("uid") for event in tracked.payloads()] == ["u-42", None, "u-42"]
+
+    def test_a_generator_function_is_refused(self):
+        """Its call does nothing yet, so that nothing would be bound where it works."""
+
+        def work():
+            yield
+
+        async def async_work():
+            yield
+
+        for function in (work, async_work):
+            with pytest.raises(TypeError, match=r"work is a generator function; give .* or write"):
+                subject_context(user_id="u-42")(function)
+
     def test_is_read_at_the_log_call(self, collector):
         """An event that is sent later, from another thread, has the subject of its log call."""
         with tracking(collector, flush_interval=600) as tracked:
