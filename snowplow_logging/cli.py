@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: The arguments make no sense (status 2), or ask for help (status 0).
     """
+    # Python has no stream where the descriptor is closed, as some daemons start their programs.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     status = 0
     try:
         status = _run(argv)

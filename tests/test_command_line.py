@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -85,6 +87,25 @@ def test_a_closed_pipe_ends_a_command_quietly(command, files, name, both):
     else:
         assert not said
     assert process.returncode == 141
+
+
+@posix
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("name", ["check", "replay", "send"])
+def test_a_stream_that_is_closed_is_done_without(files, tmp_path, name, closed):
+    """As some daemons start their programs: the status says what became of the events."""
+    arguments = shlex.join([sys.executable, "-m", "snowplow_logging", *files(COMMANDS[name])])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {arguments} {closed}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    # What is replayed here are events that Snowplow would refuse.
+    assert done.returncode == (1 if name == "replay" else 0)
 
 
 @posix
