@@ -79,7 +79,7 @@ def _import(source: str) -> Any:
     module_name, _, names = source.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"{source}: {module_name} cannot be imported: {type(error).__name__}: {error}"
         ) from error

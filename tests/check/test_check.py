@@ -713,3 +713,12 @@ def test_a_django_project(tmp_path, collector):
     )
     status, text = run("shop.settings:LOGGING", cwd=tmp_path)
     assert (status, len(collector.good)) == (0, 1), text
+
+
+def test_a_module_that_ends_the_process_is_a_bad_configuration(tmp_path, monkeypatch):
+    """Importing it ends the check of it alone, whatever status it asks for."""
+    (tmp_path / "exiting_module.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = []
+    assert check("exiting_module:LOGGING", lines.append) == 1
+    assert "exiting_module cannot be imported: SystemExit: 0" in lines[-1]
