@@ -115,10 +115,15 @@ class DeadLetterFile:
             if file.write(lines) < len(lines):
                 raise OSError("there is no room for it")
 
-    def _opened(self) -> io.FileIO:
-        return open(  # noqa: PTH123 - it is a str; closed by who asked for it
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[io.FileIO]:
+        with open(  # noqa: PTH123 - it is open
             open_private(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b", buffering=0
-        )
+        ) as file:
+            file.seek(0)
+            if file.read(1) not in (b"", b"{"):
+                raise OSError("it is another program's file, and none of JSON lines")
+            yield file
 
     def _rotate(self) -> int:
         """Give each file the next number, up to one that none has; return how many events went.

@@ -318,7 +318,7 @@ class Settings:
         Setting(
             "a path: what could not be delivered, as JSON lines that `replay` reads",
             checks.file,
-            "At most ten files of 50 MB.",
+            "At most ten files of 50 MB. What finds the queue full is not there, only counted.",
         ),
     ] = None
     shutdown_timeout: Annotated[
@@ -355,6 +355,9 @@ class Settings:
                 "send is False, and events would stay nowhere; give store, the file from which"
                 " `snowplow-logging relay` sends them, and no broker"
             )
+        given = [path for path in (self.store, self.dead_letter) if path is not None]
+        if len({*map(os.path.realpath, given)}) < len(given):
+            raise ValueError("dead_letter is the file of the store, too; give another")
         if self.broker is not None and self.endpoint:
             raise ValueError("broker is given as well as endpoint; give that to the relay alone")
         if not self.endpoint:

@@ -17,6 +17,7 @@ import pytest
 
 from faulty_collector import SILENCE, FaultyCollector
 from helpers import entity, tracking
+from snowplow_logging import SnowplowHandler
 from snowplow_logging.dead_letter import DeadLetterFile
 
 
@@ -275,6 +276,27 @@ def test_a_full_disk_leaves_no_half_line(path):
     kept = [line["snowplow"]["action"] for line in lines(path)]
     assert kept == [str(number) for number in range(len(kept))]
     assert 20 < len(kept) < 40
+
+
+@pytest.mark.parametrize("content", [b"not ours\n", b"\x89PNG\r\n", b"SQLite format 3\0"])
+def test_the_file_of_another_program_is_left_alone(path, reports, content):
+    """Nothing is written into it, nor is it renamed; the events count as missing in the file."""
+    path.write_bytes(content)
+    with tracking(dead_letter=path) as tracked:
+        tracked.log(event(0, value="nine"))
+        assert tracked.handler.flush(20)
+        assert tracked.handler.stats.dead_letters_lost == 1
+    assert path.read_bytes() == content
+    assert any("another program's file" in report for report in reports)
+
+
+def test_the_store_is_no_file_of_dead_letters(tmp_path):
+    """However the two paths are written."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="dead_letter is the file of the store, too"):
+        SnowplowHandler(
+            "http://127.0.0.1:9", store=tmp_path / "x", dead_letter=tmp_path / "link" / "x"
+        )
 
 
 @pytest.mark.parametrize("place", ["directory", "no such directory", "under a file"])
