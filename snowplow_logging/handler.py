@@ -163,7 +163,11 @@ class _EventQueueHandler(QueueHandler):
         try:
             if isinstance(error, MemoryError):
                 raise error
-            letter = event_fields(event, event_id, record, around, json_default=self._json_default)
+            letter = {}
+            if self._emitter.tells_of_failures:  # else it is no use, and may take long
+                letter = event_fields(
+                    event, event_id, record, around, json_default=self._json_default
+                )
         except MemoryError:
             self._emitter.lack_memory()
         else:

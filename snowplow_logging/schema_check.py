@@ -16,6 +16,7 @@ from snowplow_logging.schemas import Absent, Schema
 __all__ = ["SchemaCheck"]
 
 _MOST_KNOWN: Final = 1_000  # schemas that are not there
+_MOST_FAULTS: Final = 100  # that are counted, for there may be one in each of very many values
 _LOSS: Final = "schema"  # the reason under which an event is counted that does not fit its schema
 
 
@@ -99,10 +100,11 @@ class SchemaCheck:
     def check_plain(self, uri: str, data: Any, path: str = "") -> None:
         """Check data as read from JSON; see `check`."""
         schema = self._found(uri, path)
-        if schema is not None and (faults := schema.faults(data)):
+        if schema is not None and (faults := schema.faults(data, _MOST_FAULTS)):
             first, more = faults[0], len(faults) - 1
             problem = f"{first.problem}, which the schema {uri} does not take: {first.rule}"
-            others = f" (and {more:,} more)" if more else ""
+            at_least = "at least " if len(faults) == _MOST_FAULTS else ""
+            others = f" (and {at_least}{more:,} more)" if more else ""
             self._refuse(f"{path}data{first.path}", problem + others, first.expected)
 
     def check_payload(self, event: str, payload: Mapping[str, str]) -> None:

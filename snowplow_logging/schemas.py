@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from snowplow_logging.protocol import describe, nearest
@@ -240,16 +241,17 @@ class Schema:
             raise BrokenSchema(f"cannot be used: {_cut(str(error))}", certain=False) from None
         self.is_valid: Callable[[Any], bool] = self._validator.is_valid
 
-    def faults(self, data: Any) -> list[Fault]:
-        """Return all that is wrong with data, as read from JSON.
+    def faults(self, data: Any, most: int | None = None) -> list[Fault]:
+        """Return what is wrong with data, as read from JSON.
 
         Args:
             data: The data.
+            most: How many faults to look for; None for all.
         """
         try:
-            errors = list(self._validator.iter_errors(data))
+            errors = [*islice(self._validator.iter_errors(data), most)]
         except ValueError:
-            errors = list(self._validator.iter_errors(_plain(data)))
+            errors = [*islice(self._validator.iter_errors(_plain(data)), most)]
         return [self._fault(error) for error in errors]
 
     def _fault(self, error: jsonschema_rs.ValidationError) -> Fault:

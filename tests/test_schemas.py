@@ -298,6 +298,12 @@ class TestLogCall:
                 "each item once",
             ),
             ({"price": -1, "kind": 5}, ".price is -1", "minimum is 0 (and 1 more)", "at least 0"),
+            (
+                {"price": 1, "tags": [*range(1_000)]},
+                ".tags[0] is 0",
+                "type is string (and at least 99 more)",
+                "text",
+            ),
         ],
     )
     def test_the_refusal_names_path_value_and_rule(self, folder, data, what, rule, expected):

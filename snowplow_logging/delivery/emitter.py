@@ -170,13 +170,18 @@ class Emitter:
             self._adopt()
             self.process = 0
 
+    @property
+    def tells_of_failures(self) -> bool:
+        """Whether anybody wants to see events that are refused."""
+        return self._shared.notices.tells_of_failures
+
     def refuse(
         self, event: Mapping[str, Any], reason: str, loss: str, *, told: bool = False
     ) -> None:
         """Account for an event that is not sent because Snowplow would refuse it.
 
         Args:
-            event: The event as it is shown.
+            event: The event as it is shown, where anybody wants to see it.
             reason: What was wrong.
             loss: The reason under which it is counted.
             told: Whether the user is told otherwise, so that a report would say it twice.
