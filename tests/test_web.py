@@ -444,6 +444,12 @@ class TestPageViews:
         assert len(tracked.payloads()) == 1
         assert any("page_view raised KeyError" in line for line in reports)
 
+    @pytest.mark.parametrize("keys", [{1: 2}, {"extra": "x"}, {"stacklevel": None}])
+    def test_one_that_gives_no_page_view(self, tracked, keys):
+        """It costs the page view alone, too."""
+        serve(lambda: tracked.log(PageView()), page_view=lambda scope: keys)
+        assert len(tracked.payloads()) == 1
+
     def test_a_websocket_has_none(self, tracked):
         """A websocket is no page."""
         serve(lambda: None, scope(type="websocket"), page_view=True)
@@ -558,10 +564,11 @@ class TestLifespan:
 
             assert self.live(app) == ["startup.complete", "shutdown.complete"]
 
-    @pytest.mark.parametrize("receives", [False, True])
-    @pytest.mark.parametrize("error", [None, ValueError("no lifespan")])
+    @pytest.mark.parametrize(
+        ("receives", "error"), [(False, None), (True, None), (False, ValueError("no lifespan"))]
+    )
     def test_an_application_that_knows_nothing_of_it(self, collector, receives, error):
-        """The middleware speaks in the stead of one that raises, or returns, as Django's does."""
+        """The middleware speaks in the stead of one that returns, or raises as Django's does."""
 
         async def app(scope, receive, send):
             if receives:
@@ -580,6 +587,16 @@ class TestLifespan:
         async def app(scope, receive, send):
             await receive()
             await send({"type": "lifespan.startup.failed"})
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            self.live(app)
+
+    def test_a_startup_that_fails_without_an_answer(self):
+        """The server hears of it, and does not take the application for one that has started."""
+
+        async def app(scope, receive, send):
+            await receive()
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):

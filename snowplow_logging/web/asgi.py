@@ -64,7 +64,8 @@ async def _live(app: App, scope: Any, receive: Receive, send: Send) -> None:
     """Live as long as the server: what is queued is sent before it is told that all has ended.
 
     Servers end their process by a signal then, which runs no handler at exit. An application that
-    knows nothing of this, as Django's, raises or returns; then this speaks in its stead.
+    knows nothing of this, as Django's, raises or returns; then this speaks in its stead. One that
+    raises once it has been asked to start could not do so, which is for the server to hear.
     """
     has_received = has_answered = False
 
@@ -84,7 +85,7 @@ async def _live(app: App, scope: Any, receive: Receive, send: Send) -> None:
     try:
         await app(scope, receiving, sending)
     except Exception:
-        if has_answered:
+        if has_received or has_answered:
             raise
     if not has_answered:
         if not has_received:

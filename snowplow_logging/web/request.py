@@ -174,14 +174,13 @@ class Request:
         which = self._settings.page_view
         try:
             keys = which(self._native) if callable(which) else which
-        except Exception as error:  # noqa: BLE001 - it is the user's code
+            if keys is None or keys is False:
+                return
+            bound, _ = self()
+            page = {**(bound.page or {}), **(keys if isinstance(keys, Mapping) else {})}
+            self._settings.adapter.page_view(**page)
+        except Exception as error:  # noqa: BLE001 - it is the user's code, or what that returned
             report_seldom("web page_view", f"the middleware's page_view raised {error!r}")
-            return
-        if keys is None or keys is False:
-            return
-        bound, _ = self()
-        page = {**(bound.page or {}), **(keys if isinstance(keys, Mapping) else {})}
-        self._settings.adapter.page_view(**page)
 
 
 def _bound(facts: Facts, settings: Settings) -> Bound:
