@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
 from snowplow_logging.lifecycle import lifecycle
+from snowplow_logging.protocol import describe
 
 __all__ = ["aflush", "flush", "flushing"]
 
@@ -30,8 +31,11 @@ def flush(timeout: float | None = None) -> bool:
 
     Returns:
         True once it has, False when the time is up.
+
+    Raises:
+        TypeError: The timeout is no number.
     """
-    return lifecycle.flush(timeout)
+    return lifecycle.flush(_seconds(timeout))
 
 
 async def aflush(timeout: float | None = None) -> bool:
@@ -43,6 +47,7 @@ async def aflush(timeout: float | None = None) -> bool:
     Returns:
         As `flush` does.
     """
+    _seconds(timeout)
     if lifecycle.flush(0):
         return True
     loop = asyncio.get_running_loop()
@@ -65,11 +70,17 @@ async def aflush(timeout: float | None = None) -> bool:
     return await done
 
 
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is not None and not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout {describe(timeout)}; give seconds, or None")
+    return timeout
+
+
 class _Flushing:
     """Flushes at the end of a block, or of each call of a function."""
 
     def __init__(self, timeout: float | None) -> None:
-        self._timeout = timeout
+        self._timeout = _seconds(timeout)
 
     def __enter__(self) -> None:
         pass

@@ -84,6 +84,11 @@ def takes_settings(
     def decorate(init: Callable[[Any, Settings], None]) -> Callable[Concatenate[Any, P], None]:
         @functools.wraps(init)
         def with_arguments(self: Any, *args: P.args, **keywords: P.kwargs) -> None:
+            if len(args) > 1:
+                raise TypeError(
+                    f"SnowplowHandler takes one argument without a name, the endpoint, and got "
+                    f"{len(args)}; name the others, and in fileConfig write args = (URL,)"
+                )
             for name in keywords:
                 if name not in SETTINGS:
                     expected = nearest(name, SETTINGS)

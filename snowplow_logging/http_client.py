@@ -17,6 +17,9 @@ __all__ = ["as_it_is", "certificates", "described"]
 _LONGEST: Final = 300  # characters of an error
 _SHORTEST_SECRET: Final = 4  # characters; a shorter one would be found in any text
 
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""What OpenSSL, by its version, makes of an answer in plain text."""
+
 _MAY_QUOTE: Final = (
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidURL,
@@ -67,4 +70,7 @@ def described(error: BaseException, hidden: Iterable[str] = ()) -> str:
         for part in {secret, secret.rpartition(" ")[2]}:
             if len(part) >= _SHORTEST_SECRET:
                 text = text.replace(part, "***")
-    return printable(text, _LONGEST)
+    words = printable(text, _LONGEST)
+    if any(mark in words for mark in _NO_TLS):
+        words += "; where it speaks no TLS, give its URL with http://"
+    return words

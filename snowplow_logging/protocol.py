@@ -118,7 +118,13 @@ def describe(value: object) -> str:
         return f"is {value[:60]!r}{'…' if len(value) > 60 else ''}"
     if type(value) is int:
         return f"is {value}" if value.bit_length() < 200 else "is an int of over 60 digits"
-    return f"is {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+    # Its classes have names of ours, so that the name alone would say nothing.
+    owner = " of snowplow_tracker" if _is_trackers(type(value)) else ""
+    return f"is {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}{owner}"
+
+
+def _is_trackers(kind: type) -> bool:
+    return str(kind.__module__).partition(".")[0] == "snowplow_tracker"
 
 
 def unreadable(error: Exception) -> Refused:

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -211,6 +212,11 @@ class TestDictConfig:
 
 class TestFileConfig:
     """`logging.config.fileConfig`."""
+
+    def test_arguments_without_a_comma(self):
+        """A text in brackets is no tuple, and each of its characters an argument."""
+        with pytest.raises(TypeError, match=r"takes one argument .* got 18; .* args = \(URL,\)"):
+            self.configure(SimpleNamespace(endpoint=NOWHERE), "('http://127.0.0.1:9')", "{{}}")
 
     def configure(self, collector, args, kwargs):
         """Configure logging from a file."""

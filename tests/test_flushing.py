@@ -105,6 +105,13 @@ def test_flush_has_one_time_for_all(collector):
     assert flush() is True
 
 
+@pytest.mark.parametrize("call", [flush, flushing, lambda timeout: asyncio.run(aflush(timeout))])
+def test_a_timeout_that_is_no_number(call):
+    """It is an error at the call, also of `flushing`, and not at the end of a job."""
+    with pytest.raises(TypeError, match="timeout is '5'; give seconds, or None"):
+        call("5")
+
+
 def test_flush_without_any_handler_or_event_is_at_once(run):
     """Nothing is open, so that the answer is yes, for any timeout."""
     ran = run(

@@ -42,6 +42,37 @@ def decoded(payload):
     return seen
 
 
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        (tracker_module.PageView(page_url="https://a.example/"), "event is a PageView"),
+        (
+            {
+                "event": "page_view",
+                "page_url": "https://a.example/",
+                "subject": tracker_module.Subject(),
+            },
+            "subject is a Subject",
+        ),
+        (
+            {
+                "event": "page_view",
+                "page_url": "https://a.example/",
+                "context": [
+                    tracker_module.SelfDescribingJson("iglu:com.acme/a/jsonschema/1-0-0", {})
+                ],
+            },
+            "context[0] is a SelfDescribingJson",
+        ),
+    ],
+)
+def test_what_is_of_the_tracker_is_called_so(event, what):
+    """Its classes have the names of those that are taken here."""
+    with capture_events() as events:
+        logging.getLogger("shop").error("an event", extra={"snowplow": event})
+    assert f"{what} of snowplow_tracker; give" in str(events.invalid[0].error)
+
+
 @pytest.mark.parametrize(("before", "after"), rows())
 def test_both_send_the_same(before, after):
     """The tracker's call and the handler's have the same payload."""

@@ -545,6 +545,15 @@ class TestTLS:
         if not name:
             assert "certificate verify failed" in stats.last_error
 
+    def test_a_collector_without_it(self, collector):
+        """What answers in plain text is known as that, and not by an error of OpenSSL alone."""
+        handler = SnowplowHandler(collector.endpoint.replace("http", "https"), max_attempts=1)
+        handler.emit(logging.makeLogRecord({"snowplow": PAGE}))
+        assert handler.flush(20)
+        said = handler.stats.last_error
+        handler.close()
+        assert "where it speaks no TLS, give its URL with http://" in said
+
     def test_what_requests_documents_comes_first(self, certificate, monkeypatch, tmp_path):
         """A file of OpenSSL's variable does not replace that of REQUESTS_CA_BUNDLE."""
         monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
