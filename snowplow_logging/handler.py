@@ -172,7 +172,7 @@ class _EventQueueHandler(QueueHandler):
             self._emitter.lack_memory()
         else:
             self._refuse(letter, error)
-        self.handleError(record)
+        self._show_error(record)
 
     def _refuse(self, event: dict[str, Any], error: Exception) -> None:
         """Account for a bad event."""
@@ -192,6 +192,13 @@ class _EventQueueHandler(QueueHandler):
             self._emitter.put(payload)
 
     def handleError(self, record: logging.LogRecord) -> None:
+        """Handle what has kept an event from being looked at, or from being accounted for."""
+        if isinstance(sys.exc_info()[1], RecursionError):
+            with contextlib.suppress(RecursionError):
+                self._emitter.lack_memory()  # that of the stack
+        self._show_error(record)
+
+    def _show_error(self, record: logging.LogRecord) -> None:
         """Handle an error as the handler that users see does."""
         with contextlib.suppress(RecursionError):
             self._handle_error(record)

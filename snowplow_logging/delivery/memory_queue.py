@@ -84,7 +84,8 @@ class MemoryQueue:
             return _NONE
         try:
             return self._look()
-        except MemoryError:  # the event is there all the same, and who puts the next one looks
+        except (MemoryError, RecursionError):
+            # The event is there all the same, and who puts the next one looks.
             return _NONE
 
     def _look(self) -> list[bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -213,3 +215,31 @@ def test_letters_that_a_rotation_removes_are_counted_and_reported(collector, tmp
     assert len(path.read_text().splitlines()) == 1
     assert Path(f"{path}.9").read_text() == "{}\n"
     assert any("its oldest events were removed" in report for report in reports)
+
+
+@pytest.mark.parametrize("page_url", ["https://a.example/", "https://a.example/a b", None])
+def test_near_the_recursion_limit_no_event_goes_uncounted(collector, page_url):
+    """One whose log call returns is sent or counted as lost, however few frames there are left."""
+    depth, frame = 0, sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+
+    with tracking(collector, before_send=dict) as tracked:
+
+        def down(frames):
+            if frames:
+                down(frames - 1)
+            else:
+                tracked.log({"event": "page_view", "page_url": page_url})
+
+        returned = logged = 0
+        limit = sys.getrecursionlimit() - depth
+        for frames in range(limit - 150, limit):
+            logged += 1
+            with contextlib.suppress(RecursionError):
+                down(frames)
+                returned += 1
+        assert tracked.handler.flush(20)
+        stats = tracked.handler.stats
+    assert 0 < returned < logged
+    assert returned <= stats.sent + stats.invalid + stats.failed <= logged
