@@ -121,7 +121,8 @@ class DeadLetterFile:
             open_private(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b", buffering=0
         ) as file:
             file.seek(0)
-            if file.read(1) not in (b"", b"{"):
+            # After a failure of power a file may begin with nothing but zeros.
+            if file.read(1) not in (b"", b"{", b"\n", b"\0"):
                 raise OSError("it is another program's file, and none of JSON lines")
             yield file
 

@@ -194,8 +194,7 @@ class _EventQueueHandler(QueueHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Handle what has kept an event from being looked at, or from being accounted for."""
         if isinstance(sys.exc_info()[1], RecursionError):
-            with contextlib.suppress(RecursionError):
-                self._emitter.lack_memory()  # that of the stack
+            self._emitter.lack_memory()  # that of the stack; or who has called this does it
         self._show_error(record)
 
     def _show_error(self, record: logging.LogRecord) -> None:
@@ -330,7 +329,10 @@ class SnowplowHandler(logging.Handler):
                 if self._is_closed:
                     self._is_closed = False
                     self._await_sigterm()
-                self._queue_handler.emit(record)
+                try:
+                    self._queue_handler.emit(record)
+                except RecursionError:
+                    self._emitter.lack_memory()
         elif (what_to_do := hidden_event(record, self._event_key)) is not None:
             self._emitter.report("hidden", what_to_do)
 

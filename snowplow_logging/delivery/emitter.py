@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -199,7 +200,8 @@ class Emitter:
         self._here()
         loss, reason = "out of memory", "there was no memory for an event"
         self._shared.ledger.give_up(loss, reason)
-        self._shared.reports.add(loss, reason)
+        with contextlib.suppress(RecursionError):
+            self._shared.reports.add(loss, reason)
 
     def give_up_at_the_end(self) -> None:
         """Account for an event that comes too late to be sent, with one line for all of them."""
