@@ -255,6 +255,7 @@ def test_a_full_disk_leaves_no_half_line(path):
             def emit(self, record):
                 reports.append(record.getMessage())
         logging.getLogger("snowplow_logging").addHandler(Keeping())
+        sys.dont_write_bytecode = True  # or some of the library's would be cut, and stay so
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         handler = SnowplowHandler("http://127.0.0.1:9", dead_letter=sys.argv[1])
         logging.raiseExceptions = False
