@@ -178,6 +178,7 @@ class Closing:
         self._report()
         shared.transport.close()
         worker.close_file()  # if it is not used by what was logged meanwhile
+        self._report()  # what that has found, if anything
 
     def _report(self) -> None:
         """See to it that the reports are written, by the thread that does so if there is one."""

@@ -345,6 +345,8 @@ class Stored:
             self._found += again
             self._returned = []
         self._file.close()
+        if self._stored and not self._file.path.exists():
+            self._lose(self._stored, f"the store {self._file.path} was removed")
 
     # What goes wrong.
 
@@ -384,4 +386,4 @@ class Stored:
         with self._lock:
             self._found -= count
             self._ledger.lose(count, "store set aside", reason)
-        self._reports.add("store", reason)
+        self._reports.add("store set aside", reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -298,6 +299,23 @@ def test_a_file_that_is_removed_is_told_of_and_begun_anew(path, collector, repor
         assert balances(tracked.handler.stats, 600)
         assert tracked.handler.stats.sent == 600
     assert any("removed or replaced" in report for report in reports)
+
+
+def test_a_folder_that_is_removed_is_told_of(tmp_path, collector, reports):
+    """Where no new file can be made, what waited in the old one is counted as lost at the end."""
+    collector.default = 503
+    path = tmp_path / "run" / "events.db"
+    path.parent.mkdir()
+    with tracking(collector, store=path, max_retry_delay=0.1, shutdown_timeout=0.5) as tracked:
+        for number in range(10):
+            tracked.log(event(number))
+        wait_until(lambda: path.exists() and rows(path) == 10)
+        shutil.rmtree(path.parent)
+        tracked.handler.close()
+        stats = tracked.handler.stats
+    assert (stats.queued, stats.failed, stats.losses) == (0, 10, {"store set aside": 10})
+    removed = f"the store {path} was removed, and 10 events that waited in it are lost"
+    assert removed in reports
 
 
 @pytest.mark.parametrize("size", ["3m", "8m"])
