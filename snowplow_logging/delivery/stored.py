@@ -119,6 +119,11 @@ class Stored:
         return self._since
 
     @property
+    def _is_gone(self) -> bool:
+        """Whether it was removed with events in it, and cannot be read from here any more."""
+        return self._stored > 0 and not self._file.is_open and not self._file.path.exists()
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether the file is closed, and nothing has to be done in it."""
         return not (self._file.is_open or self._answered)
@@ -192,7 +197,7 @@ class Stored:
         self._turns.use(use)
 
     def _open(self) -> None:
-        gone = self._stored and not self._file.is_open and not self._file.path.exists()
+        gone = self._is_gone
         if self._file.open():
             self._miscounted = True
             self._others.take_over()  # and all is counted below
@@ -345,7 +350,7 @@ class Stored:
             self._found += again
             self._returned = []
         self._file.close()
-        if self._stored and not self._file.path.exists():
+        if self._is_gone:
             self._lose(self._stored, f"the store {self._file.path} was removed")
 
     # What goes wrong.
