@@ -11,7 +11,7 @@ from typing import Final
 
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.queue import Batch, Limits
-from snowplow_logging.delivery.waiting import Lock, clock
+from snowplow_logging.delivery.waiting import ONCE, Lock, clock
 from snowplow_logging.unfinished import finished, longest_finished
 
 __all__ = ["MemoryQueue"]
@@ -19,7 +19,6 @@ __all__ = ["MemoryQueue"]
 _SMALL: Final = 4_096  # bytes of an event that may come without anybody looking
 _FEW: Final = 4_096  # events that are reached by index, one after the other
 _NONE: Final[list[bytes]] = []  # never changed
-_ONCE: Final = ((),)  # the arguments of one call
 
 
 class MemoryQueue:
@@ -96,7 +95,7 @@ class MemoryQueue:
             while len(self._events) > self.held and self._is_too_much():
                 self._had_no_room = True
                 with contextlib.suppress(IndexError):  # a signal handler has sent it
-                    away.extend(starmap(self._events.pop, _ONCE))
+                    away.extend(starmap(self._events.pop, ONCE))
                 if away and len(self._events) < self._seen:  # else it had come since
                     self._lose_sight(len(away[-1]) + self._limits.overhead)
             calls = self._seen >= self._call_at or self._seen_size >= self._call_at_size

@@ -19,7 +19,10 @@ from functools import partial
 from itertools import starmap
 from typing import Any, Final, TypeVar
 
-__all__ = ["Bell", "Exclusive", "Lock", "alone", "clock", "new_lock"]
+__all__ = ["ONCE", "Bell", "Exclusive", "Lock", "alone", "clock", "new_lock"]
+
+ONCE: Final = ((),)
+"""The arguments of one call, for `starmap`, so that C code makes it and keeps what it returns."""
 
 _LOOK_INTERVAL: Final = 0.02  # seconds after which who waits for a turn looks again at most
 
@@ -41,7 +44,6 @@ def new_lock() -> Lock:
 
 
 _RLock: Final[Any] = type(threading.RLock())
-_ONCE: Final = ((),)  # the arguments of one call
 _do_all: Final = deque[Any](maxlen=0).extend
 
 
@@ -58,7 +60,7 @@ class _GivenBack(_RLock):  # type: ignore[misc]  # whose type has no public name
         give_back = map(self.__exit__, taken, taken, taken)
         try:
             # By one call of C code, so that it is known to be taken if it is.
-            taken.extend(starmap(self.acquire, _ONCE))
+            taken.extend(starmap(self.acquire, ONCE))
         except BaseException:
             _do_all(give_back)
             raise
