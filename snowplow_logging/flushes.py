@@ -8,7 +8,6 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
 from snowplow_logging.lifecycle import lifecycle
@@ -85,23 +84,13 @@ class _Flushing:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _tell(answered=flush(self._timeout))
 
     async def __aenter__(self) -> None:
         pass
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         _tell(answered=await aflush(self._timeout))
 
     def __call__(self, function: _F) -> _F:

@@ -24,7 +24,7 @@ from snowplow_logging.protocol import (
     unless_empty,
     uuid,
 )
-from snowplow_logging.surroundings import Bound, bound_entities, enter, leave, surroundings
+from snowplow_logging.surroundings import Bound, bound_entities, inside, surroundings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,11 +64,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 @contextmanager
 def _inside(bound: Bound) -> Iterator[None]:
     keep_in_records()
-    layer, token = enter(bound, surroundings())
-    try:
+    with inside(bound, surroundings()):
         yield
-    finally:
-        leave(layer, token)
 
 
 class _SubjectContext(AbstractContextManager[None]):

@@ -8,7 +8,8 @@ context where it is left, but marked where that is not the one that it was enter
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import update_wrapper, wraps
@@ -23,6 +24,7 @@ __all__ = [
     "bound_fields",
     "carry",
     "enter",
+    "inside",
     "leave",
     "surroundings",
 ]
@@ -154,6 +156,16 @@ def leave(layer: Layer, token: Token[Layer | None]) -> None:
     layer.is_abandoned = True
 
 
+@contextmanager
+def inside(own: Bound | Callable[[], tuple[Bound, bool]], outer: Layer | None) -> Iterator[None]:
+    """Put a layer around a block."""
+    layer, token = enter(own, outer)
+    try:
+        yield
+    finally:
+        leave(layer, token)
+
+
 class _Carried(Generic[P, R]):
     """A function with what surrounded `carry`. It can be pickled if the function can."""
 
@@ -163,11 +175,8 @@ class _Carried(Generic[P, R]):
         self._around = around
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        layer, token = enter(self._around, None)
-        try:
+        with inside(self._around, None):
             return self._function(*args, **kwargs)
-        finally:
-            leave(layer, token)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Carried, (self._function, self._around)
@@ -195,11 +204,8 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 
         @wraps(function)
         async def carried(*args: Any, **kwargs: Any) -> Any:
-            layer, token = enter(around, None)
-            try:
+            with inside(around, None):
                 return await function(*args, **kwargs)
-            finally:
-                leave(layer, token)
 
         return cast("Callable[P, R]", carried)
     return _Carried(function, around)
