@@ -289,7 +289,6 @@ class Iglu:
             problem, expected = "is no Iglu schema URI", "iglu:VENDOR/NAME/jsonschema/1-0-0"
             return _Entry(Absent(problem, expected, certain=True), 0.0)
         down: list[str] = []
-        text = None
         for registry in self._registries:
             if registry.waits and not waits:
                 return None
@@ -309,7 +308,7 @@ class Iglu:
             if down:
                 problem = f"{uri} cannot be looked up, and its events go unchecked"
                 self._report(f"{problem}: {'; '.join(down)}")
-            elif text is not None:
+            elif entry.file is not None:
                 self._report(f"{uri} {answer.problem}, and its events go unchecked")
         if len(self._entries) >= _MOST_KEPT:
             self._entries.clear()

@@ -119,12 +119,9 @@ def describe(value: object) -> str:
     if type(value) is int:
         return f"is {value}" if value.bit_length() < 200 else "is an int of over 60 digits"
     # Its classes have names of ours, so that the name alone would say nothing.
-    owner = " of snowplow_tracker" if _is_trackers(type(value)) else ""
+    package = str(type(value).__module__).partition(".")[0]
+    owner = " of snowplow_tracker" if package == "snowplow_tracker" else ""
     return f"is {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}{owner}"
-
-
-def _is_trackers(kind: type) -> bool:
-    return str(kind.__module__).partition(".")[0] == "snowplow_tracker"
 
 
 def unreadable(error: Exception) -> Refused:

@@ -36,16 +36,14 @@ def fail(command: str, error: object) -> None:
     write_line(sys.stderr, f"snowplow-logging {command}: error: {error}")
 
 
-def flushed(stream: TextIO | None) -> bool:
+def flushed(stream: TextIO) -> bool:
     """Write what is left for a stream; tell whether somebody still reads it.
 
     What nobody reads is given up, for Python would try to write it again at its end, and complain.
 
     Args:
-        stream: Standard output or standard error; None where the program has none.
+        stream: Standard output or standard error.
     """
-    if stream is None:
-        return True
     try:
         stream.flush()
     except BrokenPipeError:
