@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import multiprocessing
 import os
@@ -43,6 +44,12 @@ def labels(collector):
     """Return the labels of the events that were taken, sorted, and see that none is double."""
     assert len(set(collector.ids)) == len(collector.ids)
     return sorted(taken["se_la"] for taken in collector.events)
+
+
+@pytest.fixture(autouse=True)
+def none_is_left_of_others():
+    """Have handlers gone that other tests have dropped with events: `flush` waits for all."""
+    gc.collect()
 
 
 def test_all_handlers_are_flushed_however_they_were_made(run, collector, tmp_path):
