@@ -32,6 +32,7 @@ __all__ = [
 _time_ns: Final = time.time_ns  # a test may replace that of the module
 _APPLICATION_ID: Final = 0x53504C47  # 'SPLG'
 _VERSION: Final = 3
+_INCREMENTAL: Final = 2  # SQLite's number for this kind of auto_vacuum
 _EVENTS: Final = """CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     owner INTEGER NOT NULL,
@@ -122,26 +123,43 @@ def look(path: str) -> What:
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a file, so it cannot be a store")
     _check_owner(path, path, may_have_links=True)  # as it has for a moment while it is made
-    if not status.st_size:
-        return What.EMPTY
+    return _read_header(path) if status.st_size else What.EMPTY
+
+
+def _read_header(path: str) -> What:
+    """Tell what a file is by its first page."""
     try:
         with contextlib.closing(_connect(path, "mode=ro&immutable=1")) as connection:
             # The file itself, not its WAL; also where it is shorter than it should be.
             connection.execute("PRAGMA writable_schema = ON")
             application = pragma(connection, "application_id")
             version = pragma(connection, "user_version")
+            if not application and _is_unfinished(connection):
+                return What.EMPTY
     except sqlite3.OperationalError as error:
         raise StoreError(f"the store {path} cannot be used: {error}") from None
     except sqlite3.DatabaseError:
         application = version = 0  # not even a database
     if application != _APPLICATION_ID:
-        raise StoreError(f"{path} is not a store of this library; it was left as it is")
+        raise _not_a_store(path)
     if not 1 <= version <= _VERSION:
         raise StoreError(
             f"the store {path} is of version {version}, and this library knows no version after"
             f" {_VERSION}; it was left as it is"
         )
     return What.STORE
+
+
+def _is_unfinished(connection: sqlite3.Connection) -> bool:
+    """Tell whether a process has begun to make a store, and did not come to its tables."""
+    return (
+        pragma(connection, "auto_vacuum") == _INCREMENTAL
+        and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    )
+
+
+def _not_a_store(path: str) -> StoreError:
+    return StoreError(f"{path} is not a store of this library; it was left as it is")
 
 
 def _check_owner(store: str, path: str, *, may_have_links: bool = False) -> None:
@@ -177,7 +195,7 @@ def connect(path: str, wal_bytes: int, *, alone: bool = False) -> Connection:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         # What was written outlives the process; only a power cut may take the last of it.
         connection.execute("PRAGMA synchronous = NORMAL")
-        _fill(connection)
+        _fill(connection, path)
         if pragma(connection, "user_version") != _VERSION:
             with transaction(connection, "IMMEDIATE"):
                 _execute(connection, _UPDATES.get(pragma(connection, "user_version"), ()))
@@ -209,7 +227,7 @@ def _make(path: str) -> None:
             os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's right to read
         os.close(descriptor)
         with contextlib.closing(_connect(new, "mode=rw")) as connection:
-            _fill(connection)
+            _fill(connection, path)
         try:
             os.link(new, path)  # which, unlike `rename`, replaces nothing
         except FileExistsError:
@@ -222,14 +240,21 @@ def _make(path: str) -> None:
         Path(new).unlink(missing_ok=True)
 
 
-def _fill(connection: sqlite3.Connection) -> None:
-    """Make what is in a store, where nothing is in the file."""
+def _fill(connection: sqlite3.Connection, path: str) -> None:
+    """Make what is in a store, where nothing is in the file.
+
+    Raises:
+        StoreError: Another program has made something else in it.
+    """
     if not pragma(connection, "application_id"):
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        # It has to come first, and writes a page by itself, see `_is_unfinished`.
+        connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
         # Before the mode is WAL, so that the header of the file says what it is.
         with transaction(connection, "EXCLUSIVE"):
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 _execute(connection, _SCHEMA)
+            elif not pragma(connection, "application_id"):
+                raise _not_a_store(path)
 
 
 def connect_read_only(path: str) -> Connection:

@@ -281,6 +281,36 @@ def test_the_live_database_of_an_application_is_left_alone(  # noqa: PLR0917
     assert snapshot(path.parent) == before
 
 
+def test_a_file_whose_making_was_cut_short_becomes_a_store(path, collector, reports):
+    """Its process was killed, or another one read it just then, when it had but its first page."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    assert path.stat().st_size
+    collector.default = 503
+    with tracking(collector, store=path, max_retry_delay=0.1) as tracked:
+        tracked.log(event("a"))
+        wait_until(lambda: rows(path) == 1)
+        collector.default = 200
+        assert tracked.handler.flush(20)
+    assert names(collector) == ["a"]
+    assert not any("not a store" in report for report in reports)
+
+
+def test_a_database_whose_tables_are_in_its_wal_alone_is_left_alone(path, collector, reports):
+    """Another program has begun it in the same way, and is about to fill it."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE others (name)")
+        with tracking(collector, store=path) as tracked:
+            tracked.log(event("a"))
+            assert tracked.handler.flush(20)
+        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        assert tables == [("others",)]
+    assert names(collector) == ["a"]
+    assert any("not a store" in report for report in reports)
+
+
 def test_a_file_that_is_removed_is_told_of_and_begun_anew(path, collector, reports):
     """Nothing that waited in it gets lost, for it was open."""
     collector.default = 503
