@@ -184,8 +184,8 @@ class Stored:
 
     def close(self, is_used: Callable[[], bool]) -> None:
         """Close the file, without waiting for other processes, see `Queue.close`."""
-        if not self.is_at_rest or self._returned:
-            self._use(lambda: self._close(is_used))
+        # Also where the file is closed: another thread may be about to count what is lost with it.
+        self._use(lambda: self._close(is_used))
 
     def _use(self, work: Callable[[], None]) -> None:
         def use() -> None:
