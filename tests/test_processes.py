@@ -235,8 +235,7 @@ def test_a_dead_collector_costs_the_shutdown_timeout_and_one_line(run, where):
     assert len(lines) == 1
     assert lines[0].startswith("snowplow_logging: 3 events for " + endpoint)
     assert "shutdown_timeout of 1 s" in lines[0]
-    # The last attempt may have had but a moment left.
-    assert "refused" in lines[0] or "did not answer within 0.0" in lines[0]
+    assert "refused" in lines[0]
     if where == "on root":
         assert len(ran.err.splitlines()) == 1
     assert ran.status == 0

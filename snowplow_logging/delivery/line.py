@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from snowplow_logging.delivery.delivery import Aside, Connection, Delivery, Send, Settle, Wait
 from snowplow_logging.delivery.ledger import Ledger
 from snowplow_logging.delivery.notices import Notices, Reports
 from snowplow_logging.delivery.queue import Batch, Queue
+from snowplow_logging.delivery.retry import Outcome
 from snowplow_logging.delivery.waiting import Bell, Lock, alone, clock
 from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.reporting import counted
@@ -218,6 +219,10 @@ class Line:
         limit = shared.closing if deadline is None else deadline
         at_most = None if limit is None else limit - clock.now()
         answer = shared.transport.send(step.payloads, at_most=at_most)
+        over = limit is not None and clock.now() >= limit
+        if over and answer.outcome is Outcome.RETRY and self._connection.failures:
+            # This attempt may have had but milliseconds; what failed before it says more.
+            answer = replace(answer, reason=shared.ledger.last_failure or answer.reason)
         delivery.answered(answer)
         now = clock.now()
         self._not_before = now + self._connection.pause

@@ -124,6 +124,20 @@ def test_what_was_not_delivered_is_not_explained_by_what_was_refused(collector, 
     assert fault == "silent" or "did not answer" in report
 
 
+def test_what_was_not_delivered_is_explained_by_what_failed_before_the_time_was_up(
+    collector, reports
+):
+    """The last attempt had only what the close had left for it, which may be milliseconds."""
+    collector.answers.append(503)
+    collector.default = SILENCE
+    with tracking(collector, shutdown_timeout=1) as tracked:
+        log(tracked, 1)
+        tracked.handler.close()
+    assert len(collector.requests) > 1
+    (report,) = [report for report in reports if "within the shutdown_timeout" in report]
+    assert "answered 503" in report
+
+
 def test_flush_and_close_together_have_the_time_of_one(collector):
     """What `logging.shutdown` does takes no longer than `shutdown_timeout`."""
     collector.default = SILENCE
