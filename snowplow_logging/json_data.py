@@ -287,19 +287,6 @@ def is_flat(data: dict[str, Any]) -> bool:
 _FLAT: Final = frozenset((str, int, bool, type(None)))
 
 
-def flat_json(data: Any) -> bytes:
-    """Write data as `data_json` does, in which there is nothing that it would have to look for.
-
-    Args:
-        data: Plain lists and dicts of a few levels, the innermost of which `is_flat`.
-
-    Raises:
-        TypeError: A number is too large for the writer.
-        ValueError: A text is none that UTF-8 can hold.
-    """
-    return _standard_json(data) if orjson is None else _dumps(data, None, _OPTIONS)
-
-
 def _one_level(value: Any) -> Any:
     """Return what stands for a value in JSON, its members as they are: the writers' `default`."""
     if isinstance(value, Decimal):
@@ -379,6 +366,14 @@ _standard_dumps: Final = _make_standard_dumps()
 
 def _standard_json(data: Any) -> bytes:
     return _standard_dumps(data).encode()
+
+
+flat_json: Final = _standard_json if orjson is None else _dumps
+"""Writes data as `data_json` does, in which there is nothing that it would have to look for.
+
+That is plain lists and dicts of a few levels, the innermost of which `is_flat`. It raises TypeError
+where a number is too large for the writer, and ValueError for a text that UTF-8 cannot hold.
+"""
 
 
 def _payload_by_orjson(payload: dict[str, str]) -> bytes:

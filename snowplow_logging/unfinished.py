@@ -19,16 +19,13 @@ _UNSTRUCT: Final = self_describing(UNSTRUCT_EVENT, b"%b")
 _ADDED: Final = len(_CONTEXTS % b"" + _UNSTRUCT % b"")
 
 
-def unfinished(payload: bytes, constant: bytes, entities: bytes, described: bytes) -> bytes:
-    """Return a payload with JSON that waits for its base64.
+unfinished: Final = _MARK.join
+"""Joins the parts of a payload, whose JSON waits for its base64.
 
-    Args:
-        payload: What is its own but for that, without the closing brace.
-        constant: What it has in common with others, behind a comma.
-        entities: The list of its entities as JSON; empty where it has none.
-        described: Its own self-describing JSON; empty where it has none.
-    """
-    return b"".join((payload, constant, _MARK, entities, _MARK, described))
+They are its own parameters with those that it has in common with others, without the closing brace;
+the list of its entities as JSON, empty where it has none; and its own self-describing JSON, empty
+where it has none.
+"""
 
 
 def longest_finished(size: int, count: int) -> int:

@@ -184,7 +184,7 @@ class UsualEvents:
                 entities = flat_json(context) if flat else usual_json(context)
             if described is None or entities is None:
                 return False
-            payload = unfinished(payload_json(own), self._constant, entities, described)
+            payload = unfinished((payload_json(own) + self._constant, entities, described))
         except Exception:  # noqa: BLE001 - the caller's objects may raise anything
             return False
         if len(payload) > self._most:
