@@ -7,7 +7,6 @@ whatever there may be and says what is wrong with it. Both come to the same payl
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ class UsualEvents:
             except KeyError:
                 plan = self._new_plan(event)
             created = record.created
-            if plan is None or type(created) is not float or not 0 <= created < YEAR_5138:
+            if plan is None or type(created) is not float or not 0.0 <= created < YEAR_5138:
                 return False
             # An adapter has made it; what a caller gives may be anything.
             if plan.has_id and uuid(event["event_id"]) != event.event_id:
@@ -192,7 +191,7 @@ class UsualEvents:
         emitter = self._emitter
         try:
             # What the record says does not tell: it may be of before a fork that ran no hooks.
-            if os.getpid() != emitter.process:
+            if not emitter.is_here[0]:
                 emitter.put(payload)
             elif away := emitter.into_queue(payload):
                 emitter.make_room(away)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from snowplow_logging.delivery.assembly import MakeQueue, assemble
 from snowplow_logging.delivery.closing import GRACE, Closing
 from snowplow_logging.delivery.ledger import Stats
+from snowplow_logging.delivery.same_process import NOWHERE, same_process
 from snowplow_logging.delivery.waiting import clock
 from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.delivery.worker import Worker
@@ -39,6 +40,7 @@ class Emitter:
 
     Attributes:
         process: The id of the process that it works in; none once that has come to its end.
+        is_here: Whether that is this process, as its first item.
         into_queue: Puts a payload of that process into its queue, and returns those for which there
             is no room, for `make_room`.
     """
@@ -74,7 +76,8 @@ class Emitter:
         )
         self._shared = self._worker.shared
         self.into_queue = self._shared.queue.put
-        self.process = pid  # last, because who finds it right looks no further
+        self.process = pid
+        self.is_here = same_process()  # last, because who finds it true looks no further
 
     def after_fork(self) -> None:
         """Start afresh in a child process; what waits in the parent is the parent's to send."""
@@ -169,7 +172,7 @@ class Emitter:
         else:  # a thread that stands still for ever has it
             self._workers.clear()
             self._adopt()
-            self.process = 0
+            self._shut()
 
     @property
     def tells_of_failures(self) -> bool:
@@ -304,7 +307,7 @@ class Emitter:
 
     def _shut(self) -> None:
         """Take no more from other threads, because the process ends."""
-        self.process = 0
+        self.process, self.is_here = 0, NOWHERE
 
     def _close_by(self, start: float) -> float:
         """Return the time by which a close is to be done that starts now."""
@@ -321,7 +324,7 @@ class Emitter:
     def leave(self) -> None:
         """Wait for threads that would keep the process from ending; what comes leaves at once."""
         self._worker.join()
-        self.process = 0
+        self._shut()
 
 
 def _age(payload: bytes | None) -> float | None:
