@@ -116,6 +116,7 @@ def _mended(value: object, most_in_path: int, check_query: _CheckQuery | None) -
     text = without_controls(as_text(value))
     if not text:
         return text
+    _limit_all(text)  # first, because to mend a million characters takes long
     text = _LONE_SURROGATE.sub(_without_surrogate, text)
     before, mark, fragment = text.partition("#")
     scheme = _SCHEME.match(before)
@@ -134,10 +135,14 @@ def _mended(value: object, most_in_path: int, check_query: _CheckQuery | None) -
         fragment = _escaped(_IN_REST, fragment)
         _limit("fragment", fragment, _MOST_IN_FRAGMENT)
         url = f"{url}#{fragment}"
+    _limit_all(url)
+    return url
+
+
+def _limit_all(url: str) -> None:
     length = utf16_length(url)
     if length > _MOST:
         raise Refused(f"has {length:,} characters", f"at most {_MOST:,}")
-    return url
 
 
 def _mended_hierarchy(
