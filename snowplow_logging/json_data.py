@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from snowplow_logging.number_types import number
-from snowplow_logging.protocol import Check, Refused, describe, text
+from snowplow_logging.protocol import MAX_BODY_BYTES, Check, Refused, describe, text
 from snowplow_logging.python_types import UNKNOWN, instead_of, meaning
 
 try:
@@ -225,7 +225,10 @@ def data_json(
     """
     # The slow way below takes what these do not, or says what is wrong. It alone asks
     # `json_default`, which so sees each object once, and may use it up.
-    return self_describing(schema, usual_json(data) or _changed_json(data, json_default, warn))
+    written = usual_json(data) or _changed_json(data, json_default, warn)
+    if len(written) > MAX_BODY_BYTES:  # here, because to go on with megabytes takes seconds
+        raise Refused(f"takes {len(written):,} bytes as JSON", f"less than {MAX_BODY_BYTES:,}")
+    return self_describing(schema, written)
 
 
 def self_describing(schema: str, data: bytes) -> bytes:
@@ -256,6 +259,8 @@ def _usual_by_orjson(data: Any) -> bytes | None:
         written: bytes = _dumps(data, _one_level, _OPTIONS)
     except (TypeError, ValueError, RecursionError):
         return None
+    if len(written) > MAX_BODY_BYTES:
+        return written  # to be refused for that, whatever is in it
     # It can neither be too deep nor have been a NaN if it has few brackets and no null, which is
     # what orjson makes of one. (Of all ways to ask these take the least time.)
     brackets = len(written) - len(written.translate(None, b"{["))

@@ -406,6 +406,25 @@ class TestEveryRule:
         assert re.search(r"takes 1,0\d\d,\d{3} bytes as a request body, of 1,048,576", str(invalid))
         assert len(tracked.arrived()) == 1
 
+    def test_what_can_fit_into_no_request_is_refused_by_its_key(self, tracked):
+        """It is named before more is done with it, which for megabytes would take seconds."""
+        large = {"a": ["x" * 100] * 20_000}
+        tracked.log(
+            [
+                own(large),
+                own({"a": {"b": Decimal("1.5"), "c": "é" * 600_000}}),
+                page(context=[{"schema": ANYTHING, "data": large}]),
+                page(page_url="https://shop.example.com/" + "%" * 1_000_000),
+                own({"a": 1}),
+            ]
+        )
+        errors = tracked.handler.errors
+        assert [error.key for error in errors] == ["data", "data", "context", "page_url"]
+        for one in errors[:3]:
+            assert re.fullmatch(r"takes [12],\d{3},\d{3} bytes as JSON", one.problem)
+        assert errors[3].problem == "has 1,000,025 characters"
+        assert len(tracked.arrived()) == 1
+
     def test_size_of_a_get(self, collector):
         """An event that would make a request line beyond the collector's limit is refused."""
         with tracking(collector, method="get") as tracked:
