@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, cast, overload
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, cast, overload
 from snowplow_logging.lifecycle import lifecycle
 from snowplow_logging.protocol import describe
 
-__all__ = ["aflush", "flush", "flushing"]
+__all__ = ["aflush", "flush", "flushing", "seconds"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -33,8 +34,9 @@ def flush(timeout: float | None = None) -> bool:
 
     Raises:
         TypeError: The timeout is no number.
+        ValueError: It is not a number (NaN).
     """
-    return lifecycle.flush(_seconds(timeout))
+    return lifecycle.flush(seconds(timeout))
 
 
 async def aflush(timeout: float | None = None) -> bool:
@@ -46,7 +48,7 @@ async def aflush(timeout: float | None = None) -> bool:
     Returns:
         As `flush` does.
     """
-    _seconds(timeout)
+    seconds(timeout)
     if lifecycle.flush(0):
         return True
     loop = asyncio.get_running_loop()
@@ -69,9 +71,17 @@ async def aflush(timeout: float | None = None) -> bool:
     return await done
 
 
-def _seconds(timeout: float | None) -> float | None:
+def seconds(timeout: float | None) -> float | None:
+    """Return a timeout that a caller has given, in seconds.
+
+    Raises:
+        TypeError: It is neither a number nor None.
+        ValueError: It is not a number (NaN).
+    """
     if timeout is not None and not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout {describe(timeout)}; give seconds, or None")
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError(f"timeout {describe(timeout)}; give seconds, or None")
     return timeout
 
 
@@ -79,7 +89,7 @@ class _Flushing:
     """Flushes at the end of a block, or of each call of a function."""
 
     def __init__(self, timeout: float | None) -> None:
-        self._timeout = _seconds(timeout)
+        self._timeout = seconds(timeout)
 
     def __enter__(self) -> None:
         pass

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from snowplow_logging.anonymous import Anonymity, anonymity
 from snowplow_logging.events import Event, InvalidEvent
+from snowplow_logging.flushes import seconds
 from snowplow_logging.formatter import event_fields, event_json
 from snowplow_logging.given_settings import described, takes_settings
 from snowplow_logging.hidden import hidden_event
@@ -359,8 +360,12 @@ class SnowplowHandler(logging.Handler):
 
         Returns:
             True once it has, False when the time is up.
+
+        Raises:
+            TypeError: The timeout is no number.
+            ValueError: It is not a number (NaN).
         """
-        return self._emitter.flush(timeout)
+        return self._emitter.flush(seconds(timeout))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Print what is wrong with an event and where it was logged, in two lines.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import math
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from faulty_collector import SILENCE, FaultyCollector
 from helpers import tracking
-from snowplow_logging import aflush, flush, flushing
+from snowplow_logging import SnowplowHandler, aflush, flush, flushing
 
 pytestmark = pytest.mark.every_python
 
@@ -112,11 +113,22 @@ def test_flush_has_one_time_for_all(collector):
     assert flush() is True
 
 
-@pytest.mark.parametrize("call", [flush, flushing, lambda timeout: asyncio.run(aflush(timeout))])
+@pytest.mark.parametrize(
+    "call",
+    [
+        flush,
+        flushing,
+        lambda timeout: asyncio.run(aflush(timeout)),
+        lambda timeout: SnowplowHandler("http://127.0.0.1:9").flush(timeout),
+    ],
+    ids=["flush", "flushing", "aflush", "of a handler"],
+)
 def test_a_timeout_that_is_no_number(call):
     """It is an error at the call, also of `flushing`, and not at the end of a job."""
     with pytest.raises(TypeError, match="timeout is '5'; give seconds, or None"):
         call("5")
+    with pytest.raises(ValueError, match="timeout is nan; give seconds, or None"):
+        call(math.nan)
 
 
 def test_flush_without_any_handler_or_event_is_at_once(run):
