@@ -42,7 +42,7 @@ def read(source: str, announce: Announce | None) -> Mapping[str, Any]:
     if announce is not None and os.getcwd() not in sys.path:  # noqa: PTH109 - a str stands there
         # As `python -m` and a program's own script have it; what is installed as a command has not.
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    if _IN_CODE.fullmatch(source) and not path.exists():
+    if _IN_CODE.fullmatch(source) and not os.path.exists(path):
         module = source.partition(":")[0]
         if announce is None:
             raise ConfigurationError(
@@ -59,6 +59,12 @@ def read(source: str, announce: Announce | None) -> Mapping[str, Any]:
         value = _parse(source, text)
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{source} is a {type(value).__name__}; a mapping is needed")
+    try:
+        json.dumps(value, skipkeys=True, default=lambda _: None)  # which looks for circles
+    except (ValueError, RecursionError):
+        raise ConfigurationError(
+            f"{source} has a part that contains itself, or goes very deep; dictConfig takes neither"
+        ) from None
     return value
 
 
@@ -66,11 +72,11 @@ def _named_wrongly(source: str, path: Path) -> str | None:
     """Say how a configuration in code is named, where that was meant and is not said so."""
     name = "LOGGING"
     file, colon, given = source.partition(":")
-    if file.endswith(".py") and (Path(file).exists() or colon):
+    if file.endswith(".py") and (os.path.exists(file) or colon):
         module = file.removesuffix(".py").strip("./").replace("/", ".")
         return f"{source} is a file of Python; give its module and a name, {module}:{given or name}"
     module = source.removesuffix(":")
-    if path.exists() or not _MODULE.fullmatch(module) or source.endswith(_FILES):
+    if os.path.exists(path) or not _MODULE.fullmatch(module) or source.endswith(_FILES):
         return None
     return f"{source} is no file; for a configuration in code give its name too, {module}:{name}"
 
@@ -105,7 +111,7 @@ def _parse(source: str, text: str) -> Any:
         return _toml(source, text)
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if source.endswith(".json"):
             raise ConfigurationError(f"{source} is not JSON: {error}") from None
     try:
@@ -116,7 +122,7 @@ def _parse(source: str, text: str) -> Any:
         ) from None
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as 2026-13-01
         raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
 
 
@@ -129,5 +135,5 @@ def _toml(source: str, text: str) -> Any:
         ) from None
     try:
         return toml.loads(text)
-    except toml.TOMLDecodeError as error:
+    except (toml.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{source} is not TOML: {error}") from None

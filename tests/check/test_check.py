@@ -161,6 +161,11 @@ def test_yaml(tmp_path):
         ("missing.json", None, "cannot be read: No such file or directory"),
         ("broken.json", '{"version": }', "is not JSON: Expecting value: line 1 column 13"),
         ("list.json", "[]", "is a list; a mapping is needed"),
+        ("deep.json", "[" * 100_000, "is not JSON: "),
+        ("deep.yaml", "a: " + "[" * 10_000, "is not YAML: "),
+        ("date.yaml", "version: 2026-13-01", "is not YAML: month must be in 1..12"),
+        ("circle.yaml", "handlers: &all {more: *all}", "has a part that contains itself"),
+        (f"{'x' * 300}.yaml", None, "cannot be read: File name too long"),
         ("logging.ini", "[loggers]", "looks like a file for fileConfig"),
         ("no_such_module:LOGGING", None, "no_such_module cannot be imported: ModuleNotFoundError"),
         ("shop_logging:HANDLE", None, "there is no HANDLE; is it HANDLER?"),
@@ -184,6 +189,8 @@ def test_what_cannot_be_read(tmp_path, monkeypatch, name, content, message):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     if content is not None:
+        if name.endswith(".yaml"):
+            pytest.importorskip("yaml")
         (tmp_path / name).write_text(content)
     lines: list[str] = []
     imported: list[str] = []
