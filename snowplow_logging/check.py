@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import logging
+import os
 import socket
 import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -218,7 +218,7 @@ def _tls(connection: socket.socket, host: str, verify: bool | str | None) -> str
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         else:
             place = verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
-            is_folder = Path(place).is_dir()
+            is_folder = os.path.isdir(place)
             context = ssl.create_default_context(
                 cafile=None if is_folder else place, capath=place if is_folder else None
             )

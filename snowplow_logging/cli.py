@@ -327,7 +327,7 @@ def _run_replay(arguments: argparse.Namespace) -> int:
 
     paths = [Path(file) for file in arguments.files if file != "-"]
     known = len(paths) == len(arguments.files)
-    screen = Screen(sum(p.stat().st_size for p in paths if p.exists()) if known else None)
+    screen = Screen(sum(p.stat().st_size for p in paths if os.path.exists(p)) if known else None)
     try:
         replay = Replay(
             arguments.files,

@@ -352,7 +352,7 @@ class Configuration:
             if settings[key] is not None:
                 folder = Path(os.path.abspath(settings[key])).parent  # noqa: PTH100
                 if not os.access(folder, os.W_OK | os.X_OK):
-                    reason = "cannot be written to" if folder.is_dir() else "is no folder"
+                    reason = "cannot be written to" if os.path.isdir(folder) else "is no folder"
                     self._problem(f"{path}.{key}", f"is {settings[key]!r}, but {folder} {reason}")
         if not self.problems:
             handler.setLevel(_level(part.get("level")) or handler.level)

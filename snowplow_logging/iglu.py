@@ -50,7 +50,7 @@ class _Folder:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
-        self._base = folder / "schemas" if (folder / "schemas").is_dir() else folder
+        self._base = folder / "schemas" if os.path.isdir(folder / "schemas") else folder
 
     def read(self, path: str) -> bytes | None:
         """Return what lies at a path; None where nothing does."""
@@ -398,10 +398,10 @@ def check_locations(locations: Any) -> list[Location]:
         elif isinstance(location, str) and "://" in location:
             scheme = location.partition("://")[0]
             raise ValueError(f"iglu: a URL has the scheme {scheme!r}; {expected}")
-        elif isinstance(location, str) and "@" in location and not Path(location).is_dir():
+        elif isinstance(location, str) and "@" in location and not os.path.isdir(location):
             # It may be a URL in which something is missing, with a password.
             raise ValueError(f"iglu is, or holds, no folder; {expected}")
-        elif not Path(location).is_dir():
+        elif not os.path.isdir(location):
             raise ValueError(
                 f"iglu: {os.fspath(location)!r} is no folder; give a folder laid out as "
                 "schemas/VENDOR/NAME/FORMAT/VERSION, or an http(s) URL"

@@ -43,7 +43,7 @@ class Reserve:
             OSError: There is not so much; it is as it was before.
         """
         size = max(least, self._size)
-        if self._kept >= size and os.path.exists(self._path):  # noqa: PTH110 - it is a str
+        if self._kept >= size and os.path.exists(self._path):
             return
         with open(self._path, "r+b", buffering=0, opener=_open) as file:
             if not _MARK.startswith(_read_start(file)):

@@ -82,7 +82,7 @@ class SQLiteFile:
         folder = self.path.parent
         if what is not What.NOTHING:
             allowed = os.access(self.path, os.R_OK | os.W_OK)
-        elif not folder.is_dir():
+        elif not os.path.isdir(folder):
             return f"the store {self.path} cannot be made: there is no directory {folder}"
         else:
             allowed = True
@@ -100,6 +100,13 @@ class SQLiteFile:
     def is_there(self) -> bool:
         """Tell whether the file that is open is the one at the path."""
         return self._connection.is_there()
+
+    def is_gone(self) -> bool:
+        """Tell whether nothing is at the path, as far as this process may look there."""
+        try:
+            return look(str(self.path)) is What.NOTHING
+        except StoreError:
+            return False
 
     @property
     def is_open(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -92,7 +93,7 @@ class StoreQueue:
     @property
     def was_used(self) -> bool:
         """Whether there is a file, in which an earlier process may have left events."""
-        return self._file.path.exists()
+        return os.path.exists(self._file.path)
 
     # The way in.
 

@@ -121,7 +121,7 @@ class Stored:
     @property
     def _is_gone(self) -> bool:
         """Whether it was removed with events in it, and cannot be read from here any more."""
-        return self._stored > 0 and not self._file.is_open and not self._file.path.exists()
+        return self._stored > 0 and not self._file.is_open and self._file.is_gone()
 
     @property
     def is_at_rest(self) -> bool:

@@ -39,7 +39,7 @@ class FromStore:
             look(self.shown)
         except StoreError as error:
             raise ValueError(str(error)) from None
-        if not self._path.parent.is_dir():
+        if not os.path.isdir(self._path.parent):
             raise ValueError(f"the store {self.shown} cannot be made: there is no such directory")
 
     def make_queue(self, parts: Parts) -> Queue:

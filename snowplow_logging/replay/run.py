@@ -80,7 +80,7 @@ class Replay:
         self._goes_on = resume is not None
         self._next_put = 0.0
         for file in files:
-            if file != "-" and not (os.access(file, os.R_OK) and not Path(file).is_dir()):
+            if file != "-" and not (os.access(file, os.R_OK) and not os.path.isdir(file)):
                 raise ReplayError(f"{file} is no file that can be read")
         self._payloads = Payloads(
             encoder, transport, true_timestamp=true_timestamp, schemas=schemas

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -309,6 +310,21 @@ def test_a_database_whose_tables_are_in_its_wal_alone_is_left_alone(path, collec
         assert tables == [("others",)]
     assert names(collector) == ["a"]
     assert any("not a store" in report for report in reports)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/events.db", "a file/events.db"])
+def test_a_path_at_which_nothing_can_be(tmp_path, collector, reports, name):
+    """It is told of when the handler is made, which raises nothing; events go from memory."""
+    (tmp_path / "a file").touch()
+    with tracking(collector, store=tmp_path / name) as tracked:
+        tracked.log(event("a"))
+        assert tracked.handler.flush(20)
+        tracked.handler.close()
+        assert balances(tracked.handler.stats, 1)
+    assert names(collector) == ["a"]
+    assert re.search(
+        r"the store .* cannot be (used|made): .*; events are kept in memory", reports[0]
+    )
 
 
 def test_a_file_that_is_removed_is_told_of_and_begun_anew(path, collector, reports):
