@@ -99,8 +99,12 @@ class AMQPConnection:
                 if index == len(broker.hosts) - 1:
                     raise
         self._declared: set[str] = set()
-        self.wait_at_most(read)
-        self.channel: Any = self._transport.create_channel(self._connection)
+        try:
+            self.wait_at_most(read)
+            self.channel: Any = self._transport.create_channel(self._connection)
+        except BaseException:
+            self.drop()  # or it stays open until the garbage collector comes to it
+            raise
 
     def wait_at_most(self, seconds: float | None) -> None:
         """Set how long each answer is waited for, and each part of a message on its way out."""
