@@ -6,6 +6,7 @@ those that depend on the version of Python, and without the extras those that de
 extras, and `nox -s exhaustive` those that try all there is; a release has to pass these, too.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,17 @@ nox.options.reuse_venv = "yes"
 nox.options.default_venv_backend = "uv|virtualenv"
 
 
+SUPPORTED = ["3.10", "3.11", "3.12", "3.13"]
+COMING = ["3.14", "3.14t", "3.15"]
+
+# pyenv puts names into the path that lead to nothing but for the versions that are chosen just now.
+# nox is to find all of them.
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+FOLDERS = [str(path) for python in SUPPORTED + COMING for path in PYENV.glob(f"{python}.*/bin")]
+FOLDERS.sort(key=lambda folder: (len(folder), folder), reverse=True)  # the newest first
+os.environ["PATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PATH", "")])
+
+
 def is_there(python: str) -> bool:
     """Tell whether the machine has a Python; a name in the path may lead to none."""
     try:
@@ -34,9 +46,8 @@ def is_there(python: str) -> bool:
     return done.returncode == 0
 
 
-SUPPORTED = ["3.10", "3.11", "3.12", "3.13"]
 # What is not claimed yet is tested where a machine has it, and missed nowhere.
-PYTHONS = SUPPORTED + [python for python in ("3.14", "3.14t", "3.15") if is_there(python)]
+PYTHONS = SUPPORTED + [python for python in COMING if is_there(python)]
 ALL_TESTS = "3.12"  # the Python on which each change has to pass all tests
 
 nox.options.sessions = [
@@ -109,8 +120,9 @@ def pytest(session: nox.Session, *arguments: str, processes: int = 4) -> None:
     # Where this variable is set, as images of containers like to, each of the hundreds of processes
     # that the tests start would compile all that it imports anew, which is half of what tests cost.
     session.env["PYTHONDONTWRITEBYTECODE"] = ""
-    # A few tests that are chosen by `-- -k name` are not worth several processes.
-    parallel = [] if session.posargs else [f"--numprocesses={processes}", "--dist=worksteal"]
+    # A few tests, chosen by `-- -k name` or by their file, are not worth several processes.
+    few = any(chosen == "-k" or ".py" in chosen for chosen in session.posargs)
+    parallel = [] if few else [f"--numprocesses={processes}", "--dist=worksteal"]
     # `pytest` and not `python -m pytest`, which would put the tree in front of what is installed.
     session.run("pytest", *parallel, *arguments, *session.posargs)
 
@@ -170,8 +182,8 @@ def exhaustive(session: nox.Session) -> None:
 def minimal(session: nox.Session) -> None:
     """Run the tests with the two requirements alone, each in its lowest version.
 
-    By default those that they can make a difference to; `-- tests` runs all. Tests of what needs
-    an extra skip themselves here.
+    By default those that they can make a difference to; `-- tests` runs all, and `-- FILE` that.
+    Tests of what needs an extra skip themselves here.
     """
     install(
         session,
@@ -183,7 +195,8 @@ def minimal(session: nox.Session) -> None:
         "pytest-timeout",
         "pytest-xdist",
     )
-    pytest(session, *MINIMAL, processes=6)  # most of their time is waiting
+    named = any(Path(chosen.partition("::")[0]).exists() for chosen in session.posargs)
+    pytest(session, *([] if named else MINIMAL), processes=6)  # most of their time is waiting
 
 
 @nox.session
