@@ -75,7 +75,7 @@ def configure(endpoint: str) -> None:
 
 
 def log_events() -> None:
-    """Log an event of each of the fourteen types, in all the ways there are."""
+    """Log an event of each type, in all the ways there are."""
     logger = logging.getLogger("shop")
 
     # A dict beside a message.
@@ -167,7 +167,7 @@ def show(rows: list[list[str]]) -> None:
 
 
 def main() -> int:
-    """Run it; the status is 0 where the fourteen events arrived and the bad one was refused."""
+    """Run it; the status is 0 where all events arrived but the bad one, which was refused."""
     parser = argparse.ArgumentParser(description="Log one event of each type, and a bad one.")
     parser.add_argument("endpoint", nargs="?", help="a collector's URL (default: a local one)")
     parser.add_argument(
@@ -211,8 +211,8 @@ def main() -> int:
             print(f"The same was a page at {endpoint}; --serve keeps it up")
 
     results = [cells[5] for cells in rows]
-    expected = (["good"] * 14, ["sent"] * 14)
-    return 0 if results[:-1] in expected and results[-1] == "refused" else 1
+    arrived_all = set(results[:-1]) in ({"good"}, {"sent"})
+    return 0 if arrived_all and results[-1] == "refused" else 1
 
 
 if __name__ == "__main__":

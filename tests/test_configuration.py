@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import io
 import json
@@ -20,6 +21,7 @@ import requests
 
 from helpers import ANYTHING, NOWHERE, RecordingHandler, entity
 from snowplow_logging import SelfDescribingJson, SnowplowHandler
+from snowplow_logging.settings import Settings
 
 pytestmark = pytest.mark.every_python
 
@@ -445,6 +447,12 @@ class TestBadSettings:
         assert type(raised.value) is kind
         assert re.match(rf"{name}\b", message)
         assert expected in message
+
+    @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
+    def test_each_setting_has_a_check(self, name):
+        """Nothing takes whatever it is given."""
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
+            SnowplowHandler(**{"endpoint": NOWHERE, name: object()})
 
     def test_no_endpoint(self):
         """The one setting that there has to be is named."""

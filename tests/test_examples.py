@@ -18,6 +18,7 @@ import requests
 
 from seldom import seldom
 from servers import SECONDS, get, names, started
+from snowplow_logging.events import EVENTS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -30,6 +31,7 @@ WEB = {
     "uvicorn": ["-m", "uvicorn", "--app-dir", str(EXAMPLES), "fastapi_app:app", "--port=0"],
     "django": [f"{EXAMPLES}/django_project.py", "runserver", "--noreload", "127.0.0.1:0"],
 }
+TYPES = {event.event_name for event in EVENTS.values()}
 NEEDS = {"gunicorn": ["gunicorn", "flask"], "uvicorn": ["uvicorn", "fastapi"]}
 
 
@@ -76,19 +78,26 @@ def test_each_example_says_how_to_run_it():
         assert path.stem in docstring.partition("\n")[2]
 
 
+def test_each_example_is_run_by_a_test():
+    """Or at least named by one, here or beside this file."""
+    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    for path in EXAMPLES.rglob("*.py"):
+        assert any(re.search(rf"\b{path.stem}\b", text) for text in tests), path.name
+
+
 def test_quickstart_shows_every_event(environment):
-    """The quickstart shows fourteen good events and the bad one, in 100 columns, and no more."""
+    """The quickstart shows an event of each type and a bad one, in 100 columns, and no more."""
     done = run(environment, EXAMPLES / "quickstart.py")
     *rows, reason, _, count, page = done.stdout.splitlines()[1:]
     assert done.stderr == ""
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert Counter(re.findall(r" (good|bad|refused|failed|missing)\b", done.stdout)) == {
-        "good": 14,
+        "good": len(TYPES),
         "refused": 2,  # the row and the count at the end
         "failed": 1,  # the count
     }
-    assert len({row.split()[0] for row in rows}) == 14
-    assert len({row.split()[1] for row in rows}) == 15
+    assert {row.split()[0] for row in rows} == TYPES
+    assert len({row.split()[1] for row in rows}) == len(TYPES) + 1
     for row in rows[:-1]:
         assert re.fullmatch(
             r"\w+ +[0-9a-f-]{14}  \d\d:\d\d:\d\d\.\d{3} +\d\d:\d\d:\d\d\.\d{3} +\S+ +good", row
@@ -116,7 +125,7 @@ def test_quickstart_keeps_its_page_up(environment):
         page = requests.get(endpoint, timeout=10)
         running.send_signal(signal.SIGINT)
         assert running.wait(20) == 0
-    assert counts == {"total": 14, "good": 14, "bad": 0}
+    assert counts == {"total": len(TYPES), "good": len(TYPES), "bad": 0}
     assert "<h1>Snowplow collector</h1>" in page.text
 
 
@@ -125,7 +134,7 @@ def test_quickstart_checks_schemas_where_it_has_them(environment, registry):
     if registry is None:
         pytest.skip("the schemas of Iglu Central are not there")
     done = run(environment, EXAMPLES / "quickstart.py", "--iglu", registry)
-    assert (done.stdout.count(" good"), done.stderr, done.returncode) == (14, "", 0)
+    assert (done.stdout.count(" good"), done.stderr, done.returncode) == (len(TYPES), "", 0)
 
 
 def test_quickstart_talks_to_a_given_collector(environment, collector):
