@@ -451,6 +451,8 @@ class TestBadSettings:
     @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
     def test_each_setting_has_a_check(self, name):
         """Nothing takes whatever it is given."""
+        if name.startswith("iglu"):
+            pytest.importorskip("jsonschema_rs")
         with pytest.raises((TypeError, ValueError), match=rf"^{name}\b"):
             SnowplowHandler(**{"endpoint": NOWHERE, name: object()})
 
