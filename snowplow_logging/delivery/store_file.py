@@ -134,7 +134,7 @@ def _read_header(path: str) -> What:
             connection.execute("PRAGMA writable_schema = ON")
             application = pragma(connection, "application_id")
             version = pragma(connection, "user_version")
-            if not application and _is_unfinished(connection):
+            if not (application or version) and _is_unfinished(connection, path):
                 return What.EMPTY
     except sqlite3.OperationalError as error:
         raise StoreError(f"the store {path} cannot be used: {error}") from None
@@ -150,11 +150,15 @@ def _read_header(path: str) -> What:
     return What.STORE
 
 
-def _is_unfinished(connection: sqlite3.Connection) -> bool:
-    """Tell whether a process has begun to make a store, and did not come to its tables."""
+def _is_unfinished(connection: sqlite3.Connection, path: str) -> bool:
+    """Tell whether a process has begun to make a store, and did not come to its tables.
+
+    Another program's database may look like that as long as all else is in its WAL.
+    """
     return (
         pragma(connection, "auto_vacuum") == _INCREMENTAL
-        and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        and pragma(connection, "schema_version") == 0  # there has never been a table
+        and not os.path.exists(f"{path}-wal")
     )
 
 
@@ -246,15 +250,17 @@ def _fill(connection: sqlite3.Connection, path: str) -> None:
     Raises:
         StoreError: Another program has made something else in it.
     """
-    if not pragma(connection, "application_id"):
+    if pragma(connection, "application_id") != _APPLICATION_ID:
         # It has to come first, and writes a page by itself, see `_is_unfinished`.
         connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
         # Before the mode is WAL, so that the header of the file says what it is.
         with transaction(connection, "EXCLUSIVE"):
-            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                _execute(connection, _SCHEMA)
-            elif not pragma(connection, "application_id"):
+            application = pragma(connection, "application_id")
+            tables = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            if application != _APPLICATION_ID and (application or tables):
                 raise _not_a_store(path)
+            if not tables:
+                _execute(connection, _SCHEMA)
 
 
 def connect_read_only(path: str) -> Connection:

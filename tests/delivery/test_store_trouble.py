@@ -297,17 +297,29 @@ def test_a_file_whose_making_was_cut_short_becomes_a_store(path, collector, repo
     assert not any("not a store" in report for report in reports)
 
 
-def test_a_database_whose_tables_are_in_its_wal_alone_is_left_alone(path, collector, reports):
-    """Another program has begun it in the same way, and is about to fill it."""
+@pytest.mark.parametrize(
+    "also",
+    [
+        ["PRAGMA journal_mode = WAL", "CREATE TABLE others (name)"],
+        ["PRAGMA journal_mode = WAL", "PRAGMA application_id = 1234", "CREATE TABLE owners (name)"],
+        ["PRAGMA journal_mode = WAL", "PRAGMA user_version = 1", "CREATE TABLE events (owner)"],
+        ["CREATE TABLE others (name)", "DROP TABLE others"],
+        ["PRAGMA user_version = 7"],
+        ["PRAGMA application_id = 1234"],
+    ],
+)
+def test_another_database_that_is_begun_in_the_same_way_is_left_alone(
+    path, collector, reports, also
+):
+    """What is in it may be in its WAL alone, or be about to come."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("CREATE TABLE others (name)")
+        for statement in ["PRAGMA auto_vacuum = INCREMENTAL", *also]:
+            connection.execute(statement)
+        before = snapshot(path.parent)
         with tracking(collector, store=path) as tracked:
             tracked.log(event("a"))
             assert tracked.handler.flush(20)
-        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
-        assert tables == [("others",)]
+        assert snapshot(path.parent) == before
     assert names(collector) == ["a"]
     assert any("not a store" in report for report in reports)
 
