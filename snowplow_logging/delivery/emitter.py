@@ -69,15 +69,17 @@ class Emitter:
 
     def _adopt(self) -> None:
         """Go over to what is this process's own; not every server runs fork hooks."""
-        pid = os.getpid()
-        # Threads that come here at once go over to the same.
-        self._worker = self._workers.setdefault(
-            pid, assemble(self._settings, self._transport, self._dead_letters, self._make_queue)
-        )
-        self._shared = self._worker.shared
-        self.into_queue = self._shared.queue.put
-        self.process = pid
-        self.is_here = same_process()  # last, because who finds it true looks no further
+        pid = 0
+        while pid != os.getpid():  # a signal handler may fork in here, and the child go on with it
+            pid, is_here = os.getpid(), same_process()
+            # Threads that come here at once go over to the same.
+            self._worker = self._workers.setdefault(
+                pid, assemble(self._settings, self._transport, self._dead_letters, self._make_queue)
+            )
+            self._shared = self._worker.shared
+            self.into_queue = self._shared.queue.put
+            # Last, because who finds it true looks no further.
+            self.process, self.is_here = pid, is_here
 
     def after_fork(self) -> None:
         """Start afresh in a child process; what waits in the parent is the parent's to send."""
