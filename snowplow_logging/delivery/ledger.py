@@ -129,6 +129,7 @@ class Ledger:
         """Count the first of these as sent and take them off the list: both or neither."""
         with self._lock:
             self.last_sent = now
+            self.last_failure = None  # it is over
             self.sent += count
             del payloads[:count]
 

@@ -19,6 +19,7 @@ from snowplow_logging.reporting import counted
 __all__ = ["FIRST_RETRY_DELAY", "Line", "Shared"]
 
 FIRST_RETRY_DELAY = 0.5  # seconds; the longest that a first wait after a failure may be
+_TOO_SHORT = 0.1  # seconds that a close may leave to its last attempt, in which few would answer
 
 
 @dataclass(eq=False)
@@ -98,6 +99,7 @@ class Line:
         self.aside: list[Batch] = []
         self._aside_next = False  # whether the next turn is theirs
         self._connection = Connection()
+        self._reason = ""  # of its last failure
         self._failed_at = 0.0
         self._not_before = 0.0
 
@@ -219,10 +221,11 @@ class Line:
         limit = shared.closing if deadline is None else deadline
         at_most = None if limit is None else limit - clock.now()
         answer = shared.transport.send(step.payloads, at_most=at_most)
-        over = limit is not None and clock.now() >= limit
-        if over and answer.outcome is Outcome.RETRY and self._connection.failures:
-            # This attempt may have had but milliseconds; what failed before it says more.
-            answer = replace(answer, reason=shared.ledger.last_failure or answer.reason)
+        if answer.outcome is Outcome.RETRY:
+            if step.again and at_most is not None and at_most < _TOO_SHORT:
+                # That there was no answer says nothing; why there was none before does.
+                answer = replace(answer, reason=self._reason or answer.reason)
+            self._reason = answer.reason
         delivery.answered(answer)
         now = clock.now()
         self._not_before = now + self._connection.pause
