@@ -176,7 +176,8 @@ class UsualEvents:
                         type(entity) is not dict
                         or len(entity) != 2
                         or type(data := entity["data"]) is not dict
-                        or not self._is_valid[entity["schema"]](data)
+                        or type(schema := entity["schema"]) is not str
+                        or not self._is_valid[schema](data)
                     ):
                         return False
                     flat = flat and is_flat(data)
