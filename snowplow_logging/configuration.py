@@ -141,11 +141,11 @@ class Configuration:
             self._problem("version", f"{said}; give 1")
         if self.config.get("incremental"):
             self._problem("incremental", "is set, and such a configuration makes no handlers")
-        if "disable_existing_loggers" not in self.config:
+        elif "disable_existing_loggers" not in self.config:
             self._warn(
                 "disable_existing_loggers",
-                "is left out, which silences every logger that a module imported before has made; "
-                "give False",
+                "is left out, which silences the loggers of modules that were imported before, but "
+                "for those that are named here; give False",
             )
         for key in self.config:
             self._check_key("", key, _SECTIONS)

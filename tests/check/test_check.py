@@ -391,8 +391,8 @@ WARNINGS = {
         "formatters/json",
         {"class": "snowplow_logging.SnowplowJsonFormatter", "rename_fields": {}},
     ),
-    "disable_existing_loggers is left out, which silences every logger": lambda config: config.pop(
-        "disable_existing_loggers"
+    "disable_existing_loggers is left out, which silences the loggers of": lambda config: (
+        config.pop("disable_existing_loggers")
     ),
     "handlers.snowplow gets nothing below WARNING: the level of root is WARNING": put(
         "root", {"handlers": ["snowplow"]}
