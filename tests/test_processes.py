@@ -765,6 +765,39 @@ def test_a_server_that_runs_no_fork_hooks_is_seen_through(collector, run):
     assert labels(collector) == ["child-0", "child-1", "parent"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the process is told by a page of memory")
+def test_a_fork_by_a_signal_handler_amid_the_making_of_a_handler(collector, run):
+    """The child goes on with what its parent had begun, and sends what it logs."""
+    run(
+        """
+        import mmap
+        from snowplow_logging import SnowplowHandler
+        forked = []
+        signal.signal(signal.SIGUSR1, lambda *_: forked.append(os.fork()))
+
+        class Page(mmap.mmap):
+            def __new__(cls, *args, **kwargs):
+                if not forked:
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                return super().__new__(cls, *args, **kwargs)
+
+        mmap.mmap = Page
+        handler = SnowplowHandler(ENDPOINTS[0])  # `dictConfig` holds a lock, which no child has
+        mmap.mmap = Page.__base__
+        logging.basicConfig(level="INFO", handlers=[handler])
+        (pid,) = forked
+        log("parent" if pid else "child")
+        assert handler.flush(10)
+        assert handler.stats.sent == 1
+        if pid == 0:
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        """,
+        collector,
+    )
+    assert sorted(labels(collector)) == ["child", "parent"]
+
+
 def test_a_record_of_before_such_a_fork_is_sent_by_who_handles_it(collector, run):
     """What the record says of its process is not where it is now."""
     run(
