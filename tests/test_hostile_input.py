@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -277,3 +278,30 @@ class TestHostileInput:
             refusing.log(event)
         assert time.perf_counter() - start < 20
         assert len(refusing.handler.errors) == 4
+
+
+class Schema(str, Enum):
+    """Schemas as a program may name them: text that is not its own value."""
+
+    ANY = ANYTHING, "any"
+
+    def __new__(cls, text, value):
+        """Keep both."""
+        member = str.__new__(cls, text)
+        member._value_ = value
+        return member
+
+
+@pytest.mark.parametrize(
+    ("entity", "key"),
+    [
+        ({"schema": ANYTHING, "data": {1: "a", "1": "b"}}, "context[0].data"),
+        ({"schema": Schema.ANY, "data": {"a": 1}}, "context[0].schema"),
+    ],
+)
+def test_an_entity_that_two_writers_would_write_in_two_ways(entity, key):
+    """It is refused, with and without orjson, and the first time as the second."""
+    with tracking() as tracked:
+        tracked.log(page(context=[entity]))
+        tracked.log(page(context=[entity]))
+        assert [error.key for error in tracked.handler.errors] == [key] * 2
