@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import subprocess
@@ -377,8 +378,11 @@ def test_a_removed_queue_is_made_again(server):
         assert log("first")
         collector.wait_for_events(1)
         server.delete(server.stream)
-        assert log("second")
-        collector.wait(lambda: labels(collector) == ["first", "second"])
+        while "second" not in labels(collector):
+            # What the broker confirms in the moment in which it removes the queue may go with it.
+            assert log("second")
+            with contextlib.suppress(AssertionError):
+                collector.wait(lambda: "second" in labels(collector), 5)
         one.end()
 
 
