@@ -280,7 +280,7 @@ usual_json: Final = _usual_by_standard if orjson is None else _usual_by_orjson
 """Writes data as `data_json` does, if it needs no change for that; else returns None."""
 
 
-def _is_flat_by_orjson(data: dict[str, Any]) -> bool:
+def _has_flat_members(data: dict[str, Any]) -> bool:
     for value in data.values():
         kind = type(value)
         if kind not in _FLAT and not (kind is float and math.isfinite(value)):
@@ -290,10 +290,10 @@ def _is_flat_by_orjson(data: dict[str, Any]) -> bool:
 
 def _is_flat_by_standard(data: dict[Any, Any]) -> bool:
     # orjson takes no other keys; this writer makes text of them, which may be there already.
-    return _IS_TEXT(map(type, data)) and _is_flat_by_orjson(data)
+    return _IS_TEXT(map(type, data)) and _has_flat_members(data)
 
 
-is_flat: Final = _is_flat_by_standard if orjson is None else _is_flat_by_orjson
+is_flat: Final = _is_flat_by_standard if orjson is None else _has_flat_members
 """Tells whether the members of a dict are all text, numbers, truth values or nothing."""
 
 _FLAT: Final = frozenset((str, int, bool, type(None)))
