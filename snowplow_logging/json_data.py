@@ -45,6 +45,7 @@ __all__ = [
     "payload_json",
     "plain_json",
     "self_describing",
+    "texts_json",
     "usual_json",
     "with_numbers",
 ]
@@ -389,18 +390,21 @@ where a number is too large for the writer, and ValueError for a text that UTF-8
 """
 
 
-def _payload_by_orjson(payload: dict[str, str]) -> bytes:
-    written: bytes = _dumps(payload)
-    return written[:-1]
+def _texts_by_standard(texts: dict[str, str]) -> bytes:
+    members = [f'"{name}":{encode_basestring(value)}' for name, value in texts.items()]
+    return f"{{{','.join(members)}}}".encode()
 
 
-def _payload_by_standard(payload: dict[str, str]) -> bytes:
-    members = [f'"{name}":{encode_basestring(value)}' for name, value in payload.items()]
-    return ("{" + ",".join(members)).encode()
+texts_json: Final = _texts_by_standard if orjson is None else _dumps
+"""Writes a dict whose names are the protocol's, and whose values are texts.
+
+It raises what `flat_json` does.
+"""
 
 
-payload_json: Final = _payload_by_standard if orjson is None else _payload_by_orjson
-"""Writes a payload as a JSON object in UTF-8, without its closing brace."""
+def payload_json(payload: dict[str, str]) -> bytes:
+    """Return a payload as a JSON object in UTF-8, without its closing brace."""
+    return texts_json(payload)[:-1]
 
 
 def base64_json(written: bytes) -> bytes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.definitions import definition_of
 from snowplow_logging.event_ids import IdentifiedEvent
-from snowplow_logging.json_data import flat_json, is_flat, payload_json, usual_json
+from snowplow_logging.json_data import flat_json, is_flat, texts_json, usual_json
 from snowplow_logging.kept import keeps_nothing, message_event
 from snowplow_logging.protocol import Check, is_schema_uri, uuid
 from snowplow_logging.surroundings import innermost_layer
@@ -184,7 +184,7 @@ class UsualEvents:
                 entities = flat_json(context) if flat else usual_json(context)
             if described is None or entities is None:
                 return False
-            payload = unfinished((payload_json(own) + self._constant, entities, described))
+            payload = unfinished((texts_json(own), self._constant, entities, described))
         except Exception:  # noqa: BLE001 - the caller's objects may raise anything
             return False
         if len(payload) > self._most:

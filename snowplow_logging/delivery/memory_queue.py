@@ -231,10 +231,10 @@ class MemoryQueue:
             self._see()
             if self.held or not is_wanted():
                 return
-            count = self._fitting()
+            payloads = self._fitting()
             batch.first = self._ledger.passed
             self._had_no_room = False
-            self._move(count, self._size(self._first(count)), batch.payloads)
+            self._move(len(payloads), self._size(payloads), batch.payloads)
 
     def _move(self, count: int, size: int, into: list[bytes], *, written: int = 0) -> None:
         """Move the first events, which have so many bytes, into a list. Needs the lock."""
@@ -257,20 +257,18 @@ class MemoryQueue:
             self._see()
             self._look_again()
 
-    def _fitting(self) -> int:
-        """Return how many of the events the next request takes."""
+    def _fitting(self) -> list[bytes]:
+        """Return those of the events that the next request takes."""
         room = self._limits.room
         # What is too much is left to who has just put it and will take it back.
         most = self._limits.events - (self._queued - len(self._events))
-        count = min(self._limits.batch_events, self._seen, most)
-        if longest_finished(self._seen_size, self._seen) > room:
-            payloads = self._first(count)
-            if longest_finished(self._size(payloads), count) > room:
-                for index, payload in enumerate(map(finished, payloads)):
-                    room -= len(payload) + self._limits.overhead
-                    if room < 0:
-                        return max(1, index)
-        return count
+        payloads = self._first(min(self._limits.batch_events, self._seen, most))
+        if longest_finished(self._size(payloads), len(payloads)) > room:
+            for index, payload in enumerate(map(finished, payloads)):
+                room -= len(payload) + self._limits.overhead
+                if room < 0:
+                    return payloads[: max(1, index)]
+        return payloads
 
     def _first(self, count: int) -> list[bytes]:
         # By index, because a signal handler may log, and an iterator breaks when the deque grows.
