@@ -154,6 +154,13 @@ class FaultyCollector:
         """Their event ids."""
         return [event["eid"] for event in self.events]
 
+    @property
+    def labels(self) -> list[str]:
+        """Their labels, sorted. The test has failed where an event came twice."""
+        events = self.events
+        assert len({event["eid"] for event in events}) == len(events)
+        return sorted(event["se_la"] for event in events)
+
     def wait(self, condition: Callable[[], Any], timeout: float = 60.0) -> None:
         """Wait until a condition holds, which is looked at after each request and connection.
 

@@ -32,12 +32,6 @@ def run(tmp_path):
         yield lambda *arguments, **more: programs.run(*arguments, preamble=PATCHED, **more)
 
 
-def labels(collector):
-    """Return the labels of the events that were taken, in order, and see that none is double."""
-    assert len(set(collector.ids)) == len(collector.ids)
-    return sorted(event["se_la"] for event in collector.events)
-
-
 def test_what_greenlets_log_arrives(collector, run):
     """Events of many greenlets are delivered while they run and at the end, and `stats` says so."""
     ran = run(
@@ -56,7 +50,7 @@ def test_what_greenlets_log_arrives(collector, run):
         collector,
     )
     assert ran.words[:2] == ["True", "200"]
-    assert labels(collector) == sorted(
+    assert collector.labels == sorted(
         ["last", *(f"{name}-{number}" for name in range(20) for number in range(10))]
     )
     assert ran.ended_after() < SOON
@@ -75,7 +69,7 @@ def test_one_event_leaves_after_the_flush_interval(collector, run):
         """,
         collector,
     )
-    assert labels(collector) == ["0"]
+    assert collector.labels == ["0"]
 
 
 def test_a_flush_lets_other_greenlets_run(collector, tmp_path):
@@ -127,7 +121,7 @@ def test_forked_workers_send_their_own_events(collector, run):
         collector,
     )
     children = [f"{name}-{number}" for name in "abcd" for number in [*range(10), "last"]]
-    assert labels(collector) == sorted(["parent", "parent again", *children])
+    assert collector.labels == sorted(["parent", "parent again", *children])
 
 
 def test_a_fork_in_mid_request_leaves_the_answer_to_the_parent(collector, tmp_path):
@@ -161,7 +155,7 @@ def test_a_fork_in_mid_request_leaves_the_answer_to_the_parent(collector, tmp_pa
         out, err = process.communicate(timeout=30)
     assert err == ""
     assert out.split() == ["True", "0", "0"]
-    assert labels(collector) == ["child", "parent", "parent again"]
+    assert collector.labels == ["child", "parent", "parent again"]
 
 
 @pytest.mark.parametrize(
@@ -177,14 +171,14 @@ def test_what_is_logged_after_a_close_is_delivered(collector, run, how):
         "say(time.monotonic())",
         collector,
     )
-    assert labels(collector) == ["0", "1"]
+    assert collector.labels == ["0", "1"]
     assert ran.ended_after() < SOON
 
 
 def test_an_event_logged_at_exit_is_delivered(collector, run):
     """The first event ever, inside a callback at exit, arrives."""
     run("import atexit\nconfigure()\natexit.register(log, 0)", collector)
-    assert labels(collector) == ["0"]
+    assert collector.labels == ["0"]
 
 
 def test_a_dead_collector_costs_the_shutdown_timeout_and_one_line(run):
@@ -213,7 +207,7 @@ def test_a_full_queue_can_block_a_greenlet(collector, run):
         collector,
     )
     assert ran.words == ["True", "0"]
-    assert len(labels(collector)) == 40
+    assert len(collector.labels) == 40
 
 
 @pytest.mark.parametrize("forked", [False, True])
@@ -223,7 +217,7 @@ def test_one_event_right_before_the_end_is_delivered(collector, run, forked):
         f"configure()\nif not {forked} or os.fork() == 0:\n    log(0)\nelse:\n    os.wait()",
         collector,
     )
-    assert labels(collector) == ["0"]
+    assert collector.labels == ["0"]
 
 
 @pytest.mark.parametrize("patch", ["", "gevent.monkey.patch_thread(threading=False)"])
@@ -273,4 +267,4 @@ def test_real_threads_beside_gevent_leave_nothing_to_greenlet(collector, tmp_pat
             collector,
         )
     assert ran.words == ["alive"]
-    assert labels(collector) == ["0"]
+    assert collector.labels == ["0"]

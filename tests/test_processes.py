@@ -1,4 +1,4 @@
-"""Delivery by real processes: how they end, fork, freeze, and reconfigure their logging."""
+"""Delivery by real processes: how they end, freeze, and reconfigure their logging."""
 
 from __future__ import annotations
 
@@ -27,12 +27,6 @@ def collector():
     """Start a collector that takes everything until it is told otherwise."""
     with FaultyCollector() as running:
         yield running
-
-
-def labels(collector):
-    """Return the labels of the events that were taken, in order, and see that none is double."""
-    assert len(set(collector.ids)) == len(collector.ids)
-    return sorted(event["se_la"] for event in collector.events)
 
 
 def numbered(*names, count=10):
@@ -130,7 +124,7 @@ def test_what_was_logged_before_the_end_is_delivered(collector, run, how):
     )
     died = how == "uncaught exception"
     ran = run(program, collector, error="what it died of" if died else "")
-    assert labels(collector) == ["0", "1"]
+    assert collector.labels == ["0", "1"]
     assert ran.status == (1 if died else 0)
     assert ran.ended_after() < SOON
     assert ran.err.count("Traceback") == (1 if died else 0)
@@ -149,7 +143,7 @@ def test_callbacks_at_exit_may_log_wherever_they_were_registered(collector, run,
         "after the library": "import snowplow_logging.delivery.emitter\n" + configured + register,
     }[order]
     ran = run(program + "say(time.monotonic())", collector, preamble=preamble)
-    assert labels(collector) == ["0", "1", "2"] + ([] if first else ["early"])
+    assert collector.labels == ["0", "1", "2"] + ([] if first else ["early"])
     assert ran.ended_after() < SOON
 
 
@@ -169,7 +163,7 @@ def test_a_handler_attached_in_code_outlives_dictconfig(collector, run):
         """,
         collector,
     )
-    assert labels(collector) == ["0", "1", "2", "3"]
+    assert collector.labels == ["0", "1", "2", "3"]
 
 
 def test_a_bad_setting_is_one_clear_error(collector, run):
@@ -313,7 +307,7 @@ def test_the_end_cuts_a_back_off_short(collector, run):
         collector,
     )
     assert ran.words[0] == "False"
-    assert labels(collector) == ["0"]
+    assert collector.labels == ["0"]
     assert ran.ended_after() < SOON
 
 
@@ -365,7 +359,7 @@ def test_what_the_http_library_logs_does_not_come_back(collector, run, tmp_path,
         """,
         collector,
     )
-    assert labels(collector) == ["0", "1", "2", "3", "4"]
+    assert collector.labels == ["0", "1", "2", "3", "4"]
     assert {len(request.events) for request in collector.requests} == {5}
     assert ran.ended_after() < SOON
     written = (tmp_path / "all.log").read_text()
@@ -388,8 +382,8 @@ def test_two_handlers_have_nothing_in_common(collector, run):
             collector,
             other,
         )
-        assert labels(collector) == ["0"]
-        assert labels(other) == ["0", "1"]
+        assert collector.labels == ["0"]
+        assert other.labels == ["0", "1"]
 
 
 def test_dictconfig_does_not_wait_for_threads_that_wait_for_it(collector, run):
@@ -410,7 +404,7 @@ def test_dictconfig_does_not_wait_for_threads_that_wait_for_it(collector, run):
         collector,
     )
     assert float(ran.words[0]) < 1.5
-    assert labels(collector) == sorted(map(str, range(40)))
+    assert collector.labels == sorted(map(str, range(40)))
 
 
 @pytest.mark.parametrize("act", ["flush", "close"])
@@ -445,7 +439,7 @@ def test_who_holds_the_lock_of_logging_sends_itself(collector, run, act, attempt
     seconds, sent = ran.words
     assert float(seconds) < 5
     assert sent == "1"
-    assert labels(collector) == ["0"]
+    assert collector.labels == ["0"]
 
 
 # Interruptions.
@@ -476,7 +470,7 @@ def test_a_signal_handler_may_log_at_any_moment(collector, run):
     )
     signals, number, sent, queued = map(int, ran.words)
     assert (sent, queued) == (signals + number, 0)
-    assert labels(collector) == sorted(
+    assert collector.labels == sorted(
         numbered("signal", count=signals) + numbered("main", count=number)
     )
 
@@ -521,8 +515,8 @@ def test_a_signal_handler_may_raise_at_any_moment(collector, run):
     )
     some, flushed, queued, sent, _, again = ran.words
     assert (some, flushed, queued, again) == ("True", "True", "0", "True")
-    assert len(labels(collector)) == int(sent) + 1
-    assert "last" in labels(collector)
+    assert len(collector.labels) == int(sent) + 1
+    assert "last" in collector.labels
 
 
 def test_a_close_may_be_interrupted(collector, run):
@@ -546,7 +540,7 @@ def test_a_close_may_be_interrupted(collector, run):
         collector,
     )
     assert ran.words == ["interrupted", "True", "2"]
-    assert labels(collector) == ["0", "1"]
+    assert collector.labels == ["0", "1"]
 
 
 def test_a_finaliser_may_log_at_any_moment(collector, run):
@@ -572,276 +566,7 @@ def test_a_finaliser_may_log_at_any_moment(collector, run):
         collector,
     )
     assert ran.words == ["True"]
-    assert labels(collector) == numbered("garbage", "main", count=1500)
-
-
-# Forks.
-
-WORK = """
-def work(name, end=None):
-    for number in range(10):
-        log(f"{name}-{number}")
-    if end is not None:
-        end(0)
-"""
-
-
-def test_a_forked_child_sends_its_own_events(collector, run):
-    """Four children of `os.fork` that log and end: everything arrives once, with ids of its own."""
-    run(
-        WORK
-        + textwrap.dedent("""
-        handler = configure()
-        log("parent")  # so that there is a thread
-        children = []
-        for name in "abcd":
-            pid = os.fork()
-            if pid == 0:
-                work(name, sys.exit)
-            children.append(pid)
-        for pid in children:
-            assert os.waitpid(pid, 0)[1] == 0
-        """),
-        collector,
-    )
-    assert labels(collector) == sorted(["parent", *numbered("a", "b", "c", "d")])
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", *seldom("forkserver")])
-def test_a_child_of_multiprocessing_sends_its_own_events(collector, run, method):
-    """Four children that log right before their function returns: everything arrives once."""
-    run(
-        WORK
-        + textwrap.dedent(f"""
-        import multiprocessing
-        configure()
-        if __name__ == "__main__":
-            log("parent")
-            context = multiprocessing.get_context("{method}")
-            children = [context.Process(target=work, args=(name,)) for name in "abcd"]
-            for child in children:
-                child.start()
-            for child in children:
-                child.join()
-            say(*[child.exitcode for child in children])
-        """),
-        collector,
-    )
-    assert labels(collector) == sorted(["parent", *numbered("a", "b", "c", "d")])
-
-
-@pytest.mark.parametrize("method", ["fork", *seldom("spawn")])
-@pytest.mark.parametrize("pool", ["Pool", "ProcessPoolExecutor"])
-def test_workers_of_a_pool_send_their_own_events(collector, run, method, pool):
-    """Workers that end with their pool deliver what their last task logged."""
-    run(
-        WORK
-        + textwrap.dedent(f"""
-        import multiprocessing, concurrent.futures
-        configure()
-        if __name__ == "__main__":
-            log("parent")
-            context = multiprocessing.get_context("{method}")
-            if "{pool}" == "Pool":
-                pool = context.Pool(2)
-                pool.map(work, "abcd")
-                pool.close()
-                pool.join()
-            else:
-                with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-                    list(pool.map(work, "abcd"))
-        """),
-        collector,
-    )
-    assert labels(collector) == sorted(["parent", *numbered("a", "b", "c", "d")])
-
-
-def test_a_worker_that_is_killed_with_its_pool_has_sent_what_it_flushed(collector, run):
-    """`with Pool()` ends its workers by a signal; a flush at the end of the task is what helps."""
-    run(
-        """
-        import multiprocessing
-        handler = configure()
-        def work(name):
-            log(name)
-            return handler.flush()
-        if __name__ == "__main__":
-            log("parent")
-            with multiprocessing.get_context("fork").Pool(2) as pool:
-                assert all(pool.map(work, "abcd"))
-        """,
-        collector,
-    )
-    assert labels(collector) == ["a", "b", "c", "d", "parent"]
-
-
-def test_a_fork_in_mid_request_leaves_the_parents_events_to_the_parent(collector, start):
-    """Neither the queue nor the request under way has a part in the child, which ends first."""
-    collector.answers.append(SILENCE)
-    process = start(
-        """
-        handler = configure(batch_size=2, timeout=(3, 60), max_retry_delay=0.05)
-        for number in range(5):
-            log(f"parent-{number}")
-        sys.stdin.readline()
-        pid = os.fork()
-        if pid == 0:
-            assert handler.stats.queued == 0
-            assert handler.flush(5)  # there is nothing of the child's to wait for
-            log("child-0")
-            assert handler.flush(5)
-            log("child-1")
-            sys.exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-        say("waited", handler.stats.queued)
-        sys.stdin.readline()
-        """,
-        collector,
-    )
-    collector.wait_for_requests(1)
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert process.stdout.readline().split() == ["waited", "5"]
-    assert labels(collector) == ["child-0", "child-1"]
-    collector.hang_up()
-    _, err = process.communicate("\n", timeout=30)
-    assert (process.returncode, err) == (0, "")
-    assert labels(collector) == sorted(
-        ["child-0", "child-1", *(f"parent-{number}" for number in range(5))]
-    )
-
-
-def test_a_fork_at_any_moment_leaves_no_lock_behind(collector, run):
-    """Children of a parent whose threads log all the time log, flush and end."""
-    run(
-        """
-        handler = configure(queue_size=10**6, flush_interval=0.001, batch_size=5)
-        stop = threading.Event()
-        def produce():
-            while not stop.wait(0.0005):
-                log("parent")
-        threads = [threading.Thread(target=produce) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for number in range(25):
-            pid = os.fork()
-            if pid == 0:
-                signal.alarm(20)
-                log(f"child-{number}")
-                os._exit(0 if handler.flush(15) else 1)
-            assert os.waitpid(pid, 0)[1] == 0
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert handler.flush(40)  # the slower the machine, the more has come
-        """,
-        collector,
-    )
-    assert [label for label in labels(collector) if label != "parent"] == sorted(
-        f"child-{number}" for number in range(25)
-    )
-
-
-def test_a_server_that_runs_no_fork_hooks_is_seen_through(collector, run):
-    """A child by a bare `fork(2)`, as of uWSGI, is known by its process id."""
-    run(
-        """
-        import ctypes
-        handler = configure(flush_interval=60)
-        log("parent")
-        time.sleep(0.2)  # for a bare fork no thread may be waiting for the interpreter itself
-        pid = ctypes.PyDLL(None).fork()
-        if pid == 0:
-            signal.alarm(20)
-            log("child-0")
-            assert handler.flush(10)
-            log("child-1")
-            handler.close()
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-        """,
-        collector,
-    )
-    assert labels(collector) == ["child-0", "child-1", "parent"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the process is told by a page of memory")
-def test_a_fork_by_a_signal_handler_amid_the_making_of_a_handler(collector, run):
-    """The child goes on with what its parent had begun, and sends what it logs."""
-    run(
-        """
-        import mmap
-        from snowplow_logging import SnowplowHandler
-        forked = []
-        signal.signal(signal.SIGUSR1, lambda *_: forked.append(os.fork()))
-
-        class Page(mmap.mmap):
-            def __new__(cls, *args, **kwargs):
-                if not forked:
-                    os.kill(os.getpid(), signal.SIGUSR1)
-                return super().__new__(cls, *args, **kwargs)
-
-        mmap.mmap = Page
-        handler = SnowplowHandler(ENDPOINTS[0])  # `dictConfig` holds a lock, which no child has
-        mmap.mmap = Page.__base__
-        logging.basicConfig(level="INFO", handlers=[handler])
-        (pid,) = forked
-        log("parent" if pid else "child")
-        assert handler.flush(10)
-        assert handler.stats.sent == 1
-        if pid == 0:
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-        """,
-        collector,
-    )
-    assert sorted(labels(collector)) == ["child", "parent"]
-
-
-def test_a_record_of_before_such_a_fork_is_sent_by_who_handles_it(collector, run):
-    """What the record says of its process is not where it is now."""
-    run(
-        """
-        import ctypes, logging.handlers
-        handler = configure(flush_interval=60)
-        log("parent")
-        kept = logging.handlers.MemoryHandler(100, target=handler)
-        shop = logging.Logger("kept")
-        shop.addHandler(kept)
-        log("kept", shop)
-        time.sleep(0.2)  # for a bare fork no thread may be waiting for the interpreter itself
-        pid = ctypes.PyDLL(None).fork()
-        if pid == 0:
-            signal.alarm(20)
-            kept.flush()
-            os._exit(0 if handler.flush(10) else 1)
-        assert os.waitpid(pid, 0)[1] == 0
-        kept.buffer.clear()
-        """,
-        collector,
-    )
-    assert labels(collector) == ["kept", "parent"]
-
-
-def test_grandchildren_send_as_well(collector, run):
-    """A child of a child is a process like any other."""
-    run(
-        """
-        import multiprocessing
-        context = multiprocessing.get_context("fork")
-        def work(depth):
-            log(depth)
-            if depth < 3:
-                child = context.Process(target=work, args=(depth + 1,))
-                child.start()
-                child.join()
-                log(f"{depth} again")
-        configure()
-        work(0)
-        """,
-        collector,
-    )
-    assert labels(collector) == sorted(["0", "1", "2", "3", "0 again", "1 again", "2 again"])
+    assert collector.labels == numbered("garbage", "main", count=1500)
 
 
 # A process that stands still.
@@ -864,7 +589,7 @@ def test_a_process_that_is_frozen_between_invocations(collector, start):
         process.stdin.write("\n")
         process.stdin.flush()
         assert process.stdout.readline().split() == ["True", "0"]
-        assert labels(collector) == [str(n) for n in range(number + 1)]
+        assert collector.labels == [str(n) for n in range(number + 1)]
         os.kill(process.pid, signal.SIGSTOP)
         if number == 0:
             collector.hang_up()

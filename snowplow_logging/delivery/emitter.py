@@ -92,7 +92,9 @@ class Emitter:
         self._adopt()
 
     def _here(self) -> None:
-        if self.process != os.getpid() and os.getpid() not in self._workers:
+        pid = os.getpid()
+        # A thread that finds another on its way does the same; all come to the same worker.
+        if self.process != pid and (self.process or pid not in self._workers):
             self.after_fork()
 
     @property

@@ -283,13 +283,13 @@ class _Connection(http.client.HTTPConnection):
 
     def leave_to_parent(self) -> None:
         """Let go of the connection in a forked child, unless the child has made it itself."""
-        if self.sock is None or self._maker == os.getpid():
+        connection: Any = self.sock  # asked for once, for several threads may come here at once
+        if connection is None or self._maker == os.getpid():
             return
-        connection: Any = self.sock
         self.sock = None
         while not hasattr(connection, "detach"):  # TLS within the TLS of a proxy
             connection = connection.socket
-        descriptor = connection.detach()
+        descriptor = connection.detach()  # for the first of them; -1 for the others
         # A daemon closes all that it inherits, and what has the number since is a file of its own.
         if self._identity is not None and identity_of(descriptor) == self._identity:
             os.close(descriptor)

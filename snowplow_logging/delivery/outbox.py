@@ -37,9 +37,9 @@ class Outbox:
     def _adopt(self) -> None:
         """Make what is this process's own; a forked child leaves its parent's alone."""
         settings = self._settings
-        self._pid = os.getpid()
         self._file = SQLiteFile(settings.store or "", settings.store_limit, settings.url)
         self._turns = Exclusive(new_lock())
+        self._pid = os.getpid()  # last, because a thread that finds it so looks no further
 
     def after_fork(self) -> None:
         """Use the file anew in a forked child."""
