@@ -92,7 +92,8 @@ class Ledger:
         turned_away: Events that never came there.
         in_memory: Returns how many are there.
         recovered: Events that came into it from other processes, less those that went to others.
-        last_failure: Why events were last not delivered, which an event that was refused is not.
+        last_failure: What last went wrong on the way out, until events are taken again. That a close
+            gives up what waits is none: it only follows from one.
     """
 
     def __init__(self, lock: Lock) -> None:
@@ -136,7 +137,7 @@ class Ledger:
     def fail(self, payloads: list[bytes], count: int, loss: str, reason: str) -> None:
         """Count the first of these as given up and take them off the list: both or neither."""
         with self._lock:
-            self.last_error = self.last_failure = reason
+            self.last_error = reason
             self.failed += count
             self._losses[loss] += count
             del payloads[:count]

@@ -226,6 +226,8 @@ class Line:
                 # That there was no answer says nothing; why there was none before does.
                 answer = replace(answer, reason=self._reason or answer.reason)
             self._reason = answer.reason
+        else:
+            self._reason = ""  # what failed before is not why the next one does
         delivery.answered(answer)
         now = clock.now()
         self._not_before = now + self._connection.pause
@@ -256,6 +258,7 @@ class Line:
                 shared.ledger.take(batch.payloads, count, time.time())
                 shared.notices.taken(payloads)
             else:
+                shared.ledger.last_failure = reason
                 shared.ledger.fail(batch.payloads, count, str(step.loss), reason)
                 shared.notices.given_up(payloads, step.failure)
         shared.queue.forget(batch, payloads)

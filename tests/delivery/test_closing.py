@@ -142,6 +142,18 @@ def test_what_was_not_delivered_is_not_explained_by_what_is_over(collector, repo
     assert "503" not in report
 
 
+def test_what_a_close_gives_up_explains_nothing_later(collector):
+    """A close says why its own events were not delivered, and not what the one before has said."""
+    collector.default = 503
+    with tracking(collector, shutdown_timeout=0.3) as tracked:
+        for _ in range(2):
+            log(tracked, 1)
+            tracked.handler.close()
+            error = tracked.handler.stats.last_error
+            assert error.count("within the shutdown_timeout") == 1
+            assert error.count("answered 503") == 1
+
+
 def test_flush_and_close_together_have_the_time_of_one(collector):
     """What `logging.shutdown` does takes no longer than `shutdown_timeout`."""
     collector.default = SILENCE
