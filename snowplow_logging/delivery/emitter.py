@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.delivery.assembly import MakeQueue, assemble
 from snowplow_logging.delivery.closing import GRACE, Closing
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from snowplow_logging.settings import Settings
 
 __all__ = ["Emitter"]
+
+_OTHERS_GRACE: Final = 1.0  # seconds after its own time in which a close lets another one end
 
 
 class Emitter:
@@ -304,7 +306,11 @@ class Emitter:
         deadline = max(start, min(self._close_by(start), until))
         closing = Closing(self._worker, self._settings, start, deadline, self._say_at_exit)
         try:
-            closing.run(self._shut)
+            alone = self._worker.closes.use(
+                lambda: closing.run(self._shut), deadline + _OTHERS_GRACE
+            )
+            if not alone:  # in a signal handler amid another close, or where that does not end
+                closing.run(self._shut)
         finally:
             if lifecycle.is_ending:
                 self._exit_seconds += clock.now() - start

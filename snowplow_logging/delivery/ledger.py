@@ -92,8 +92,8 @@ class Ledger:
         turned_away: Events that never came there.
         in_memory: Returns how many are there.
         recovered: Events that came into it from other processes, less those that went to others.
-        last_failure: What last went wrong on the way out, until events are taken again. That a close
-            gives up what waits is none: it only follows from one.
+        last_failure: What last went wrong on the way out, until events are taken again. It is not
+            that a close gives up what waits, which only follows from it.
     """
 
     def __init__(self, lock: Lock) -> None:

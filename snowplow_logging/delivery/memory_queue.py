@@ -342,6 +342,7 @@ class MemoryQueue:
     # What only a file needs.
 
     out_of_reach = 0
+    is_used = False
     tend = None
     was_used = False
 

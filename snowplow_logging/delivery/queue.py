@@ -141,6 +141,10 @@ class Queue(Protocol):
         """How many events would be lost with the process, less those being written into a file."""
 
     @property
+    def is_used(self) -> bool:
+        """Whether who takes events now would have to wait for another thread, perhaps for long."""
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether there is nothing to do before an emitter is closed."""
 

@@ -175,6 +175,11 @@ class StoreQueue:
         return self._memory.at_risk
 
     @property
+    def is_used(self) -> bool:
+        """Whether a thread uses the file now."""
+        return self._stored.is_used
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether what waits, if anything, was left to the file."""
         return self._stored.is_at_rest and not self._memory.waiting

@@ -124,6 +124,11 @@ class Stored:
         return self._stored > 0 and not self._file.is_open and self._file.is_gone()
 
     @property
+    def is_used(self) -> bool:
+        """Whether a thread uses the file now."""
+        return self._turns.is_used
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether the file is closed, and nothing has to be done in it."""
         return not (self._file.is_open or self._answered)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import requests
+from urllib3.exceptions import ClosedPoolError
 
 from snowplow_logging._version import __version__
 from snowplow_logging.delivery.exchange import (
@@ -171,7 +172,7 @@ class Transport:
         try:
             exchanges[thread] = exchange
             while (answer := self._attempt(payloads, exchange, connect, read)) is None:
-                pass  # each time there is one stale connection less
+                pass  # each time there is one less that is closed
             return answer
         finally:
             if outer is None:
@@ -209,14 +210,14 @@ class Transport:
         connect: float | None,
         read: float | None,
     ) -> Answer | None:
-        """Make the request; return None where a stale connection calls for another one."""
+        """Make the request; return None where a connection that is closed calls for another one."""
         count = len(payloads)
         try:
             stm = int(time.time() * 1000)
             with self._response(payloads, stm, (connect, read)) as response:
                 return self._judge(response, _start(response, exchange), count)
         except Exception as error:  # noqa: BLE001 - a session of the user's may raise anything
-            if exchange.is_stale:
+            if exchange.is_stale or self._was_closed(error):
                 return None
             raised: Any = getattr(error, "response", None)  # for its status, as `raise_for_status`
             if isinstance(raised, requests.Response) and str(raised.url).startswith(self._prefix):
@@ -229,6 +230,11 @@ class Transport:
             if exchange.is_over():
                 return Answer(Outcome.RETRY, f"{reason} within {exchange.seconds:g} s")
             return Answer(Outcome.RETRY, f"{reason}: {self.describe(error)}")
+
+    def _was_closed(self, error: Exception) -> bool:
+        """Tell whether another thread has closed the connections before any was used."""
+        cause = error.args[0] if error.args else None
+        return self._user_session is None and isinstance(cause, ClosedPoolError)
 
     def describe(self, error: Exception) -> str:
         """Say what went wrong, without the layers that it is wrapped in, and without a secret."""

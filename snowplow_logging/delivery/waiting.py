@@ -174,12 +174,16 @@ class Exclusive:
         self._free = Bell(lock)
 
     @property
-    def is_over(self) -> bool:
-        """Whether nobody waits any longer."""
-        return clock.now() >= self.latest
+    def is_used(self) -> bool:
+        """Whether anybody uses it now."""
+        return bool(self._claims)
 
-    def use(self, work: Callable[[], None]) -> bool:
+    def use(self, work: Callable[[], None], until: float = math.inf) -> bool:
         """Do something with it, once nobody else does.
+
+        Args:
+            work: What is to be done.
+            until: The time after which this thread does not wait, if that is sooner.
 
         Returns:
             Whether it was done. It is not where the time is up, nor in a signal handler that has
@@ -198,7 +202,7 @@ class Exclusive:
             self._users.append(me)
             while True:
                 alone(self._claims, use)
-                if used or self.is_over:
+                if used or clock.now() >= min(self.latest, until):
                     return used
                 self._free.wait(lambda: _LOOK_INTERVAL if self._claims else 0.0)
         finally:

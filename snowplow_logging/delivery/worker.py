@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from snowplow_logging.delivery.late_patch import LatePatch, stand_still
 from snowplow_logging.delivery.line import Line, Shared
-from snowplow_logging.delivery.waiting import alone, clock
+from snowplow_logging.delivery.waiting import Exclusive, alone, clock
 from snowplow_logging.lifecycle import lifecycle
 
 __all__ = ["Worker", "holds_logging_lock", "start_thread"]
@@ -67,6 +67,7 @@ class Worker:
         self._tender: threading.Thread | None = None  # what the queue has of its own
         self._leaving: list[threading.Thread] = []  # those of before a close
         self._starts: list[object] = []  # who starts threads, see `alone`
+        self.closes = Exclusive(shared.lock)  # what a close changes is for one of them at a time
         self._turning: list[int] = []  # threads that have a turn, or are about to
         self._generation = 0  # of the threads; a close ends one
         self._greenlets: set[Any] = set()  # that gevent has made of the threads
@@ -292,7 +293,8 @@ class Worker:
             left = deadline - clock.now()
             if left <= 0 or self._shared.is_parked:
                 return False
-            if self._takes_over(began):
+            # A disk may stand still with a thread, for longer than this one has time.
+            if self._takes_over(began) and not self._shared.queue.is_used:
                 self._shared.queue.collect()
                 line = min(self._lines, key=Line.pause)
                 if self._turn(line, deadline, own_thread=False):

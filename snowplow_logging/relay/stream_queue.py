@@ -226,6 +226,7 @@ class StreamQueue:
         """Do nothing: it is the thread which reads that calls."""
 
     call_always = do_not_call = collect = call
+    is_used = False
 
     def recover(self) -> bool:
         """Return False: what others left is read as it comes."""

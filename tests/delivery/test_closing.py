@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -210,6 +211,30 @@ def test_threads_that_close_and_log_at_once_lose_nothing(collector):
         stats = tracked.handler.stats
         assert (stats.sent, accounted(stats)) == (200, 200)
     assert sorted(labels(collector.events)) == list(range(200))
+
+
+def test_closes_at_once_do_not_end_each_other(collector):
+    """What one has to send leaves at once, whichever ends first, and on connections of its own."""
+    with tracking(collector, flush_interval=60, shutdown_timeout=30) as tracked:
+
+        def work(first):
+            for number in range(first, first + 40):
+                log(tracked, 1, number)
+                tracked.handler.close()
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            threads = [threading.Thread(target=work, args=(n * 40,)) for n in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        stats = tracked.handler.stats
+        assert (stats.sent, stats.retried, stats.last_error) == (160, 0, None)
+    assert sorted(labels(collector.events)) == list(range(160))
 
 
 class _Handling:
