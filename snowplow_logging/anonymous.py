@@ -6,11 +6,14 @@ devices, leaves out the same fields of a subject, and treats the entity `client_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import wraps
 from typing import Any, Final
 
-from snowplow_logging.events import SelfDescribingJson
+from snowplow_logging.entities import fields_of
+from snowplow_logging.json_data import JsonDefault, plain_json
+from snowplow_logging.protocol import schema_uri
 from snowplow_logging.surroundings import Bound
 
 __all__ = ["Anonymity", "anonymity", "check_anonymous_tracking"]
@@ -36,16 +39,20 @@ def check_anonymous_tracking(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}; give True, False or {_WITH_SESSION!r}")
 
 
-def anonymity(anonymous_tracking: bool | str) -> Anonymity | None:  # noqa: FBT001 - a setting
+def anonymity(
+    anonymous_tracking: bool | str,  # noqa: FBT001 - a setting
+    json_default: JsonDefault | None = None,
+) -> Anonymity | None:
     """Return what leaves out who the user is; None where all is to stay.
 
     Args:
         anonymous_tracking: True leaves out the ids of user and session and the address;
             `"with_session"` leaves the ids of the session in; False leaves all in.
+        json_default: Takes what is no JSON and returns what is.
     """
     if not anonymous_tracking:
         return None
-    return Anonymity(keeps_session=anonymous_tracking == _WITH_SESSION)
+    return Anonymity(keeps_session=anonymous_tracking == _WITH_SESSION, json_default=json_default)
 
 
 class Anonymity:
@@ -53,10 +60,12 @@ class Anonymity:
 
     Args:
         keeps_session: Whether the ids of the session stay.
+        json_default: Takes what is no JSON and returns what is.
     """
 
-    def __init__(self, *, keeps_session: bool) -> None:
+    def __init__(self, *, keeps_session: bool, json_default: JsonDefault | None) -> None:
         self._keeps_session = keeps_session
+        self._json_default = json_default
         self._hidden = _USER if keeps_session else _USER | _SESSION
 
     def subject(self, subject: Any) -> Any:
@@ -73,17 +82,31 @@ class Anonymity:
         entities = [self._entity(context[index]) for index in range(len(context))]
         return [entity for entity in entities if entity is not None]
 
+    def made_by(self, factory: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return what makes an entity of a record as a function does, but for the user."""
+
+        @wraps(factory)
+        def make(record: Any) -> Any:
+            return self._entity(factory(record))
+
+        return make
+
     def _entity(self, entity: Any) -> Any:
-        fields = vars(entity) if isinstance(entity, SelfDescribingJson) else entity
-        if not isinstance(fields, Mapping):
+        try:
+            # As it is read when it is written, in whatever form it was given.
+            fields = fields_of(entity)
+            schema = schema_uri(fields.get("schema"))
+            if not schema.startswith(_CLIENT_SESSION):
+                return entity
+            if not self._keeps_session:
+                return None
+            data = plain_json(fields.get("data"), json_default=self._json_default)
+            return {
+                "schema": schema,
+                "data": {**data, "userId": _NOBODY, "previousSessionId": None},
+            }
+        except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
             return entity
-        schema, data = fields.get("schema"), fields.get("data")
-        if not str(schema).startswith(_CLIENT_SESSION) or not isinstance(data, Mapping):
-            return entity
-        if not self._keeps_session:
-            return None
-        nobodys = {**data, "userId": _NOBODY, "previousSessionId": None}
-        return {"schema": schema, "data": nobodys}
 
     def event(self, event: Any) -> Any:
         """Return an event of a record without what identifies; what is no event as it is."""

@@ -72,8 +72,11 @@ class SnowplowJsonFormatter(JsonFormatter):
         check_anonymous_tracking("anonymous_tracking", anonymous_tracking)
         super().__init__(*args, **kwargs)
         self._event_key = event_key
-        self._hides = anonymity(anonymous_tracking)
+        self._hides = anonymity(anonymous_tracking, self._json_default())
         keep_ids(event_key)
+
+    def _json_default(self) -> Any:
+        return self.json_default if callable(self.json_default) else None
 
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
@@ -98,7 +101,7 @@ class SnowplowJsonFormatter(JsonFormatter):
                 record,
                 around,
                 as_number=_marked,
-                json_default=self.json_default if callable(self.json_default) else None,
+                json_default=self._json_default(),
             )
             for event, event_id in logged
         ]

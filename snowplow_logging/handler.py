@@ -246,7 +246,7 @@ class SnowplowHandler(logging.Handler):
 
             letters = DeadLetterFile(settings.dead_letter, event_json)
         self._emitter = Emitter(settings, transport, letters)
-        hides = anonymity(settings.anonymous_tracking)
+        hides = anonymity(settings.anonymous_tracking, settings.json_default)
         schemas = _schemas(settings, self._emitter.report)
         encoder = PayloadEncoder(
             namespace=settings.namespace,
@@ -411,23 +411,20 @@ def _context(
     settings: Settings, hides: Anonymity | None, report: Callable[[str, str], None]
 ) -> Any:
     """Return the entities of every event: those of the settings, and the program's session."""
-    context: Any = settings.context if hides is None else hides.context(settings.context)
-    if settings.client_session is False or not settings.enabled:
-        return context
-    from snowplow_logging.client_session import program_session, session_entity
-
-    path = None if settings.client_session is True else settings.client_session
-    session = program_session(settings.app_id, path, report)
-
-    def client_session(record: logging.LogRecord) -> Any:
-        entity = session_entity(session, record, settings.event_key)
-        return entity if hides is None else next(iter(hides.context([entity])), None)
-
+    context: Any = settings.context
     if context is not None and not isinstance(context, (list, tuple)):
         return context  # for its check to say so
     # By index, because that is how a list of `dictConfig` converts its items.
-    given = [] if context is None else [context[index] for index in range(len(context))]
-    return [*given, client_session]
+    entities = [] if context is None else [context[index] for index in range(len(context))]
+    if settings.client_session is not False and settings.enabled:
+        from snowplow_logging.client_session import program_session, session_entity
+
+        path = None if settings.client_session is True else settings.client_session
+        session = program_session(settings.app_id, path, report)
+        entities.append(lambda record: session_entity(session, record, settings.event_key))
+    if hides is None:
+        return entities
+    return hides.context([hides.made_by(one) if callable(one) else one for one in entities])
 
 
 def _schemas(settings: Settings, report: Callable[[str, str], None]) -> SchemaCheck | None:

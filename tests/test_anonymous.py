@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import gzip
 import io
 import json
 import logging
 import subprocess
 import sys
+from types import MappingProxyType
 
 import pytest
 
@@ -116,11 +119,53 @@ def test_nobody_sees_what_is_left_out(collector, tmp_path):
     assert "u-42" not in letters.read_text()
 
 
-@pytest.mark.parametrize("as_object", [False, True], ids=["dict", "object"])
+@dataclasses.dataclass
+class Session:
+    """A session as a program may hold it."""
+
+    userId: str  # noqa: N815 - the schema's names
+    sessionId: str  # noqa: N815
+    sessionIndex: int  # noqa: N815
+    previousSessionId: str  # noqa: N815
+    storageMechanism: str  # noqa: N815
+
+
+@dataclasses.dataclass
+class Entity:
+    """An entity as a program may make a class of it."""
+
+    schema: str
+    data: object
+
+
+class Schema(enum.Enum):
+    """The schemas that a program knows."""
+
+    SESSION = CLIENT_SESSION["schema"]
+
+
+class Opaque:
+    """A session that only the program can make JSON of."""
+
+
+HELD = Session(**CLIENT_SESSION["data"])
+FORMS = {
+    "dict": CLIENT_SESSION,
+    "object": SelfDescribingJson(**CLIENT_SESSION),
+    "data of a class": SelfDescribingJson(CLIENT_SESSION["schema"], HELD),
+    "all of a class": Entity(CLIENT_SESSION["schema"], HELD),
+    "schema of an enum": {**CLIENT_SESSION, "schema": Schema.SESSION},
+    "mapping": MappingProxyType({**CLIENT_SESSION, "data": MappingProxyType(vars(HELD))}),
+    "opaque data": {**CLIENT_SESSION, "data": Opaque()},
+}
+"""The forms in which an entity is taken."""
+
+
+@pytest.mark.parametrize("form", FORMS)
 @choices
-def test_a_session_that_an_entity_names(collector, choice, as_object):
+def test_a_session_that_an_entity_names(collector, choice, form):
     """It is left out, or is nobody's, as the other trackers have it; other entities stay."""
-    session = SelfDescribingJson(**CLIENT_SESSION) if as_object else CLIENT_SESSION
+    session = FORMS[form]
     expected = {
         True: [entity(a=1)],
         False: [entity(a=1), CLIENT_SESSION],
@@ -132,12 +177,29 @@ def test_a_session_that_an_entity_names(collector, choice, as_object):
             },
         ],
     }[choice]
-    with tracking(collector, anonymous_tracking=choice) as tracked:
+    settings = {"anonymous_tracking": choice, "json_default": lambda value: CLIENT_SESSION["data"]}
+    with tracking(collector, **settings) as tracked:
         tracked.log(PageView(page_url="app:x", context=[entity(a=1), session]))
         with subject_context(context=[entity(a=1), session]):
             tracked.log(PageView(page_url="app:x"))
         arrived = tracked.arrived()
-    assert [event["event"]["contexts"]["data"] for event in arrived] == [expected] * 2
+    for context in ([entity(a=1), session], [lambda _: entity(a=1), lambda _: session]):
+        collector.reset()
+        with tracking(collector, context=context, **settings) as tracked:
+            tracked.log(PageView(page_url="app:x"))
+            arrived += tracked.arrived()
+    assert [event["event"]["contexts"]["data"] for event in arrived] == [expected] * 4
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_session_in_a_line(form):
+    """The formatter leaves it out as the handler does."""
+    formatter = SnowplowJsonFormatter(
+        anonymous_tracking=True, json_default=lambda value: CLIENT_SESSION["data"]
+    )
+    event = {"event": "page_view", "page_url": "app:x", "context": [entity(a=1), FORMS[form]]}
+    record = logging.makeLogRecord({"msg": "x", "snowplow": event})
+    assert json.loads(formatter.format(record))["snowplow"]["context"] == [entity(a=1)]
 
 
 def test_what_is_left_out_is_not_judged(collector):
