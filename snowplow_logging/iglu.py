@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.endpoint import split_credentials, without_credentials
+from snowplow_logging.protocol import LONGEST_KEPT
 from snowplow_logging.schemas import Absent, BrokenSchema, Schema
 
 __all__ = ["Iglu", "Location", "check_api_key", "check_locations"]
@@ -288,6 +289,8 @@ class Iglu:
         if match is None:
             problem, expected = "is no Iglu schema URI", "iglu:VENDOR/NAME/jsonschema/1-0-0"
             return _Entry(Absent(problem, expected, certain=True), 0.0)
+        if len(uri) > LONGEST_KEPT:
+            return self._missing([])
         down: list[str] = []
         for registry in self._registries:
             if registry.waits and not waits:
@@ -303,17 +306,24 @@ class Iglu:
                 break
         else:
             entry = self._missing(down)
-        answer = entry.answer
-        if self._report is not None and isinstance(answer, Absent) and not answer.certain:
-            if down:
-                problem = f"{uri} cannot be looked up, and its events go unchecked"
-                self._report(f"{problem}: {'; '.join(down)}")
-            elif entry.file is not None:
-                self._report(f"{uri} {answer.problem}, and its events go unchecked")
+        if self._report is not None and isinstance(entry.answer, Absent):
+            self._tell(self._report, uri, entry, down)
         if len(self._entries) >= _MOST_KEPT:
             self._entries.clear()
         self._entries[uri] = entry
         return entry
+
+    @staticmethod
+    def _tell(report: Callable[[str], None], uri: str, entry: _Entry, down: list[str]) -> None:
+        """Report a schema that is absent though a registry may have it, or has it in a bad form."""
+        absent = cast("Absent", entry.answer)
+        if absent.certain:
+            return
+        if down:
+            problem = f"{uri} cannot be looked up, and its events go unchecked"
+            report(f"{problem}: {'; '.join(down)}")
+        elif entry.file is not None:
+            report(f"{uri} {absent.problem}, and its events go unchecked")
 
     def _read(self, uri: str, text: bytes, registry: _Folder | _Url, stamp: int) -> _Entry:
         """Make a schema of what a registry holds."""

@@ -24,6 +24,7 @@ from uuid import UUID
 
 __all__ = [
     "CONTEXTS",
+    "LONGEST_KEPT",
     "MAX_BODY_BYTES",
     "MAX_HEADER_BYTES",
     "MAX_REQUEST_LINE_BYTES",
@@ -61,6 +62,13 @@ Text: TypeAlias = str | int | UUID | Enum
 
 Check: TypeAlias = Callable[[Any], Any]
 """Takes a caller's value, returns it as Snowplow wants it or raises `Refused`."""
+
+LONGEST_KEPT: Final = 1_000
+"""Characters of a name of a caller's, such as the URI of a schema, that may be kept for later.
+
+Callers may make up names of any length. The URI of a schema that a registry has is shorter: it is
+the path of a file, of four names, of which each has at most 255 bytes.
+"""
 
 _SNOWPLOW: Final = "iglu:com.snowplowanalytics.snowplow"
 PAYLOAD_DATA: Final = f"{_SNOWPLOW}/payload_data/jsonschema/1-0-4"

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from snowplow_logging.events import InvalidEvent
-from snowplow_logging.protocol import Refused
+from snowplow_logging.protocol import LONGEST_KEPT, Refused
 from snowplow_logging.schemas import Absent, Schema
 
 __all__ = ["SchemaCheck"]
@@ -91,7 +91,8 @@ class SchemaCheck:
             schema = self._found(uri, path)
             if schema is None:
                 # Callers may make up any number of names, of which few are kept.
-                if self._is_final and len(self.known) < _MOST_KNOWN:
+                few = len(self.known) < _MOST_KNOWN and len(uri) <= LONGEST_KEPT
+                if self._is_final and few:
                     self.known[uri] = bool  # true of all data but of none, which comes here again
                 return True
             self.known[uri] = schema.is_valid

@@ -17,7 +17,7 @@ from snowplow_logging.definitions import definition_of
 from snowplow_logging.event_ids import IdentifiedEvent
 from snowplow_logging.json_data import flat_json, is_flat, texts_json, usual_json
 from snowplow_logging.kept import keeps_nothing, message_event
-from snowplow_logging.protocol import Check, is_schema_uri, uuid
+from snowplow_logging.protocol import LONGEST_KEPT, Check, is_schema_uri, uuid
 from snowplow_logging.surroundings import innermost_layer
 from snowplow_logging.unfinished import longest_unfinished, unfinished
 
@@ -85,7 +85,7 @@ class _NoSchemas(dict[str, Callable[[Any], bool]]):
     def __missing__(self, uri: str) -> Callable[[Any], bool]:
         if not is_schema_uri(uri):
             raise KeyError(uri)
-        if len(self) < _MOST_KEPT:
+        if len(self) < _MOST_KEPT and len(uri) <= LONGEST_KEPT:
             self[uri] = bool  # true of all data but of none, which goes the long way
         return bool
 
@@ -177,11 +177,13 @@ class UsualEvents:
                         or len(entity) != 2
                         or type(data := entity["data"]) is not dict
                         or type(schema := entity["schema"]) is not str
-                        or not self._is_valid[schema](data)
                     ):
                         return False
-                    flat = flat and is_flat(data)
-                entities = flat_json(context) if flat else usual_json(context)
+                    if not is_flat(data):
+                        flat = False
+                    elif not self._is_valid[schema](data):
+                        return False
+                entities = flat_json(context) if flat else self._deep_json(context)
             if described is None or entities is None:
                 return False
             payload = unfinished((texts_json(own), self._constant, entities, described))
@@ -211,14 +213,29 @@ class UsualEvents:
                 return None
         if plan.schema is not None:
             return usual_json({"schema": plan.schema, "data": own})
-        if type(own["data"]) is not dict or not self._is_valid[own["schema"]](own["data"]):
+        if type(own["data"]) is not dict:
             return None
-        return usual_json(own)
+        written = usual_json(own)
+        if written is None or not self._is_valid[own["schema"]](own["data"]):
+            return None
+        return written
+
+    def _deep_json(self, context: list[dict[str, Any]]) -> bytes | None:
+        """Write entities of which any is not flat, and check them.
+
+        In this order, for data of thousands of levels would have the check of schemas overflow the
+        stack of the thread, and end the process.
+        """
+        written = usual_json(context)
+        if written is None:
+            return None
+        is_valid = self._is_valid
+        return written if all(is_valid[one["schema"]](one["data"]) for one in context) else None
 
     def _new_plan(self, event: IdentifiedEvent) -> _Plan | None:
         """Make the plan for an event, and keep it for those like it."""
         plan = _plan(event)
         plans = self._plans.setdefault(event["event"], {})
-        if len(plans) < _MOST_KEPT:
+        if len(plans) < _MOST_KEPT and sum(map(len, event)) <= LONGEST_KEPT:
             plans[tuple(event)] = plan
         return plan
