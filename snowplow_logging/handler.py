@@ -16,6 +16,7 @@ from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from snowplow_logging.anonymous import Anonymity, anonymity
+from snowplow_logging.delivery.way_out import is_of_client
 from snowplow_logging.events import Event, InvalidEvent
 from snowplow_logging.flushes import seconds
 from snowplow_logging.formatter import event_fields, event_json
@@ -325,15 +326,19 @@ class SnowplowHandler(logging.Handler):
             return
         if not (self._enabled or captures):
             return
-        if carries_event(record, self._event_key) or self._captures(record):
-            if not self._sends_here():
-                if self._is_closed:
-                    self._is_closed = False
-                    self._await_sigterm()
-                try:
-                    self._queue_handler.emit(record)
-                except RecursionError:
-                    self._emitter.lack_memory()
+        carries = carries_event(record, self._event_key)
+        if carries or self._captures(record):
+            # What a request logs of itself would have another one follow it, and so for ever. What
+            # a program logs there, as in its own session, is an event as any other.
+            if self._sends_here() and (not carries or is_of_client(record.name)):
+                return
+            if self._is_closed:
+                self._is_closed = False
+                self._await_sigterm()
+            try:
+                self._queue_handler.emit(record)
+            except RecursionError:
+                self._emitter.lack_memory()
         elif (what_to_do := hidden_event(record, self._event_key)) is not None:
             self._emitter.report("hidden", what_to_do)
 

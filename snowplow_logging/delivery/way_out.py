@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from snowplow_logging.delivery.retry import Answer
 
-__all__ = ["WayOut"]
+__all__ = ["WayOut", "is_of_client"]
+
+_CLIENTS: Final = frozenset("amqp boto3 botocore kombu redis requests urllib3".split())
+
+
+def is_of_client(logger: object) -> bool:
+    """Tell whether a name, which in a record may be anything, is of a library that sends."""
+    return isinstance(logger, str) and logger.partition(".")[0] in _CLIENTS
 
 
 class WayOut(Protocol):

@@ -15,14 +15,11 @@ from typing import Any, Final
 from snowplow_logging.delivery.late_patch import LatePatch, stand_still
 from snowplow_logging.delivery.line import Line, Shared
 from snowplow_logging.delivery.waiting import Exclusive, alone, clock
+from snowplow_logging.delivery.way_out import is_of_client
 from snowplow_logging.lifecycle import lifecycle
+from snowplow_logging.reporting import LOGGER_NAME
 
 __all__ = ["Worker", "holds_logging_lock", "start_thread"]
-
-_LOGGERS: Final = frozenset(
-    "amqp boto3 botocore kombu redis requests snowplow_logging urllib3".split()
-)
-"""Whose loggers a sending thread may use."""
 
 _TAKEOVER_DELAY: Final = 0.05  # seconds that who waits gives the threads to begin before it does
 _LOOK_INTERVAL: Final = 0.5  # seconds after which who waits for a request looks again
@@ -394,6 +391,7 @@ def _warm_loggers() -> None:
     A later look-up takes none. `dictConfig` holds that lock while it closes the old handlers.
     """
     for name, its_logger in list(logging.root.manager.loggerDict.items()):
-        if name.partition(".")[0] in _LOGGERS and isinstance(its_logger, logging.Logger):
+        used = is_of_client(name) or name == LOGGER_NAME
+        if used and isinstance(its_logger, logging.Logger):
             for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
                 its_logger.isEnabledFor(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 import requests
 from requests.auth import HTTPDigestAuth
 
-from faulty_collector import DROP, RESET, SILENCE, Answer
+from faulty_collector import DROP, RESET, SILENCE, Answer, FaultyCollector
 from helpers import tracking
 from numbered_events import accounted, event, labels, log, sizes
 from snowplow_logging import __version__, subject_context
@@ -111,6 +112,53 @@ def test_a_users_session_keeps_what_is_its_own(collector):
     assert request.headers["x-team"] == "shop"
     assert seen == [200]
     assert session.get(collector.endpoint + "/i", timeout=10).status_code == 200
+
+
+def test_what_a_users_session_logs_is_sent(collector):
+    """An event that is logged amid a request is an event, for its handler and for others."""
+    logged = []
+
+    def authenticate(request):
+        if not logged:
+            logged.append(1)
+            tracked.log(event("token"))
+        return request
+
+    session = requests.Session()
+    session.auth = authenticate
+    with FaultyCollector() as another, tracking(another) as other:
+        with tracking(collector, session=session) as tracked:
+            tracked.logger.addHandler(other.handler)
+            log(tracked, 1)
+            for handler in (tracked.handler, other.handler):
+                assert handler.flush()  # and with it what the request logs
+                assert handler.flush()
+                assert (handler.stats.sent, accounted(handler.stats)) == (2, 2)
+        assert collector.labels == another.labels == ["0", "token"]
+
+
+def test_what_a_request_says_of_itself_is_not_sent(collector):
+    """Otherwise another one would follow it, and so for ever; a filter may make events of all."""
+
+    def make_event(record):
+        record.snowplow = getattr(record, "snowplow", None) or event(record.name)
+        return True
+
+    with tracking(collector) as tracked:
+        tracked.handler.addFilter(make_event)
+        root, level = logging.getLogger(), logging.getLogger().level
+        root.addHandler(tracked.handler)
+        root.setLevel(logging.DEBUG)
+        try:
+            log(tracked, 1)
+            assert tracked.handler.flush()
+            logging.getLogger("urllib3.util").warning("of a request of the program's")
+            assert tracked.handler.flush()
+        finally:
+            root.setLevel(level)
+            root.removeHandler(tracked.handler)
+        assert (tracked.handler.stats.sent, accounted(tracked.handler.stats)) == (2, 2)
+    assert collector.labels == ["0", "urllib3.util"]
 
 
 def test_connections_are_used_again(collector):
