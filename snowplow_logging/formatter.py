@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from numbers import Number
+from numbers import Integral, Number, Real
 from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
@@ -204,7 +204,7 @@ def _fields(
         free = _FREE_DEPTHS.get(name)
         if free is None:
             depth = MAX_JSON_DEPTH - 1
-            fields[name] = plain_json(value, depth, f".{name}", as_number, _text)
+            fields[name] = plain_json(value, depth, f".{name}", as_number, _text_or_number)
             _check_given(value, f".{name}")
         else:
             fields[name] = plain_json(value, free, f".{name}", as_number, json_default)
@@ -225,10 +225,18 @@ def _mended_urls(parts: Mapping[Any, Any]) -> dict[str, str]:
     """Return URLs as they are sent, for a line cannot hold all of what is mended in them."""
     mended = {}
     for key, check in (("page_url", page_uri), ("referrer", referrer_uri)):
-        if isinstance(parts.get(key), str):
+        given = parts.get(key)
+        if given is not None and not isinstance(given, int):  # which a line holds as it is
             with contextlib.suppress(Refused):
-                mended[key] = check(parts[key])
+                mended[key] = check(given)
     return mended
+
+
+def _text_or_number(value: Any) -> Any:
+    """Return the text or number that an object stands for where Snowplow wants one of them."""
+    if isinstance(value, Real):  # such as a fraction, of which free JSON knows nothing
+        return int(value) if isinstance(value, Integral) else float(value)
+    return _text(value)
 
 
 def _own_key(key: Any, path: str) -> str:

@@ -199,6 +199,8 @@ def _converted(value: Any, path: str, json_default: JsonDefault | None) -> Any:
         raise Refused(describe(value), instead_of(value), path)
     try:
         return json_default(value)
+    except Refused as refused:  # of a function of ours
+        raise refused.within(path) from None
     except MemoryError:
         raise
     except Exception as error:

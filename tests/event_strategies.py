@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections import OrderedDict
+from collections import OrderedDict, UserString
 from decimal import Decimal
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -72,6 +73,7 @@ odd_texts = (
 )
 odd_numbers = (
     st.integers()
+    | st.fractions()
     | st.floats()
     | st.decimals()
     | st.sampled_from([2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**53 + 1, 2**64, 10**400])
@@ -88,7 +90,7 @@ anything = (
     | st.sampled_from([b"bytes", {1}, Colour.NUMBER, 1j, object(), deep(50, list), deep(50, dict)])
 )
 uri_ends = st.text(string.ascii_letters + "0123456789-._~:/?#[]@!$&'()*+,;=%| éあ😀\t", max_size=9)
-odd_uris = st.builds(
+written_uris = st.builds(
     "{}{}{}{}{}".format,
     st.sampled_from(["https://", "app:", "urn:a:", "mailto:", "file:///", "a+b.c-1://", "//", ""]),
     st.sampled_from(["h", "user:pw@h", "[::1]", "[::1]:80", "[fe80::1%25eth0]", "h:80", "h:port"])
@@ -96,6 +98,12 @@ odd_uris = st.builds(
     st.just("/") | uri_ends,
     st.just("") | uri_ends.map("?{}".format),
     st.just("") | uri_ends.map("#{}".format),
+)
+odd_uris = written_uris | st.builds(
+    lambda kind, uri, more: kind(uri + more),
+    st.sampled_from([PurePosixPath, UserString, str]),
+    written_uris,
+    st.sampled_from(["", "\udce9", "\ud83d"]),  # a byte that is no UTF-8, and a lone surrogate
 )
 plain_data = st.dictionaries(
     st.text(max_size=5),
