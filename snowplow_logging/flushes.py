@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import inspect
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar, cast, overload
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
+from snowplow_logging.calls import Around
 from snowplow_logging.lifecycle import lifecycle
 from snowplow_logging.protocol import describe
 
@@ -104,37 +103,8 @@ class _Flushing:
         _tell(answered=await aflush(self._timeout))
 
     def __call__(self, function: _F) -> _F:
-        """Return a function that does the same and then flushes."""
-        if inspect.iscoroutinefunction(function):
-
-            async def of_coroutine(*args: Any, **keywords: Any) -> Any:
-                async with self:
-                    return await function(*args, **keywords)
-
-            wrapper: Callable[..., Any] = of_coroutine
-        elif inspect.isasyncgenfunction(function):
-
-            async def of_async_generator(*args: Any, **keywords: Any) -> AsyncIterator[Any]:
-                async with self, contextlib.aclosing(function(*args, **keywords)) as items:
-                    async for item in items:
-                        yield item
-
-            wrapper = of_async_generator
-        elif inspect.isgeneratorfunction(function):
-
-            def of_generator(*args: Any, **keywords: Any) -> Iterator[Any]:
-                with self:
-                    return (yield from cast("Iterator[Any]", function(*args, **keywords)))
-
-            wrapper = of_generator
-        else:
-
-            def of_function(*args: Any, **keywords: Any) -> Any:
-                with self:
-                    return function(*args, **keywords)
-
-            wrapper = of_function
-        return cast("_F", functools.wraps(function)(wrapper))
+        """Return a callable of the same kind that does the same and then flushes."""
+        return Around(whole=self).wrap(function)
 
 
 @overload
@@ -155,7 +125,8 @@ def flushing(timeout: Any = None) -> Any:
         def work(): ...
 
     It is a context manager, `with` or `async with`, and a decorator of functions, coroutine
-    functions and generators. The events are sent whether or not the job raises. Events that are
+    functions and generators; where a function returns what is awaited or gone through later, it
+    flushes at the end of that. The events are sent whether or not the job raises. Events that are
     not answered for when the time is up are told on standard error, once a minute.
 
     Args:

@@ -3,7 +3,6 @@
 No message shows a value that may be a secret.
 """
 
-import functools
 import inspect
 import logging
 import math
@@ -13,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from snowplow_logging.calls import Kind, kind_of
 from snowplow_logging.endpoint import read_endpoint
 from snowplow_logging.protocol import MAX_HEADER_BYTES, POST_PATH
 
@@ -137,10 +137,7 @@ def check_at_once(name: str, value: Any) -> None:
     Raises:
         TypeError: It is a coroutine or generator function, or calls one.
     """
-    while isinstance(value, functools.partial):
-        value = value.func
-    later = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    if any(is_later(one) for is_later in later for one in (value, type(value).__call__)):
+    if kind_of(value) is not Kind.AT_ONCE:
         raise TypeError(
             f"{name} is, or holds, a coroutine or generator function, which does nothing when it is"
             " called; give one that answers at once"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict, TypeVar
 from uuid import UUID
 
+from snowplow_logging.calls import Around
 from snowplow_logging.kept import keep_in_records
 from snowplow_logging.number_types import dimensions, integer_text
 from snowplow_logging.protocol import (
@@ -24,7 +23,13 @@ from snowplow_logging.protocol import (
     unless_empty,
     uuid,
 )
-from snowplow_logging.surroundings import Bound, bound_entities, inside, surroundings
+from snowplow_logging.surroundings import (
+    Bound,
+    around_steps,
+    bound_entities,
+    inside,
+    surroundings,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -87,31 +92,12 @@ class _SubjectContext(AbstractContextManager[None]):
         self._block.__exit__(kind, error, traceback)
 
     def __call__(self, function: _F) -> _F:
-        """Return a function, or a coroutine function, with the same around each of its calls.
+        """Return a callable of the same kind with the same around the work of each of its calls."""
+        return Around(lambda: _inside(self._bound), self._around_steps).wrap(function)
 
-        Raises:
-            TypeError: It is a generator function: what it does happens after its call.
-        """
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"{function.__qualname__} is a generator function; give a function or a coroutine "
-                "function, or write `with subject_context(…):` within the generator"
-            )
-        if inspect.iscoroutinefunction(function):
-
-            async def of_coroutine(*args: Any, **keywords: Any) -> Any:
-                with _inside(self._bound):
-                    return await function(*args, **keywords)
-
-            wrapper: Callable[..., Any] = of_coroutine
-        else:
-
-            def of_function(*args: Any, **keywords: Any) -> Any:
-                with _inside(self._bound):
-                    return function(*args, **keywords)
-
-            wrapper = of_function
-        return cast("_F", functools.wraps(function)(wrapper))
+    def _around_steps(self) -> Callable[[], AbstractContextManager[None]]:
+        keep_in_records()
+        return around_steps(self._bound, surroundings())
 
 
 def subject_context(
@@ -119,11 +105,15 @@ def subject_context(
 ) -> _SubjectContext:
     """Bind a subject and entities to every event that is logged inside.
 
-    It is a context manager, and a decorator of functions and coroutine functions. Inside is what
-    happens in this thread or asyncio task and in the tasks that it starts; a new thread starts
-    without, unless `carry` takes it along. It may be left in another context than it was entered
-    in, as a generator's is that another task closes. Nested ones add up: an inner field wins over
-    an outer one, entities are joined.
+    It is a context manager, and a decorator of functions, coroutine functions and generators.
+    Inside is what happens in this thread or asyncio task and in the tasks that it starts; a new
+    thread starts without, unless `carry` takes it along. It may be left in another context than it
+    was entered in, as a generator's is that another task closes. Nested ones add up: an inner field
+    wins over an outer one, entities are joined.
+
+    A decorated generator has it, and what surrounded its first step, while it works itself. What
+    others do with what it yields is not inside, nor is a `with` block that `contextmanager` makes
+    of it: for that, write `with subject_context(…):` in the generator.
 
     A value that Snowplow would refuse shows when an event is logged, never here. What raises here
     is a `context` that is no list.

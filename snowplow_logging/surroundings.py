@@ -7,19 +7,20 @@ context where it is left, but marked where that is not the one that it was enter
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from functools import update_wrapper, wraps
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+from functools import update_wrapper
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
+from snowplow_logging.calls import Around, Kind, kind_of
 from snowplow_logging.protocol import describe
 
 __all__ = [
     "Bound",
     "Layer",
+    "around_steps",
     "bound_entities",
     "bound_fields",
     "carry",
@@ -166,6 +167,28 @@ def inside(own: Bound | Callable[[], tuple[Bound, bool]], outer: Layer | None) -
         leave(layer, token)
 
 
+def around_steps(own: Bound, outer: Layer | None) -> Callable[[], AbstractContextManager[None]]:
+    """Return what puts a layer around each step of one generator.
+
+    That layer, and those that the generator enters, are there while it works itself. Who goes
+    through what it yields has what surrounds them, and the generator has none of that.
+    """
+    innermost: Layer | None = Layer(own, outer)
+
+    @contextmanager
+    def step() -> Iterator[None]:
+        nonlocal innermost
+        around = _layer.get()
+        _layer.set(innermost)
+        try:
+            yield
+        finally:
+            innermost = _layer.get()
+            _layer.set(around)
+
+    return step
+
+
 class _Carried(Generic[P, R]):
     """A function with what surrounded `carry`. It can be pickled if the function can."""
 
@@ -173,13 +196,18 @@ class _Carried(Generic[P, R]):
         update_wrapper(self, function)
         self._function = function
         self._around = around
+        self._call = _around(around).wrap(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        with inside(self._around, None):
-            return self._function(*args, **kwargs)
+        return self._call(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Carried, (self._function, self._around)
+
+
+def _around(bound: Bound) -> Around:
+    """Return what puts this around the work of callables, in the place of what is there."""
+    return Around(lambda: inside(bound, None), lambda: around_steps(bound, None))
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
@@ -192,20 +220,15 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
         threading.Thread(target=carry(work)).start()
 
     Args:
-        function: What is to run elsewhere, or a coroutine function; what it is called with there
-            is handed on. It may run any number of times, also at once, and in another process if
-            it can be pickled.
+        function: What is to run elsewhere; what it is called with there is handed on. Of coroutine
+            functions and generators, and of what a function returns to be awaited or gone through,
+            it is the work, whenever that comes. It may run any number of times, also at once. A
+            function that works at once may run in another process, too, if it can be pickled.
     """
     layer = surroundings()
     if layer is None:
         return function
     around = layer.bound()
-    if inspect.iscoroutinefunction(function):
-
-        @wraps(function)
-        async def carried(*args: Any, **kwargs: Any) -> Any:
-            with inside(around, None):
-                return await function(*args, **kwargs)
-
-        return cast("Callable[P, R]", carried)
-    return _Carried(function, around)
+    if kind_of(function) is Kind.AT_ONCE:
+        return _Carried(function, around)
+    return _around(around).wrap(function)

@@ -160,19 +160,6 @@ class TestSubjectContext:
         asyncio.run(main())
         assert [event.get("uid") for event in tracked.payloads()] == ["u-42", None, "u-42"]
 
-    def test_a_generator_function_is_refused(self):
-        """Its call does nothing yet, so that nothing would be bound where it works."""
-
-        def work():
-            yield
-
-        async def async_work():
-            yield
-
-        for function in (work, async_work):
-            with pytest.raises(TypeError, match=r"work is a generator function; give .* or write"):
-                subject_context(user_id="u-42")(function)
-
     def test_is_read_at_the_log_call(self, collector):
         """An event that is sent later, from another thread, has the subject of its log call."""
         with tracking(collector, flush_interval=600) as tracked:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable, Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 import requests
@@ -36,6 +38,8 @@ from snowplow_logging import (
     SnowplowJsonFormatter,
     StructuredEvent,
     Subject,
+    carry,
+    flushing,
     subject_context,
 )
 
@@ -187,6 +191,31 @@ def request() -> None:
         pass
     with subject_context(domain_session_index="5"):  # type: ignore[arg-type]
         pass
+
+
+def calls() -> None:
+    """Have functions of all kinds keep their types."""
+
+    @subject_context(user_id="u-42")
+    @flushing
+    def work(order: str, *, times: int = 1) -> bytes:
+        return order.encode() * times
+
+    @flushing(timeout=5)
+    async def later(order: str) -> bytes:
+        return carry(work)(order, times=2)
+
+    @subject_context(user_id="u-42")
+    def steps(order: str) -> Iterator[bytes]:
+        yield work(order)
+
+    done: bytes = carry(work)("o-1")
+    awaited: Awaitable[bytes] = carry(later)("o-1")
+    returned: Awaitable[bytes] = carry(partial(later, "o-1"))()
+    gone_through: Iterator[bytes] = carry(steps)("o-1")
+    print(done, awaited, returned, gone_through)
+    work("o-1", times="2")  # type: ignore[arg-type]
+    carry(work)(5)  # type: ignore[arg-type]
 
 
 def errors(error: InvalidEvent) -> tuple[str, str, str, str]:
