@@ -24,7 +24,7 @@ from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.delivery.way_out import WayOut
 from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
-from snowplow_logging.handler import captures
+from snowplow_logging.handler import outcomes_of
 from snowplow_logging.json_data import plain_json
 from snowplow_logging.payload import EVENT_ID
 from snowplow_logging.printable import printable
@@ -155,18 +155,10 @@ def _try(found: Found, transport: WayOut, tell: Tell, *, send: bool) -> tuple[in
 def _test_event(found: Found) -> EventOutcome:
     """Return what the handler makes of a log call with the test event."""
     event = StructuredEvent(category="snowplow-logging", action="check")
-    made: list[EventOutcome] = []
-
-    def capture(_handler: Any, _record: Any, _event: Any, _id: str, outcome: EventOutcome) -> None:
-        made.append(outcome)
-
-    captures.append(capture)
-    try:
-        level = max(logging.INFO, found.handler.level)
-        found.handler.emit(logging.LogRecord("check", level, "", 0, event, None, None))
-    finally:
-        captures.remove(capture)
-    return made[0] if made else None
+    level = max(logging.INFO, found.handler.level)
+    record = logging.LogRecord("check", level, "", 0, event, None, None)
+    made = outcomes_of(found.handler, record)
+    return made[0][1] if made else None
 
 
 def _connect(transport: Transport, tell: Tell) -> None:

@@ -438,7 +438,8 @@ def _add_send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             "that the text stands for: a number, or JSON that begins with { or [. key:=value gives "
             "JSON. A key with a dot is one within another, as in subject.user_id=u-42. The exit "
             "status is 0 where the collector has taken the event, 1 where Snowplow would refuse "
-            "it, 2 where the collector does, or is out of reach."
+            "it, 2 where the collector does, or is out of reach, or has taken only a part of a "
+            "transaction."
         ),
     )
     parser.add_argument("event", metavar="EVENT", help="the type of the event, such as page_view")

@@ -56,6 +56,21 @@ captures: Final[list[Capture]] = []
 """Who takes every event that is logged now, so that none is sent or counted; see `testing`."""
 
 
+def outcomes_of(handler: SnowplowHandler, record: logging.LogRecord) -> list[tuple[Any, Outcome]]:
+    """Return each event of a record with what the handler makes of it; send and count none."""
+    made: list[tuple[Any, Outcome]] = []
+
+    def capture(_handler: Any, _record: Any, event: Any, _id: str, outcome: Outcome) -> None:
+        made.append((event, outcome))
+
+    captures.append(capture)
+    try:
+        handler.emit(record)
+    finally:
+        captures.remove(capture)
+    return made
+
+
 class _EventQueueHandler(QueueHandler):
     """Turns a record into payloads and hands them to the emitter, which is its queue."""
 

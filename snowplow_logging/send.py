@@ -10,16 +10,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from snowplow_logging.events import EVENTS
-from snowplow_logging.handler import SnowplowHandler
+from snowplow_logging.events import EVENTS, InvalidEvent
+from snowplow_logging.handler import SnowplowHandler, outcomes_of
 from snowplow_logging.protocol import Key, Refused, nearest
 from snowplow_logging.subject import SUBJECT_KEYS
-from snowplow_logging.testing import capture_events
 
 __all__ = ["NotSentError", "read_event", "send"]
 
 _REFUSED: Final = 1
 _NOT_TAKEN: Final = 2
+_ITEM: Final = "items[{}]".format
 _LISTS: Final = ("[", "{")
 """How JSON begins that is no single value."""
 
@@ -97,19 +97,6 @@ def _value(text: str, key: Key | None) -> Any:
         return text
 
 
-def _check_schemas(handler: SnowplowHandler, event: dict[str, Any]) -> None:
-    """Check an event's data by the registries, for which the log call itself does not wait."""
-    settings = handler.settings
-    if settings.iglu is None or settings.schema_check == "off":
-        return
-    with capture_events(iglu=settings.iglu, iglu_api_key=settings.iglu_api_key) as captured:
-        record = logging.LogRecord("send", logging.INFO, "", 0, "an event", None, None)
-        vars(record)[settings.event_key] = event
-        handler.emit(record)
-    if captured.invalid:
-        raise NotSentError(str(captured.invalid[0].error), _REFUSED)
-
-
 class _Handler(SnowplowHandler):
     """Keeps what is wrong with the event, which others print."""
 
@@ -119,8 +106,44 @@ class _Handler(SnowplowHandler):
         self.error = sys.exc_info()[1]
 
 
+def _checked(handler: _Handler, record: logging.LogRecord) -> list[str]:
+    """Check all events of a record before any is sent, and return their ids.
+
+    A transaction with items is several, and who mends one of them sends all of them again. They are
+    checked by the registries, too, for which the log call itself does not wait.
+
+    Raises:
+        NotSentError: Snowplow would refuse one of them.
+    """
+    settings = handler.settings
+    schemas = None
+    if settings.iglu is not None and settings.schema_check != "off":
+        from snowplow_logging.iglu import Iglu
+        from snowplow_logging.schema_check import SchemaCheck
+
+        schemas = SchemaCheck(Iglu(settings.iglu, settings.iglu_api_key).find)
+    ids = []
+    for index, (part, outcome) in enumerate(outcomes_of(handler, record)):
+        error: Exception | None = None
+        if not isinstance(outcome, bytes):
+            error = outcome
+        else:
+            payload = json.loads(outcome + b"}")
+            ids.append(payload["eid"])
+            try:
+                if schemas is not None:
+                    schemas.check_payload(part["event"], payload)
+            except InvalidEvent as invalid:
+                error = invalid
+        if error is not None:
+            raise NotSentError(f"{_ITEM(index - 1)}: {error}" if index else str(error), _REFUSED)
+    if handler.error is not None:
+        raise NotSentError(str(handler.error), _REFUSED)
+    return ids
+
+
 def send(event: dict[str, Any], settings: Mapping[str, Any]) -> str:
-    """Send an event, in one attempt.
+    """Send an event, in one attempt; if it is a transaction, its items as well.
 
     Args:
         event: The event, as it would be logged.
@@ -130,36 +153,45 @@ def send(event: dict[str, Any], settings: Mapping[str, Any]) -> str:
         What became of it.
 
     Raises:
-        NotSentError: Snowplow would refuse it, or the collector does, or cannot be reached.
+        NotSentError: Snowplow would refuse it, or the collector does, or cannot be reached; or so
+            with one of the items.
     """
-    sent: list[Mapping[str, Any]] = []
+    sent: list[str] = []
     failed: list[str] = []
     own = {
         "store": None,
         "dead_letter": None,
         "enabled": True,
         "max_attempts": 1,
-        "on_success": sent.extend,
+        "on_success": lambda events: sent.extend(taken["eid"] for taken in events),
         "on_failure": lambda _events, reason: failed.append(reason),
     }
     try:
         handler = _Handler(**{**settings, **own})
     except (TypeError, ValueError, ImportError) as error:
         raise NotSentError(str(error), _NOT_TAKEN) from None
+    record = logging.LogRecord("send", logging.INFO, "", 0, "an event", None, None)
+    vars(record)[handler.settings.event_key] = event
     silence = logging.NullHandler()  # what went wrong is the error that is raised
     logging.getLogger("snowplow_logging").addHandler(silence)
     try:
-        _check_schemas(handler, event)
-        record = logging.LogRecord("send", logging.INFO, "", 0, "an event", None, None)
-        vars(record)[handler.settings.event_key] = event
+        ids = _checked(handler, record)
         handler.emit(record)
-        if handler.error is not None:
-            raise NotSentError(str(handler.error), _REFUSED)
         handler.flush(math.inf)
     finally:
         handler.close()
         logging.getLogger("snowplow_logging").removeHandler(silence)
-    if not sent:
-        raise NotSentError(failed[0] if failed else str(handler.error), _NOT_TAKEN)
-    ids = ", ".join(taken["eid"] for taken in sent)
-    return f"sent: {event['event']} {ids}, taken by {handler.settings.url}"
+    url = handler.settings.url
+    if len(sent) == len(ids):
+        return f"sent: {event['event']} {', '.join(sent)}, taken by {url}"
+    reason = "; ".join(dict.fromkeys(failed)) or str(handler.error)
+    if sent:
+        names = [event["event"], *map(_ITEM, range(len(ids) - 1))]
+        taken, left = (
+            ", ".join(
+                f"{name} {i}" for name, i in zip(names, ids, strict=True) if (i in sent) is is_sent
+            )
+            for is_sent in (True, False)
+        )
+        reason = f"sent in part: {taken}, taken by {url}; not sent: {left}: {reason}"
+    raise NotSentError(reason, _NOT_TAKEN)

@@ -335,6 +335,69 @@ def test_send_says_what_is_wrong(run, arguments, status, told):
     assert len(err.splitlines()) == 1
 
 
+TRANSACTION = ("ecommerce_transaction", "order_id=o1", "total_value=5")
+
+
+def items(*prices, **more):
+    """Return the items of a transaction as they are given in a shell."""
+    given = [{"sku": "s", "price": price, "quantity": 1} for price in prices]
+    given[-1].update(more)
+    return f"items={json.dumps(given)}"
+
+
+@pytest.mark.parametrize("method", ["post", "get"])
+def test_send_a_transaction(run, collector, method):
+    """It is several events, whose ids are all named once all of them were taken."""
+    where = ("--endpoint", collector.endpoint, "--method", method)
+    status, out, err = run("send", *TRANSACTION, items(1, 2), *where)
+    assert (status, err) == (0, "")
+    assert [event["e"] for event in collector.events] == ["tr", "ti", "ti"]
+    assert out.startswith(f"sent: ecommerce_transaction {', '.join(collector.ids)}, taken by ")
+
+
+def test_send_a_transaction_in_part(run):
+    """What was taken is named, and what was not, and the status is none of success."""
+    with FaultyCollector(200, default=503) as collector:
+        where = ("--endpoint", collector.endpoint, "--method", "get")
+        status, out, err = run("send", *TRANSACTION, items(1, 2), *where)
+        requests = collector.wait_for_requests(3)
+    first, second, third = (request.events[0]["eid"] for request in requests)
+    assert (status, out) == (2, "")
+    assert err == (
+        "snowplow-logging send: error: sent in part: "
+        f"ecommerce_transaction {first}, taken by {collector.endpoint}/i; "
+        f"not sent: items[0] {second}, items[1] {third}: "
+        f"{collector.endpoint}/i answered 503 Service Unavailable (after 1 attempt)\n"
+    )
+
+
+def test_send_a_transaction_of_which_nothing_is_taken(run):
+    """Several requests that failed alike are told once."""
+    with FaultyCollector(default=503) as collector:
+        where = ("--endpoint", collector.endpoint, "--method", "get")
+        status, out, err = run("send", *TRANSACTION, items(1, 2), *where)
+    assert (status, out) == (2, "")
+    assert err.count("503") == 1
+    assert "sent" not in err.removeprefix("snowplow-logging send: error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((*TRANSACTION, items(1, "x")), "items[1]: ecommerce_transaction_item: price is 'x'"),
+        ((*TRANSACTION[:2], items(1, 2)), "ecommerce_transaction: total_value is missing"),
+        ((*TRANSACTION, "items=[5]"), "items[0]: event: event is 5"),
+    ],
+    ids=["an item", "the transaction", "no item"],
+)
+def test_send_no_part_of_a_transaction_that_is_wrong(run, collector, arguments, told):
+    """Who mends it and sends it again would send the rest twice."""
+    status, out, err = run("send", *arguments, "--endpoint", collector.endpoint)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"snowplow-logging send: error: {told}")
+    assert collector.requests == []
+
+
 def test_send_checks_schemas(run, collector, tmp_path):
     """By the registries that are given, and waits for them."""
     pytest.importorskip("jsonschema_rs", reason="a registry needs it")
@@ -354,16 +417,15 @@ def test_send_checks_schemas(run, collector, tmp_path):
             }
         )
     )
-    status, _, err = run(
-        "send",
-        "self_describing_event",
-        "schema=iglu:com.acme/a/jsonschema/1-0-0",
-        "data.size=large",
-        "--iglu",
-        str(tmp_path / "registry"),
-        "--endpoint",
-        collector.endpoint,
-    )
-    assert status == 1
-    assert "data.size is 'large'" in err
+    where = ("--iglu", str(tmp_path / "registry"), "--endpoint", collector.endpoint)
+    entity = {"schema": "iglu:com.acme/a/jsonschema/1-0-0", "data": {"size": "large"}}
+    event = ("self_describing_event", f"schema={entity['schema']}", "data.size=large")
+    for arguments, place in (
+        (event, "self_describing_event: data.size"),
+        ((*TRANSACTION, items(1, 2, context=[entity])), "items[1]: ecommerce_transaction_item: "),
+    ):
+        status, _, err = run("send", *arguments, *where)
+        assert status == 1
+        assert err.startswith(f"snowplow-logging send: error: {place}")
+        assert "data.size is 'large'" in err
     assert collector.requests == []
