@@ -12,6 +12,7 @@ __all__ = ["Endpoint", "read_endpoint", "split_credentials", "without_credential
 _AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://|//)?([^/?#]*)")
 _NOT_IN_CREDENTIALS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NOT_IN_URL: Final = re.compile(r'[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\\<>"]')
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _EXPECTED: Final = "give the collector's URL, such as 'https://collector.example.com'"
 
 
@@ -19,7 +20,8 @@ class Endpoint(NamedTuple):
     """Where to send to.
 
     Attributes:
-        url: The URL, with its scheme and without credentials.
+        url: The URL, with its scheme and without credentials. That of a collector has its scheme
+            and its host in lower case, and no port that is its scheme's own.
         authorization: The value of the header `Authorization` that the credentials make, if any.
     """
 
@@ -53,7 +55,7 @@ def read_endpoint(name: str, value: str) -> Endpoint:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise ValueError(f"{name} has a host or a port that is none; {_EXPECTED}") from None
-    if parts.scheme not in ("http", "https"):
+    if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError(f"{name} has neither http nor https as its scheme; {_EXPECTED}")
     if not host or port == 0:
         raise ValueError(f"{name} has {'no host' if port != 0 else 'the port 0'}; {_EXPECTED}")
@@ -66,7 +68,12 @@ def read_endpoint(name: str, value: str) -> Endpoint:
         )
     if "?" in url or "#" in url:
         raise ValueError(f"{name} has more than a path; {_EXPECTED}, without query and fragment")
-    return split_credentials(with_scheme)
+    # One collector has one name, by which a store keeps apart what is for several (RFC 3986, 6.2).
+    name_of_host = f"[{host}]" if ":" in host else host
+    is_default = port in (None, _DEFAULT_PORTS[parts.scheme])
+    authority = name_of_host if is_default else f"{name_of_host}:{port}"
+    authorization = split_credentials(with_scheme).authorization
+    return Endpoint(f"{parts.scheme}://{authority}{parts.path}", authorization)
 
 
 def split_credentials(url: str) -> Endpoint:
