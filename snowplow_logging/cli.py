@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from ._version import __version__
+from .arguments import add_header
 from .colour import GREEN, RED, YELLOW
 from .relay.command import add_relay
 from .streams import fail, flushed, write_line
@@ -283,14 +284,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         "--method", choices=("post", "get"), default="post", help="(default: %(default)s)"
     )
     parser.add_argument("--path", help="the path on the collector (default: the protocol's own)")
-    parser.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        type=_header,
-        metavar="NAME:VALUE",
-        help="a header of every request; may be given several times",
-    )
+    add_header(parser)
 
 
 def _number(kind: Callable[[str], float], text: str) -> float:
@@ -298,13 +292,6 @@ def _number(kind: Callable[[str], float], text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not more than 0")
     return value
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not (name.strip() and colon):  # which may be a password, and is not shown
-        raise argparse.ArgumentTypeError("it is not of the form NAME:VALUE")
-    return name.strip(), value.strip()
 
 
 def _run_replay(arguments: argparse.Namespace) -> int:

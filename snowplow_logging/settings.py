@@ -358,8 +358,8 @@ class Settings:
         given = [path for path in (self.store, self.dead_letter) if path is not None]
         if len({*map(os.path.realpath, given)}) < len(given):
             raise ValueError("dead_letter is the file of the store, too; give another")
-        if self.broker is not None and self.endpoint:
-            raise ValueError("broker is given as well as endpoint; give that to the relay alone")
+        if self.broker is not None or not self.send:
+            self._refuse_what_a_relay_does()
         if not self.endpoint:
             return
         url, authorization = read_endpoint("endpoint", self.endpoint)
@@ -371,6 +371,28 @@ class Settings:
             headers = {**(self.headers or {}), "Authorization": authorization}
             object.__setattr__(self, "headers", headers)
             checks.headers("endpoint", headers)
+
+    def _refuse_what_a_relay_does(self) -> None:
+        """Refuse settings of requests to a collector where a relay makes them."""
+        if self.broker is not None and self.endpoint:
+            raise ValueError("broker is given as well as endpoint; give that to the relay alone")
+        header = "give the relay --header"
+        instead = {
+            "anonymous": f"{header} 'SP-Anonymous: *'",
+            "headers": header,
+            "method": "a relay sends by POST",
+            "retry_codes": "leave it out",
+            "session": "leave it out",
+        }
+        if self.broker is not None:
+            instead["path"] = "give the relay --path"
+        for name, expected in instead.items():
+            given = getattr(self, name)
+            if given and given != _DEFAULTS[name]:
+                raise ValueError(
+                    f"{name} has no effect where a relay sends what this handler leaves to it;"
+                    f" {expected}"
+                )
 
     def __copy__(self) -> "Settings":
         """Return itself: nothing in it changes."""
@@ -454,3 +476,5 @@ SETTINGS: Final[dict[str, Setting]] = {
     field.name: get_args(field.type)[1] for field in fields(Settings)
 }
 """Each setting by its name, in their order."""
+
+_DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in fields(Settings)}

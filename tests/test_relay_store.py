@@ -184,6 +184,32 @@ def test_events_for_another_collector_stay_and_are_told_of(path, reports):
         assert rows(path) == 1
 
 
+def test_one_collector_has_one_name(path):
+    """However it is spelt, its events are its own."""
+    with FaultyCollector() as collector:
+        authority = collector.endpoint.replace("http://127.0.0.1", "LocalHost")
+        with leaving(path, endpoint=f"HTTP://{authority}") as (log, _):
+            log("ours")
+        endpoint = f"http://{authority.lower()}/"
+        with LocalRelay("--store", path, endpoint=endpoint) as relay:
+            collector.wait_for_events(1)
+            relay.end()
+    assert rows(path) == 0
+
+
+def test_the_headers_of_a_relay_are_of_every_request(path):
+    """A collector may want a token; and a user no address of his with the event."""
+    with FaultyCollector() as collector:
+        with leaving(path) as (log, _):
+            log(1)
+        headers = ("--header", "SP-Anonymous:*", "--header", "X-Token: of the gate")
+        with LocalRelay("--store", path, *headers, endpoint=collector) as relay:
+            (request,) = collector.wait_for_requests(1)
+            relay.end()
+    assert request.headers["sp-anonymous"] == "*"
+    assert request.headers["x-token"] == "of the gate"
+
+
 def test_a_handler_that_sends_takes_over_what_was_left(path):
     """Who goes back to sending by himself has nothing to clear."""
     with FaultyCollector() as collector:

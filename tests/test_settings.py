@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 import pytest
+import requests
 
 import snowplow_logging
 from helpers import NOWHERE, RecordingHandler
@@ -34,6 +35,33 @@ def test_the_signature_is_the_definition():
         assert f"\n    {name}: " in (SnowplowHandler.__doc__ or "")
 
 
+RELAYED = {
+    "store": {"endpoint": NOWHERE, "store": "s.db", "send": False},
+    "broker": {"broker": "redis://127.0.0.1"},
+}
+
+
+@pytest.mark.parametrize("way", RELAYED)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("anonymous", True),
+        ("headers", {"X-Token": "of the gate"}),
+        ("method", "get"),
+        ("retry_codes", {404: True}),
+        ("session", requests.Session()),
+        ("path", "b/c"),
+    ],
+)
+def test_what_a_relay_does_is_not_set_here(way, name, value):
+    """It would have no effect, and nobody would know; with a store the path is the collector's."""
+    if (way, name) == ("store", "path"):
+        assert Settings(**RELAYED[way], path=value).url == f"{NOWHERE}/{value}"
+        return
+    with pytest.raises(ValueError, match=f"^{name} has no effect where a relay sends"):
+        Settings(**RELAYED[way], **{name: value})
+
+
 @pytest.mark.parametrize("handler", [SnowplowHandler, RecordingHandler])
 def test_what_a_handler_was_given(handler):
     """A handler, or one of a subclass, keeps its settings as they were given."""
@@ -49,6 +77,10 @@ def test_what_a_handler_was_given(handler):
         ({"endpoint": "a.example/"}, "url", "https://a.example/com.snowplowanalytics.snowplow/tp2"),
         ({"endpoint": "http://a.example", "path": "b/c"}, "url", "http://a.example/b/c"),
         ({"endpoint": "http://a.example:9090", "method": "get"}, "url", "http://a.example:9090/i"),
+        ({"endpoint": "http://a.example:80", "path": "b"}, "url", "http://a.example/b"),
+        ({"endpoint": "HTTPS://A.Example:443/b/", "path": "C"}, "url", "https://a.example/b/C"),
+        ({"endpoint": "https://a.example:80", "path": "b"}, "url", "https://a.example:80/b"),
+        ({"endpoint": "http://[2001:DB8::1]:80/", "path": "b"}, "url", "http://[2001:db8::1]/b"),
         ({"method": "get"}, "request_headers", {}),
         (
             {"anonymous": True, "headers": {"X-Team": "shop"}},

@@ -8,6 +8,7 @@ import sys
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from snowplow_logging.arguments import add_header
 from snowplow_logging.streams import fail, write_line
 from snowplow_logging.told_to_end import told_to_end
 
@@ -37,6 +38,7 @@ def add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
     parser.add_argument("--path", help="the path on the collector (default: the protocol's own)")
+    add_header(parser)
     parser.add_argument(
         "--connections",
         type=int,
@@ -157,6 +159,7 @@ def relay_of(arguments: argparse.Namespace) -> Relay:
     settings = Settings(
         arguments.endpoint,
         path=arguments.path,
+        headers=dict(arguments.header),
         store=arguments.store,
         dead_letter=arguments.dead_letter,
         connections=arguments.connections,
