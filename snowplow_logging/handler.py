@@ -33,7 +33,13 @@ from snowplow_logging.kept import (
 from snowplow_logging.metrics import handlers
 from snowplow_logging.payload import PayloadEncoder
 from snowplow_logging.record import carries_event, events_of, on_page
-from snowplow_logging.reporting import LOGGER_NAME, show_behind_queue, would_show
+from snowplow_logging.reporting import (
+    LOGGER_NAME,
+    handed_on,
+    see_returned,
+    show_behind_queue,
+    would_show,
+)
 from snowplow_logging.settings import Settings
 from snowplow_logging.surroundings import Bound
 from snowplow_logging.usual_event import UsualEvents
@@ -328,7 +334,7 @@ class SnowplowHandler(logging.Handler):
             self.emit(record)
         return passed
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: C901 - calls take time
         """Queue the events of a record, if it has any."""
         if record.name == LOGGER_NAME:
             show_behind_queue(record)
@@ -339,6 +345,8 @@ class SnowplowHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - a signal handler that has interrupted it may raise it
             self._queue_handler.handleError(record)
             return
+        if handed_on:
+            see_returned(record)
         if not (self._enabled or captures):
             return
         carries = carries_event(record, self._event_key)

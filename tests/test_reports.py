@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import pytest
@@ -63,6 +64,35 @@ listener.start()
 """
 LISTENED = "settle(); listener.stop()"
 
+FORWARDED = """
+import snowplow_logging
+snowplow = snowplow_logging.SnowplowHandler(ENDPOINTS[0], shutdown_timeout=0.1)
+class Forward(logging.Handler):
+    def emit(self, record): {emit}
+root.handlers[:] = [Forward()]
+root.setLevel("INFO")
+"""
+LOGURU = """
+import snowplow_logging
+from loguru import logger as loguru
+snowplow = snowplow_logging.SnowplowHandler(ENDPOINTS[0], shutdown_timeout=0.1)
+class InterceptHandler(logging.Handler):
+    def emit(self, record):
+        loguru.opt(depth=6, exception=record.exc_info).log(record.levelno, record.getMessage())
+root.handlers[:] = [InterceptHandler()]
+root.setLevel("INFO")
+loguru.remove()
+{other}
+loguru.add(snowplow, format="{{level}} {{message}}", enqueue={enqueue})
+def log(label):
+    loguru.info("x", snowplow={{"event": "struct_event", "category": "c", "action": label}})
+"""
+"""Its own recipe for records of the standard library, with the handler behind it."""
+
+with_loguru = pytest.mark.skipif(
+    importlib.util.find_spec("loguru") is None, reason="loguru is not installed"
+)
+
 
 @pytest.mark.parametrize(
     "setup",
@@ -90,6 +120,25 @@ LISTENED = "settle(); listener.stop()"
             id="in front of a buffer",
         ),
         pytest.param(f"{CONFIGURED}; own.propagate = False", id="a logger that does not propagate"),
+        pytest.param(
+            f"{CONFIGURED}; root.addHandler(logging.handlers.MemoryHandler(9))",
+            id="a buffer with nothing behind it",
+        ),
+        pytest.param(
+            FORWARDED.format(emit="snowplow.handle(record)"), id="behind a handler of a program's"
+        ),
+        pytest.param(
+            FORWARDED.format(
+                emit="snowplow.handle(logging.makeLogRecord({**vars(record), 'name': 'x'}))"
+            ),
+            id="behind one that makes another record",
+        ),
+        pytest.param(LOGURU.format(enqueue=False, other=""), id="behind loguru", marks=with_loguru),
+        pytest.param(
+            LOGURU.format(enqueue=True, other="loguru.add(shown, level='ERROR')"),
+            id="behind loguru, on another thread, beside a sink for errors",
+            marks=with_loguru,
+        ),
     ],
 )
 def test_where_no_handler_shows_a_report_it_goes_to_standard_error(run, setup):
@@ -135,6 +184,12 @@ def test_a_queue_with_none_but_us_behind_it_leaves_nobody_in_the_dark(run):
             "root.addHandler(logging.handlers.MemoryHandler(99, target=console))",
             "root.handlers[1].flush()",
             id="a console behind a buffer",
+        ),
+        pytest.param(
+            LOGURU.format(enqueue=False, other="loguru.add(shown)"),
+            "",
+            id="a sink of loguru",
+            marks=with_loguru,
         ),
     ],
 )
