@@ -217,8 +217,19 @@ class _EventQueueHandler(QueueHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Handle what has kept an event from being looked at, or from being accounted for."""
         if isinstance(sys.exc_info()[1], RecursionError):
-            self._emitter.lack_memory()  # that of the stack; or who has called this does it
+            self.lack_stack()  # or who has called this does it
         self._show_error(record)
+
+    def lack_stack(self) -> None:
+        """Account for an event for which the stack was not deep enough."""
+        calls, frame = 0, sys._getframe(1)  # noqa: SLF001 - the one way to learn who calls
+        while (back := frame.f_back) is not None and calls < 2:
+            calls += frame.f_code is _EventQueueHandler._let_through.__code__
+            frame = back
+        if calls < 2:
+            self._emitter.lack_memory()  # that of the stack
+        else:
+            self._emitter.call_itself()
 
     def _show_error(self, record: logging.LogRecord) -> None:
         """Handle an error as the handler that users see does."""
@@ -361,7 +372,7 @@ class SnowplowHandler(logging.Handler):
             try:
                 self._queue_handler.emit(record)
             except RecursionError:
-                self._emitter.lack_memory()
+                self._queue_handler.lack_stack()
         elif (what_to_do := hidden_event(record, self._event_key)) is not None:
             self._emitter.report("hidden", what_to_do)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from types import MappingProxyType
 
@@ -116,6 +117,36 @@ class TestBeforeSend:
         assert [type(error) for error in handler.errors] == [KeyError]
         assert len(failures) == 1
         assert "KeyError" in failures[0]
+
+    def test_that_logs_an_event_each_time(self, collector, reports):
+        """It is called with that, and so on to the end of the stack, and the report names it."""
+        logger = logging.Logger("shop")
+
+        def before_send(event):
+            logger.info("x", extra={"snowplow": as_dict(BY_NAME["page_view"])})
+            return event
+
+        with tracking(collector, before_send=before_send) as tracked:
+            logger.addHandler(tracked.handler)
+            tracked.log(as_dict(BY_NAME["page_view"]))
+            assert tracked.handler.flush(30)
+            losses = tracked.handler.stats.losses
+        assert {*losses} == {"before_send failed"}
+        assert [report for report in reports if "before_send" in report] == reports != []
+
+    def test_that_logs_an_event_once(self, collector):
+        """It is called with that, and both are sent."""
+        logger = logging.Logger("shop")
+
+        def before_send(event):
+            if event["event"] == "page_view":
+                logger.info("x", extra={"snowplow": as_dict(BY_NAME["struct_event"])})
+            return event
+
+        with tracking(collector, before_send=before_send) as tracked:
+            logger.addHandler(tracked.handler)
+            tracked.log(as_dict(BY_NAME["page_view"]))
+            assert len(tracked.arrived()) == 2
 
     @pytest.mark.parametrize("returned", [True, 5, [], "page_view", {"event": "page_view"}])
     def test_returns_nonsense(self, collector, returned):

@@ -206,8 +206,21 @@ class Emitter:
 
     def lack_memory(self) -> None:
         """Account for an event for which there was no memory."""
+        self._give_up("out of memory", "there was no memory for an event")
+
+    def call_itself(self) -> None:
+        """Account for an event that `before_send`, which logs one itself, was called with too deep.
+
+        Nobody is given the event: there is no stack to do so.
+        """
+        self._give_up(
+            "before_send failed",
+            "before_send logs an event itself, is called with that as well, and so on without end; "
+            "have it log none, or none for its own",
+        )
+
+    def _give_up(self, loss: str, reason: str) -> None:
         self._here()
-        loss, reason = "out of memory", "there was no memory for an event"
         self._shared.ledger.give_up(loss, reason)
         with contextlib.suppress(RecursionError):
             self._shared.reports.add(loss, reason)
