@@ -96,6 +96,7 @@ class Configuration:
         # A copy, with parts that convert `ext://` and `cfg://` when they are asked for.
         configurator = logging.config.DictConfigurator if self._imports else _OwnConfigurator
         self._configurator: Any = configurator(dict(self.config))
+        self._referred_to = {*_references(self.config)}
         self._check_top()
         self._check_references("", self.config)
         for name, part in self._section("formatters"):
@@ -163,11 +164,14 @@ class Configuration:
         return isinstance(value, Mapping)
 
     def _check_key(self, path: str, key: Any, known: Iterable[str]) -> None:
-        """Warn of a key that `dictConfig` passes over in silence."""
-        if key not in known:
+        """Warn of a key that `dictConfig` passes over in silence, unless `cfg://…` leads to it."""
+        name = f"{path}{key}"
+        if key not in known and not any(
+            at == name or at.startswith((f"{name}.", f"{name}[")) for at in self._referred_to
+        ):
             close = difflib.get_close_matches(str(key), known, 1)
             hint = f"; is it {close[0]!r}?" if close else ""
-            self.warnings.append(f"{path}{key} is no key that dictConfig knows, and ignored{hint}")
+            self.warnings.append(f"{name} is no key that dictConfig knows, and ignored{hint}")
 
     def _check_references(self, path: str, value: Any) -> None:
         """Check that everything of the form `ext://…` and `cfg://…` is there."""
@@ -435,6 +439,15 @@ def _inert(settings: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         setattr(SnowplowHandler, "__init__", original)  # noqa: B010
+
+
+def _references(value: Any) -> Iterator[str]:
+    """Yield where each `cfg://…` in a part of a configuration leads."""
+    if isinstance(value, str) and value.startswith("cfg://"):
+        yield value.removeprefix("cfg://").strip()
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _references(item)
 
 
 def _is_a(factory: Any, cls: type) -> bool:

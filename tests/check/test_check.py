@@ -417,6 +417,17 @@ def test_what_is_hardly_meant_so(report, message):
         assert warnings[0].startswith(f"warning: {message}")
 
 
+def test_a_key_that_a_reference_leads_to_is_not_ignored(report, collector):
+    """It is for nothing else that anybody puts one there."""
+    config = configuration(endpoint="cfg://collectors.shop[0]")
+    config["collectors"] = {"shop": [collector.endpoint]}
+    config["collector"] = "cfg://handlers.snowplow"
+    status, text = report(config)
+    assert (status, len(collector.good)) == (0, 1)
+    warnings = [line for line in text.splitlines() if line.startswith("warning")]
+    assert warnings == ["warning: collector is no key that dictConfig knows, and ignored"]
+
+
 def test_handlers_that_are_reached_indirectly(report):
     """A handler behind a buffer is on the buffer's logger, and a logger of its own level counts."""
     with FaultyCollector() as collector:
