@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
 from snowplow_logging.handler import SnowplowHandler
@@ -104,8 +105,14 @@ def _is_standard(logger: Any) -> bool:
 
 
 def _caller() -> tuple[str, int, str]:
-    """Return file, line and function of the log call, which is outside of structlog."""
+    """Return file, line and function of the log call, which is outside of structlog.
+
+    An async method logs on a thread of its own, and structlog keeps for it where it was called.
+    """
     frame = sys._getframe(1)  # noqa: SLF001
+    calling = getattr(sys.modules.get("structlog.contextvars"), "_ASYNC_CALLING_STACK", None)
+    if isinstance(calling, ContextVar):
+        frame = calling.get(frame)
     while (
         frame.f_globals.get("__name__", "").partition(".")[0] == "structlog"
         or frame.f_code.co_filename == __file__

@@ -216,6 +216,31 @@ def test_a_bad_event_names_its_log_call(collector, capsys):
     assert "test_structlog.py" in places[1]
 
 
+@pytest.mark.parametrize("is_standard", [True, False], ids=["standard", "structlog's own"])
+def test_a_bad_event_of_an_async_method_names_its_log_call(collector, capsys, is_standard):
+    """And not the thread that structlog has it logged on."""
+    from snowplow_logging import SnowplowHandler
+
+    handler = SnowplowHandler(collector.endpoint)
+    standard = logging.getLogger("structlog-async")
+    standard.addHandler(handler)
+    logger = structlog.wrap_logger(
+        standard if is_standard else structlog.PrintLogger(io.StringIO()),
+        processors=[SnowplowProcessor(), structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.stdlib.BoundLogger if is_standard else None,
+    ).bind(logger="structlog-async")
+
+    async def log_it():
+        await logger.aerror("x", snowplow={"event": "page_view"})
+
+    asyncio.run(log_it())
+    standard.removeHandler(handler)
+    handler.close()
+    (place,) = [line for line in capsys.readouterr().err.splitlines() if "File" in line]
+    assert "test_structlog.py" in place
+    assert place.endswith("in log_it")
+
+
 def test_no_renderer():
     """What is no processor is an error where it is given."""
     with pytest.raises(TypeError, match="renderer"):
