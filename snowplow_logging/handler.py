@@ -32,7 +32,7 @@ from snowplow_logging.kept import (
 )
 from snowplow_logging.metrics import handlers
 from snowplow_logging.payload import PayloadEncoder
-from snowplow_logging.record import carries_event, events_of, on_page
+from snowplow_logging.record import carries_event, events_of, on_page, place_of
 from snowplow_logging.reporting import (
     LOGGER_NAME,
     handed_on,
@@ -421,8 +421,7 @@ class SnowplowHandler(logging.Handler):
             if traced or not isinstance(error, InvalidEvent):
                 super().handleError(record)
             elif logging.raiseExceptions and sys.stderr is not None:
-                place = f'File "{record.pathname}", line {record.lineno}, in {record.funcName}'
-                sys.stderr.write(f"snowplow_logging: {error}\n  {place}\n")
+                sys.stderr.write(f"snowplow_logging: {error}\n  {place_of(record)}\n")
 
     def close(self) -> None:
         """Send what is queued for at most `shutdown_timeout`, and give up what is left then.

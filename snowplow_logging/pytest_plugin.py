@@ -76,12 +76,9 @@ def _fail_for_unseen(events: CapturedEvents) -> None:
 
 def _told(events: CapturedEvents) -> str:
     """Say what was invalid, once."""
+    from snowplow_logging.record import place_of
+
     unseen = events.unseen
     events.invalid  # noqa: B018 - to have looked is what makes it told
-    told = (
-        f"\n  {refused.error}\n    "
-        f'File "{refused.record.pathname}", line {refused.record.lineno}, '
-        f"in {refused.record.funcName}"
-        for refused in unseen
-    )
+    told = (f"\n  {refused.error}\n    {place_of(refused.record)}" for refused in unseen)
     return f"events that Snowplow would refuse were logged:{''.join(told)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -16,12 +17,14 @@ from snowplow_logging.number_types import number
 from snowplow_logging.protocol import Refused, derived_uuid, is_given
 from snowplow_logging.python_types import UNKNOWN, meaning, members
 
-__all__ = ["carries_event", "events_of", "on_page", "shown"]
+__all__ = ["carries_event", "events_of", "on_page", "place_of", "shown"]
 
 _MOST_SHOWN: Final = 10_000  # values
 _LONGEST_SHOWN: Final = 65_535  # characters, as long as a property of any event's schema
 _PAGE_EVENTS: Final = ("page_view", "page_ping")
 _INHERITED: Final = ("currency", "true_timestamp", "subject", "context")
+
+_WEB: Final = __file__.removesuffix("record.py") + f"web{os.sep}"  # as code names its file
 
 
 def carries_event(record: LogRecord, event_key: str) -> bool:
@@ -118,6 +121,16 @@ def on_page(event: Any, page: Mapping[str, Any]) -> Any:
         return {**event, **missing}
     except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
         return event
+
+
+def place_of(record: LogRecord) -> str:
+    """Say where an event was logged, for whoever is to mend it.
+
+    No line of the program has logged the page view of a request, but settings say what is in it.
+    """
+    if str(record.pathname).startswith(_WEB):
+        return "SnowplowMiddleware logs it for a request, as its page_view and user say"
+    return f'File "{record.pathname}", line {record.lineno}, in {record.funcName}'
 
 
 def shown(event: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
 import re
@@ -9,13 +10,15 @@ import threading
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
 from enums import Colour
 from event_dicts import PAGE, cart, deep, error, form, own, page, struct, submit, without
 from helpers import ANYTHING, entity, tracking
-from snowplow_logging import InvalidEvent, SelfDescribingJson
+from snowplow_logging import InvalidEvent, SelfDescribingJson, SnowplowHandler
+from snowplow_logging.web import SnowplowMiddleware
 
 NAIVE = datetime(2026, 4, 1, 12)  # noqa: DTZ001 - that it has no time zone is its fault
 INTEGER = "a whole number from -2,147,483,648 to 2,147,483,647"
@@ -484,3 +487,26 @@ class TestTheWayOfABadEvent:
         again = pickle.loads(pickle.dumps(invalid))  # noqa: S301 - it is our own
         assert str(again) == str(invalid) == "page_view: page_url is 5; give a URI"
         assert again.key == "page_url"
+
+
+def test_the_page_view_of_a_request_names_the_middleware(collector, capsys):
+    """Which has logged it, with the settings that say what is in it, and no line of its own."""
+    handler = SnowplowHandler(collector.endpoint)
+    logger = logging.getLogger("snowplow_logging.web.refused")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+    def app(environ, start_response):
+        return []
+
+    asked = {}
+    setup_testing_defaults(asked)
+    settings = {"page_view": True, "user": lambda _: True, "logger": logger.name}
+    SnowplowMiddleware(app, **settings)(asked, lambda *_: None)
+    logger.removeHandler(handler)
+    handler.close()
+    said, place = capsys.readouterr().err.splitlines()
+    assert "user_id is True" in said
+    assert "SnowplowMiddleware" in place
+    assert "page_view" in place
+    assert ".py" not in place

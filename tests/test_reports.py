@@ -209,6 +209,10 @@ def test_where_a_handler_shows_it_nothing_else_does(run, setup, after):
         pytest.param("logging.lastResort = None", id="no last resort"),
         pytest.param("own.addFilter(lambda record: False)", id="a filter of the logger"),
         pytest.param("sys.stderr = None", id="no standard error"),
+        pytest.param(
+            "sys.stderr = type('', (io.StringIO,), {'write': lambda _, text: root.error(text)})()",
+            id="a standard error that leads into logging",
+        ),
     ],
 )
 def test_who_wants_silence_has_it(run, setup):
