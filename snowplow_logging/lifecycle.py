@@ -53,12 +53,14 @@ class Lifecycle:
         is_ending: Whether the callbacks at exit have come to the emitters.
         ending_signal: The signal that is to end the process after them.
         anew: What is to be done in each process in which emitters work, when the first does.
+        at_flush: What is to be done where a caller flushes.
     """
 
     def __init__(self) -> None:
         self.is_ending = False
         self.ending_signal: int | None = None
         self.anew: list[Callable[[], None]] = []
+        self.at_flush: list[Callable[[], None]] = []
         self._ending_thread = 0
         self._interrupted = False
         self._emitters: weakref.WeakSet[_Emitter] = weakref.WeakSet()

@@ -16,6 +16,7 @@ from snowplow_logging.delivery.late_patch import has_patched_threads
 from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.delivery.worker import start_thread
 from snowplow_logging.lifecycle import lifecycle
+from snowplow_logging.reporting import report_seldom
 
 __all__ = ["sigterm"]
 
@@ -23,7 +24,13 @@ __all__ = ["sigterm"]
 _sleep: Final = time.sleep  # of a time when nobody may have replaced it
 _NUDGE_INTERVAL: Final = 0.05  # seconds
 _NUDGES_BEFORE_FLUSH: Final = 5  # AWS Lambda leaves half a second from the signal to the kill
+_LOOK_INTERVAL: Final = 1.0  # seconds between two looks at whether it still stands in
 _MOST_NUDGES: Final = 40  # after which the main thread is taken to be where it hears nothing
+_DEFAULT_STANDS: Final = (
+    "flush_on_sigterm has no effect for now: somebody has put back the default action of SIGTERM, "
+    "as asyncio does when it has had the signal; what waits is sent each second until "
+    "snowplow_logging.flush() is called on the main thread, from when on it has effect again"
+)
 
 
 class Sigterm:
@@ -46,7 +53,11 @@ class Sigterm:
         # Re-entrant, because a second signal may come while the handler has it.
         self._lock = new_lock()
         self._watched_in: int | None = None  # the process whose signals the thread is told of
-        lifecycle.anew.append(self._watch)
+        self._told_by: int | None = None  # the descriptor that Python writes to then
+        self._looked_at_in: int | None = None  # the process in which a thread looks
+        self._is_ending = False  # with the default action, so that a second one ends it at once
+        lifecycle.anew += [self._stand_in_again, self._watch, self._look_after]
+        lifecycle.at_flush.append(self._stand_in_again)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
@@ -68,7 +79,50 @@ class Sigterm:
             return str(error)
         self._wanted_by.add(who)
         self._watch()
+        self._look_after()
         return None
+
+    def _default_stands(self) -> bool:
+        """Tell whether the default action stands, though it should not."""
+        return (
+            bool(self._wanted_by)
+            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            and not (self._is_ending or lifecycle.is_ending)
+        )
+
+    def _stand_in_again(self) -> None:
+        """Stand in for the default action again, where this is the thread that can."""
+        if threading.current_thread() is threading.main_thread() and self._default_stands():
+            with contextlib.suppress(ValueError, OSError):  # this is no main interpreter, or so
+                signal.signal(signal.SIGTERM, self._end)
+                if self._watched_in == os.getpid() and self._told_by is not None:
+                    self._have_told(self._told_by)  # who had the signal has taken that away, too
+                else:
+                    self._watch()
+
+    def _look_after(self) -> None:
+        """Have a thread see whether it still stands in."""
+        if (
+            self._wanted_by
+            and self._looked_at_in != os.getpid()
+            and not has_patched_threads()  # a greenlet that sleeps would hold up all others
+            and start_thread(partial(self._look, os.getpid()), "snowplow-logging-sigterm-look")
+        ):
+            self._looked_at_in = os.getpid()
+
+    def _look(self, pid: int) -> None:
+        is_told = False
+        while os.getpid() == pid:
+            _sleep(_LOOK_INTERVAL)
+            if not self._default_stands():
+                is_told = False
+                continue
+            if not is_told:
+                is_told = True
+                report_seldom("sigterm", _DEFAULT_STANDS)
+            with contextlib.suppress(Exception):  # the set may change, and `flush` be another's
+                for who in [*self._wanted_by]:
+                    who.flush(0)
 
     def _watch(self) -> None:
         """Have a thread see to it that the main thread hears of the signal."""
@@ -83,16 +137,24 @@ class Sigterm:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         with contextlib.suppress(ValueError):
-            others = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
             main = threading.get_ident()
-            if others == -1 and start_thread(
-                partial(self._listen, read_end, main, os.getpid()), "snowplow-logging-sigterm"
-            ):
-                self._watched_in = os.getpid()
-                return
-            signal.set_wakeup_fd(others)  # the program's own, or that of its event loop
+            if self._have_told(write_end):
+                if start_thread(
+                    partial(self._listen, read_end, main, os.getpid()), "snowplow-logging-sigterm"
+                ):
+                    self._watched_in, self._told_by = os.getpid(), write_end
+                    return
+                signal.set_wakeup_fd(-1)
         os.close(read_end)
         os.close(write_end)
+
+    def _have_told(self, write_end: int) -> bool:
+        """Have Python tell a descriptor of signals, unless it tells another; return whether."""
+        others = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        if others in (-1, write_end):
+            return True
+        signal.set_wakeup_fd(others)  # the program's own, or that of its event loop
+        return False
 
     def _after_fork(self) -> None:
         # A child that writes to its parent's descriptor would tell the parent of its own signals.
@@ -136,6 +198,7 @@ class Sigterm:
     def _end(self, number: int, _frame: FrameType | None) -> None:
         with self._lock:
             self._heard += 1
+            self._is_ending = True
             signal.signal(number, signal.SIG_DFL)  # so that a second one ends the process at once
         if os.getpid() != 1:
             lifecycle.end_by(number)
@@ -145,6 +208,7 @@ class Sigterm:
         lifecycle.flush(None)
         os.kill(os.getpid(), number)
         signal.signal(number, self._end)
+        self._is_ending = False
 
 
 sigterm: Final = Sigterm()

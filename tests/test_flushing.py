@@ -462,6 +462,49 @@ def test_a_descriptor_that_is_told_of_signals_stays_the_programs_own(run, collec
     assert ran.words == ["True"]
 
 
+# As in a program that runs an event loop for a while.
+TAKEN_FOR_A_WHILE = (
+    "import asyncio; loop = asyncio.new_event_loop();"
+    "loop.add_signal_handler(signal.SIGTERM, print); loop.close()"
+)
+
+
+@posix
+def test_who_puts_the_default_action_back_loses_nothing(start):
+    """As asyncio does once it has had the signal: what waits is sent soon, and a report says so."""
+    with FaultyCollector() as collector:
+        after = f"logging.getLogger('snowplow_logging').handlers.clear(); {TAKEN_FOR_A_WHILE}"
+        process = start(WAITS.format(before="", after=after, late=LATE), collector)
+        assert process.stdout.readline() == "logged\n"
+        assert "flush_on_sigterm has no effect for now" in process.stderr.readline()
+        collector.wait_for_requests(1)
+        process.terminate()
+        assert process.wait(60) == -signal.SIGTERM
+        assert [taken["se_la"] for taken in collector.events] == ["a"]
+        assert process.stderr.read() == ""
+
+
+@posix
+@pytest.mark.parametrize("flush", ["handler.flush()", "import snowplow_logging as s; s.flush()"])
+@pytest.mark.parametrize("hears", ["", "threading.Thread(target=terminate).start(); lock(mutex)"])
+def test_a_flush_stands_in_again_for_the_default_action(start, collector, flush, hears):
+    """And sees again to a main thread that hears nothing."""
+    before = """
+    import ctypes
+    mutex, lock = ctypes.create_string_buffer(100), ctypes.CDLL(None).pthread_mutex_lock
+    def terminate():
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    after = f"{TAKEN_FOR_A_WHILE}; {flush}; log('b'); lock(mutex); say('logged'); {hears}"
+    process = start(WAITS.format(before=before.strip(), after=after, late=LATE), collector)
+    assert process.stdout.readline() == "logged\n"
+    if not hears:
+        process.terminate()
+    assert process.wait(60) in ((-signal.SIGTERM,) if not hears else (-signal.SIGTERM, 143))
+    assert labels(collector) == ["a", "b"]
+
+
 @posix
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 def test_sigterm_and_a_collector_that_does_not_answer(start, again):

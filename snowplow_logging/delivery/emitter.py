@@ -274,6 +274,8 @@ class Emitter:
             Whether it is.
         """
         self._here()
+        for act in lifecycle.at_flush:
+            act()
         start = clock.now()
         deadline = start + (self.shutdown_timeout if timeout is None else timeout)
         worker = self._worker
