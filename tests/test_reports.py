@@ -73,8 +73,9 @@ root.handlers[:] = [Forward()]
 root.setLevel("INFO")
 """
 LOGURU = """
-import snowplow_logging
+import atexit, snowplow_logging
 from loguru import logger as loguru
+atexit.register(loguru.complete)  # or what its thread has not come to is lost
 snowplow = snowplow_logging.SnowplowHandler(ENDPOINTS[0], shutdown_timeout=0.1)
 class InterceptHandler(logging.Handler):
     def emit(self, record):
