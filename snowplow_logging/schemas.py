@@ -8,12 +8,12 @@ the same once the few places where the two differ are rewritten; `Schema` says w
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from decimal import Decimal
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from snowplow_logging.java_patterns import NoPattern, Translation, translated
 from snowplow_logging.protocol import describe, nearest
 from snowplow_logging.schema_formats import FORMATS
 
@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["Absent", "BrokenSchema", "Fault", "Schema"]
 
+_GIVEN_UP: Final = jsonschema_rs.ValidationErrorKind.BacktrackLimitExceeded
 _LONGEST: Final = 200  # characters of a rule in the message of an error
 
 
@@ -88,126 +89,120 @@ class _UniqueItems:
                 raise ValueError("holds an item twice")
 
 
-class _JavaPattern:
-    """A `pattern` in the parts of Java's syntax that Python's has and the validator's has not."""
-
-    KEYWORD: Final = "pattern (Java)"
-
-    def __init__(self, _parent: Any, value: str, _path: Any) -> None:
-        self._search = re.compile(value, re.ASCII).search
-
-    def validate(self, instance: Any) -> None:
-        """Raise ValueError where a text does not match."""
-        if isinstance(instance, str) and self._search(instance) is None:
-            raise ValueError("does not match")
+_KEYWORDS: Final[dict[str, Any]] = {"uniqueItems": _UniqueItems}
+_SCHEMAS_BY_NAME: Final = ("properties", "definitions", "dependencies")
+_SCHEMAS: Final = "additionalProperties additionalItems items allOf anyOf".split()
+# What refuses data for what other schemas take.
+_REFUSING: Final = ("not", "oneOf")
 
 
-_KEYWORDS: Final[dict[str, Any]] = {
-    "uniqueItems": _UniqueItems,
-    _JavaPattern.KEYWORD: _JavaPattern,
-}
-_SCHEMAS_BY_NAME: Final = ("properties", "patternProperties", "definitions", "dependencies")
-_SCHEMAS: Final = "additionalProperties additionalItems not items allOf anyOf oneOf".split()
+class _Rewriting:
+    """Rewrites a schema where the validator reads it otherwise than Enrich.
 
-_SPACE: Final = r" \t\n\x0b\f\r"
-# Java's names of sets of characters, which are ASCII unless asked otherwise.
-_POSIX: Final = {
-    "Lower": "a-z",
-    "Upper": "A-Z",
-    "Alpha": "a-zA-Z",
-    "Digit": "0-9",
-    "Alnum": "a-zA-Z0-9",
-    "XDigit": "0-9a-fA-F",
-    "Space": _SPACE,
-}
-_TOKEN: Final = re.compile(r"\\p\{(?P<posix>[A-Za-z]+)\}|\\(?P<escaped>.)|[\[\]]", re.DOTALL)
-# What Java reads and neither of the others does, or reads as something else.
-_ONLY_JAVA: Final = re.compile(r"&&|\\[pPQEhHRXvzZGkN]|[*+?}]\+")
-_END_OF_LINE: Final = r"(?:\r\n|[\n\r\u0085\u2028\u2029])?$"
+    A pattern that cannot be told is left out, and what refuses data because a schema takes it goes
+    with a pattern that is left out of that schema: for nothing is to be refused that Enrich takes.
+
+    Args:
+        trusts_references: Whether no pattern is left out of what a `$ref` stands for.
+
+    Attributes:
+        left_out: How often something was.
+        names: The patterns of `patternProperties` as they stand in the schema, by what they became.
+    """
+
+    def __init__(self, *, trusts_references: bool) -> None:
+        self.left_out = 0
+        self.names: dict[str, str] = {}
+        self._trusts_references = trusts_references
+
+    def rewritten(self, schema: Any) -> Any:
+        """Return a schema, or a list of them, rewritten."""
+        if isinstance(schema, list):
+            return [self.rewritten(part) for part in schema]
+        if not isinstance(schema, dict):
+            return schema
+        new = dict(schema)
+        self._rewrite_rules(new)
+        self._rewrite_names(new)
+        for keyword in _SCHEMAS_BY_NAME:
+            if isinstance(new.get(keyword), dict):
+                new[keyword] = {name: self.rewritten(part) for name, part in new[keyword].items()}
+        for keyword in _SCHEMAS:
+            if keyword in new:
+                new[keyword] = self.rewritten(new[keyword])
+        for keyword in _REFUSING:
+            if keyword in new:
+                before = self.left_out
+                new[keyword] = self.rewritten(new[keyword])
+                if self.left_out > before:
+                    del new[keyword]
+        return new
+
+    def _rewrite_rules(self, schema: dict[str, Any]) -> None:
+        """Rewrite the rules of a schema, but not those of the schemas in it."""
+        if isinstance(schema.get("pattern"), str):
+            pattern = self._translated(schema.pop("pattern"))
+            if pattern is not None:
+                schema["pattern"] = pattern.pattern
+        if isinstance(schema.get("format"), str) and schema["format"] not in FORMATS:
+            del schema["format"]
+        # Iglu's schema of schemas takes anything for this one, and its validator a boolean alone.
+        has_least = "minimum" in schema and isinstance(schema.get("exclusiveMinimum"), bool)
+        if not has_least:
+            schema.pop("exclusiveMinimum", None)
+        if schema.get("multipleOf") == 0 and schema["multipleOf"] is not False:
+            del schema["multipleOf"]
+        self.left_out += "$ref" in schema and not self._trusts_references
+
+    def _rewrite_names(self, schema: dict[str, Any]) -> None:
+        """Rewrite the patterns of names, without which it cannot be told which are additional."""
+        names, new = schema.get("patternProperties"), {}
+        if not isinstance(names, dict):
+            return
+        for name, part in names.items():
+            pattern = self._translated(name)
+            if pattern is None or not pattern.is_exact:
+                schema.pop("additionalProperties", None)
+                continue
+            written = pattern.pattern
+            while written in new:  # for two may mean the same
+                written += "(?:)"
+            new[written] = self.rewritten(part)
+            self.names[written] = name
+        schema["patternProperties"] = new
+
+    def _translated(self, pattern: str) -> Translation | None:
+        """Return what the validator reads as Java reads a pattern; None where that is unknown."""
+        try:
+            translation = translated(pattern)
+            jsonschema_rs.Draft4Validator({"pattern": translation.pattern}, offline=True)
+        except NoPattern:
+            problem = f"has the pattern {pattern!r}, which is none"
+            raise BrokenSchema(problem, certain=True) from None
+        except ValueError:
+            self.left_out += 1
+            return None
+        self.left_out += not translation.is_exact
+        return translation
 
 
-def _translated(pattern: str) -> str:
-    """Return a pattern of Java's as the validator has it, which reads JavaScript's."""
-    depth = 0
-
-    def translate(token: re.Match[str]) -> str:
-        nonlocal depth
-        whole, escaped = token[0], token["escaped"]
-        depth += (whole == "[") - (whole == "]" and depth > 0)
-        inside = _POSIX.get(token["posix"]) if token["posix"] else None
-        if escaped == "s":
-            inside = _SPACE
-        elif escaped == "S" and not depth:
-            return f"[^{_SPACE}]"
-        if inside is None:
-            return whole
-        return inside if depth else f"[{inside}]"
-
-    translated = _TOKEN.sub(translate, pattern)
-    # Java's `$` also matches before a line's end that is the last of the text.
-    if translated.endswith("$") and not translated.endswith("\\$"):
-        translated = translated[:-1] + _END_OF_LINE
-    return translated
-
-
-def _rewrite_pattern(schema: dict[str, Any]) -> None:
-    """Put in the place of a pattern what the validator reads as Java reads the pattern."""
-    pattern = schema.pop("pattern")
-    translated = _translated(pattern)
-    try:
-        jsonschema_rs.Draft4Validator({"pattern": translated}, offline=True)
-    except ValueError:
-        pass
-    else:
-        schema["pattern"] = translated
-        return
-    if _ONLY_JAVA.search(pattern):
-        return  # what cannot be read here is not checked, for Enrich may take it
-    try:
-        re.compile(pattern, re.ASCII)
-    except (re.error, OverflowError, RecursionError):
-        raise BrokenSchema(f"has the pattern {pattern!r}, which is none", certain=True) from None
-    schema[_JavaPattern.KEYWORD] = pattern
-
-
-def _rewritten(schema: Any) -> Any:
-    """Return a schema in which what the validator reads otherwise than Enrich is rewritten."""
-    if isinstance(schema, list):
-        return [_rewritten(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    new = dict(schema)
-    _rewrite_rules(new)
-    for keyword in _SCHEMAS_BY_NAME:
-        if isinstance(new.get(keyword), dict):
-            new[keyword] = {name: _rewritten(part) for name, part in new[keyword].items()}
-    for keyword in _SCHEMAS:
-        if keyword in new:
-            new[keyword] = _rewritten(new[keyword])
-    return new
-
-
-def _rewrite_rules(schema: dict[str, Any]) -> None:
-    """Rewrite the rules of a schema, but not those of the schemas in it."""
-    if isinstance(schema.get("pattern"), str):
-        _rewrite_pattern(schema)
-    if isinstance(schema.get("format"), str) and schema["format"] not in FORMATS:
-        del schema["format"]
-    # Iglu's schema of schemas takes anything for this one, and its validator a boolean alone.
-    has_least = "minimum" in schema and isinstance(schema.get("exclusiveMinimum"), bool)
-    if not has_least:
-        schema.pop("exclusiveMinimum", None)
-    if schema.get("multipleOf") == 0 and schema["multipleOf"] is not False:
-        del schema["multipleOf"]
+def _rewritten(schema: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+    """Return a schema rewritten, and the names that its patterns of names had."""
+    rewriting = _Rewriting(trusts_references=True)
+    rules = rewriting.rewritten(schema)
+    if rewriting.left_out:
+        rewriting = _Rewriting(trusts_references=False)
+        rules = rewriting.rewritten(schema)
+    return rules, rewriting.names
 
 
 class Schema:
     """A schema that data can be checked against.
 
     Where the validator differs from Enrich's, the schema is rewritten first: formats are those of
-    Enrich (`FORMATS`), patterns are Java's, in `uniqueItems` 1 and 1.0 are two values, and a
-    `$schema` is passed over, for Iglu's own is draft 4. A `$ref` is followed within the schema
-    alone.
+    Enrich (`FORMATS`), patterns are Java's, and left out where it is unsure what they mean to it,
+    in `uniqueItems` 1 and 1.0 are two values, and a `$schema` is passed over, for Iglu's own is
+    draft 4. A `$ref` is followed within the schema alone.
 
     Args:
         uri: Its Iglu URI.
@@ -227,7 +222,7 @@ class Schema:
         if not isinstance(document, dict):
             raise BrokenSchema("is no JSON object", certain=True)
         try:
-            rules = _rewritten({k: v for k, v in document.items() if k != "$schema"})
+            rules, self._names = _rewritten({k: v for k, v in document.items() if k != "$schema"})
             self._validator = jsonschema_rs.Draft4Validator(
                 rules, formats=FORMATS, validate_formats=True, keywords=_KEYWORDS, offline=True
             )
@@ -249,10 +244,12 @@ class Schema:
             most: How many faults to look for; None for all.
         """
         try:
-            errors = [*islice(self._validator.iter_errors(data), most)]
+            errors = self._validator.iter_errors(data)
         except ValueError:
-            errors = [*islice(self._validator.iter_errors(_plain(data)), most)]
-        return [self._fault(error) for error in errors]
+            errors = self._validator.iter_errors(_plain(data))
+        # A search that was given up tells nothing.
+        found = (error for error in errors if not isinstance(error.kind, _GIVEN_UP))
+        return [self._fault(error) for error in islice(found, most)]
 
     def _fault(self, error: jsonschema_rs.ValidationError) -> Fault:
         path, keyword = _path(error.instance_path), str(error.schema_path[-1])
@@ -267,8 +264,6 @@ class Schema:
             expected = nearest(error.kind.value[0], known) if known else "less"
             rule, extra = "additionalProperties is false", tuple(map(str, error.kind.value))
             return Fault(path, f"has {_cut(names)}", rule, expected, extra)
-        if keyword == _JavaPattern.KEYWORD:
-            keyword = "pattern"
         written = rule if isinstance(rule, str) else json.dumps(rule, ensure_ascii=False)
         expected = _expected(keyword, rule, error.instance)
         return Fault(path, describe(error.instance), f"{keyword} is {_cut(written)}", expected)
@@ -277,9 +272,8 @@ class Schema:
         """Return what stands in the schema at a path; None where a `$ref` is on the way."""
         at: Any = self.document
         for part in path:
-            key = "pattern" if part == _JavaPattern.KEYWORD else part
             try:
-                at = at[key]
+                at = at[part] if part in at or part not in self._names else at[self._names[part]]
             except (LookupError, TypeError):
                 return None
         return at

@@ -181,33 +181,6 @@ class TestJudgement:
         assert takes({"format": name}, 5, None, []) == [5, None, []]
 
     @pytest.mark.parametrize(
-        ("pattern", "good", "bad"),
-        [
-            (r"^[a-zA-Z0-9-_.]+$", ["a-b_c.d"], ["a b", "é"]),
-            ("b", ["abc"], ["ac"]),
-            (r"^\d+$", ["12", "12\n", "12\r\n"], ["\u0662", "12\n\n"]),
-            (r"^\S+$", ["a\u00a0b"], ["a b"]),
-            (r"^[\s]$", [" ", "\t"], ["\u00a0"]),
-            (r"^\w$", ["a"], ["é"]),
-            (r"^(?!no)", ["yes"], ["no"]),
-            (r"^(\w)\1$", ["aa"], ["ab"]),
-            (r"^\p{Alpha}+[\p{Digit}x]$", ["a1", "bx"], ["é1", "a"]),
-            (r"^\p{L}$", ["é"], ["1"]),
-            (r"(?i)^abc$", ["ABC"], ["abd"]),
-            (r"^a\$", ["a$"], ["a"]),
-        ],
-    )
-    def test_patterns_are_javas(self, pattern, good, bad):
-        """A pattern is searched for as `java.util.regex` does it."""
-        assert takes({"pattern": pattern}, *good, *bad) == good
-        assert takes({"pattern": pattern}, 5) == [5]
-
-    @pytest.mark.parametrize("pattern", [r"\Qa.b\E", "[a-z&&[^b]]", "(a*+b)"])
-    def test_a_pattern_that_only_java_reads_takes_anything(self, pattern):
-        """What cannot be told is not refused."""
-        assert takes({"pattern": pattern}, "a.b", "x") == ["a.b", "x"]
-
-    @pytest.mark.parametrize(
         ("rules", "certain"),
         [
             ([], True),
