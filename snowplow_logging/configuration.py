@@ -41,7 +41,7 @@ _FORMATTER_KEYS: Final = ("class", "format", "datefmt", "style", "validate", "de
 _LOCALHOST: Final = "http://localhost"
 _LEVELS: Final = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_SETTING: Final = re.compile(r"(?P<setting>\w+)\S* ")
+_SETTING: Final = re.compile(r"(?P<setting>\w+)(?:[^\w\s]\S*)? ")
 """How the message of a setting that is refused begins."""
 
 

@@ -32,7 +32,7 @@ _MAX_MILLISECONDS: Final = 253_402_300_799_999  # the last of the year 9999
 _MIN_MILLISECONDS: Final = -62_167_219_200_000  # the first of the year 0
 
 # What `java.math.BigDecimal` and `java.lang.Integer` read, in the digits of any script.
-_DECIMAL: Final = re.compile(r"[+\-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+\-]?\d+)?")
+_DECIMAL: Final = re.compile(r"[+\-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+\-]?\d+)?")
 _WHOLE: Final = re.compile(r"[+\-]?\d+")
 _DIMENSIONS: Final = re.compile(r"(\d+)x(\d+)", re.ASCII)
 

@@ -15,7 +15,8 @@ from typing import Final
 
 __all__ = ["FORMATS"]
 
-# Each matches a text as a whole. Classes of characters are ASCII, as Java has them.
+# Each matches a text as a whole, and in a time that grows as the text does, for the text is a
+# caller's. Classes of characters are ASCII, as Java has them.
 _LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _OFFSET: Final = r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -29,15 +30,19 @@ _PATTERNS: Final = {
     "alpha": r"[a-zA-Z]+",
     "alphanumeric": r"[a-zA-Z0-9]+",
     "phone": r"\+(?:[0-9] ?){6,14}[0-9]",
-    "utc-millisec": r"[0-9]+(?:\.?[0-9]+)?",
+    "utc-millisec": r"[0-9]+(?:\.[0-9]+)?",
 }
 _DATE: Final = re.compile(r"(-?[0-9]{4}|\+[0-9]{5,9}|-[0-9]{5,9})-([0-9]{2})-([0-9]{2})")
 _DATE_TIME: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]{1,9})?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
-_WORD: Final = r"""(?:(?:[^ \t\n\x0b\f\r\x00-\x1f\x7f()<>@,;:\\".\[\]]|\\.)+|"(?:\\"|[^"])*")"""
-_MAILBOX: Final = re.compile(rf"[ \t\n\x0b\f\r]*{_WORD}(?:\.{_WORD})*")
+_SPACE: Final = " \t\n\x0b\f\r"
+_WORD: Final = re.compile(rf"""(?:[^{_SPACE}\x00-\x1f\x7f()<>@,;:\\".\[\]]|\\.)+""")
+_MOST_IN_USER: Final = 64  # characters
+# Far more than the 253 of a name as it is sent. The time that Python takes to encode one grows with
+# the square of its length.
+_MOST_TO_ENCODE: Final = 1_000
 _DOMAIN: Final = re.compile(
     rf"(?:{_LABEL}\.)+(?!local\Z|localhost\Z|localdomain\Z|test\Z|example\Z"
     r"|invalid\Z)(?:[a-z]{2,63}|xn--[a-z0-9-]{2,59})\.?",
@@ -81,12 +86,38 @@ def _is_date_time(text: str) -> bool:
 
 
 def _is_ipv6(text: str) -> bool:
-    address, percent, zone = text.strip(" \t\n\x0b\f\r").partition("%")
+    address, percent, zone = text.strip(_SPACE).partition("%")
     try:
         IPv6Address(address)
     except ValueError:
         return False
     return bool(zone) or not percent
+
+
+def _is_user(text: str) -> bool:
+    """Tell whether a text is what stands before the @: words, quoted or not, with dots between.
+
+    A quote with a backslash before it may be a part of a quoted word, or its end. So each word is
+    looked at once, wherever one may start, since a pattern would try all the ways to part a text.
+    """
+    text = text.lstrip(_SPACE)
+    starts = {0}
+    for start, sign in enumerate(text):
+        if start not in starts:
+            continue
+        ends = []
+        if sign == '"':
+            end = start
+            while (end := text.find('"', end + 1)) > 0:
+                ends.append(end + 1)
+                if text[end - 1] != "\\":
+                    break
+        elif word := _WORD.match(text, start):
+            ends = [word.end()]
+        if len(text) in ends:
+            return True
+        starts |= {end + 1 for end in ends if text[end] == "."}
+    return False
 
 
 def _is_email(text: str) -> bool:
@@ -96,7 +127,7 @@ def _is_email(text: str) -> bool:
     that no domain will ever have.
     """
     user, at, domain = text.rstrip().rpartition("@")
-    if not at or len(user) > 64 or text.endswith(".") or not _MAILBOX.fullmatch(user):
+    if not at or len(user) > _MOST_IN_USER or text.endswith(".") or not _is_user(user):
         return False
     if domain.startswith("[") and domain.endswith("]"):
         address = domain[1:-1]
@@ -104,6 +135,8 @@ def _is_email(text: str) -> bool:
             return _is_ipv6(address.removeprefix("IPv6:"))
         return FORMATS["ipv4"](address)
     if not domain.isascii():
+        if len(domain) > _MOST_TO_ENCODE:
+            return False
         try:
             domain = domain.encode("idna").decode()
         except UnicodeError:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -305,3 +308,29 @@ def test_an_entity_that_two_writers_would_write_in_two_ways(entity, key):
         tracked.log(page(context=[entity]))
         tracked.log(page(context=[entity]))
         assert [error.key for error in tracked.handler.errors] == [key] * 2
+
+
+LONG_TEXTS = r"""
+import sys
+
+sys.path.insert(0, sys.argv[1])
+from event_examples import BY_NAME, as_dict
+from helpers import tracking
+
+UNITS = ("1", "a", ".", "/", "%", "1.", "a-", ": ", '\\".".', "[", "é", " ")
+with tracking() as tracked:
+    for name in BY_NAME:
+        event = as_dict(BY_NAME[name])
+        for key in event.keys() - {"event"}:
+            for unit in UNITS:
+                for start in ("", "https://"):
+                    tracked.log({**event, key: start + unit * (100_000 // len(unit)) + "\0"})
+"""
+
+
+def test_no_text_takes_longer_than_its_length():
+    """A log call with a text of any form ends in moments; to try all its parts takes hours."""
+    tests = Path(__file__).parent
+    subprocess.run(
+        [sys.executable, "-c", LONG_TEXTS, tests], check=True, timeout=110, capture_output=True
+    )
