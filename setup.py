@@ -20,13 +20,13 @@ def version() -> str:
 
 # What each feature beyond the handler itself needs.
 FEATURES = {
-    "collector": ["jsonschema-rs>=0.45", "werkzeug>=3.0"],
+    "collector": ["jsonschema-rs>=0.52", "werkzeug>=3.0"],
     "fast": ["orjson>=3.10"],
     "kafka": ["confluent-kafka>=2.3"],
     "kombu": ["boto3>=1.28", "kombu>=5.3"],
     "progress": ["tqdm>=4.65"],
     "redis": ["redis>=5.0"],
-    "schemas": ["jsonschema-rs>=0.45"],
+    "schemas": ["jsonschema-rs>=0.52"],
     "yaml": ["PyYAML>=6.0.1"],
 }
 # What the programs in `examples/` use the handler with; the package itself knows none of it.
