@@ -217,19 +217,8 @@ class _EventQueueHandler(QueueHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Handle what has kept an event from being looked at, or from being accounted for."""
         if isinstance(sys.exc_info()[1], RecursionError):
-            self.lack_stack()  # or who has called this does it
+            self._emitter.lack_memory(*_why_so_deep())  # or who has called this does it
         self._show_error(record)
-
-    def lack_stack(self) -> None:
-        """Account for an event for which the stack was not deep enough."""
-        calls, frame = 0, sys._getframe(1)  # noqa: SLF001 - the one way to learn who calls
-        while (back := frame.f_back) is not None and calls < 2:
-            calls += frame.f_code is _EventQueueHandler._let_through.__code__
-            frame = back
-        if calls < 2:
-            self._emitter.lack_memory()  # that of the stack
-        else:
-            self._emitter.call_itself()
 
     def _show_error(self, record: logging.LogRecord) -> None:
         """Handle an error as the handler that users see does."""
@@ -372,7 +361,7 @@ class SnowplowHandler(logging.Handler):
             try:
                 self._queue_handler.emit(record)
             except RecursionError:
-                self._queue_handler.lack_stack()
+                self._emitter.lack_memory(*_why_so_deep())
         elif (what_to_do := hidden_event(record, self._event_key)) is not None:
             self._emitter.report("hidden", what_to_do)
 
@@ -493,6 +482,21 @@ def _schemas(settings: Settings, report: Callable[[str, str], None]) -> SchemaCh
 
 def _as_mapping(event: Any) -> Any:
     return event.as_event_dict() if isinstance(event, Event) else event
+
+
+def _why_so_deep() -> tuple[str, str] | tuple[()]:
+    """Return loss and reason where the stack is full because `before_send` calls itself."""
+    calls, frame = 0, sys._getframe()  # noqa: SLF001 - the one way to learn who calls
+    while (back := frame.f_back) is not None:
+        calls += frame.f_code is _EventQueueHandler._let_through.__code__  # noqa: SLF001
+        frame = back
+    if calls < 2:
+        return ()
+    reason = (
+        "before_send logs an event itself, is called with that as well, and so on without end; "
+        "have it log none, or none for its own"
+    )
+    return "before_send failed", reason
 
 
 def _captured(record: logging.LogRecord) -> list[tuple[Any, str]]:

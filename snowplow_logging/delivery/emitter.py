@@ -204,22 +204,15 @@ class Emitter:
         if shared.notices.refused(event, reason):
             self._worker.wake()
 
-    def lack_memory(self) -> None:
-        """Account for an event for which there was no memory."""
-        self._give_up("out of memory", "there was no memory for an event")
+    def lack_memory(
+        self, loss: str = "out of memory", reason: str = "there was no memory for an event"
+    ) -> None:
+        """Account for an event for which there was no memory, or not enough of the stack.
 
-    def call_itself(self) -> None:
-        """Account for an event that `before_send`, which logs one itself, was called with too deep.
-
-        Nobody is given the event: there is no stack to do so.
+        Args:
+            loss: The reason under which it is counted.
+            reason: What was wrong.
         """
-        self._give_up(
-            "before_send failed",
-            "before_send logs an event itself, is called with that as well, and so on without end; "
-            "have it log none, or none for its own",
-        )
-
-    def _give_up(self, loss: str, reason: str) -> None:
         self._here()
         self._shared.ledger.give_up(loss, reason)
         with contextlib.suppress(RecursionError):
