@@ -28,6 +28,7 @@ __all__ = [
     "LocalRelay",
     "Relay",
     "check_forks",
+    "check_letters_wait",
     "check_silence",
     "checked",
     "event_of",
@@ -251,6 +252,41 @@ def check_forks(run: Callable[..., Any], broker: Any, end: str = "os._exit(0)") 
         collector.wait_for_events(5)
         assert labels(collector) == ["before", "child 0", "child 1", "child 2", "parent"]
         one.end()
+
+
+def check_letters_wait(server: Any, folder: Path, count: Callable[[], int]) -> None:
+    """See that a relay acknowledges no event that it cannot keep, while others are sent.
+
+    Args:
+        server: Where the events are.
+        folder: Where there is to be one with the dead letters.
+        count: Returns how many messages are not acknowledged.
+    """
+    place = folder / "missing"
+    keeps = ("--batch-size", 1, "--dead-letter", place / "dead.jsonl", "--shutdown-timeout", 0.3)
+    with giving(server, batch_size=1) as (log, _):
+        log("refused", *range(5))
+
+    def refusals() -> int:
+        return sum(request.answer.status == 400 for request in collector.requests)
+
+    def answer(events: list[dict[str, str]]) -> int:
+        return 400 if events[0]["se_la"] == "refused" else 200
+
+    with FaultyCollector(default=answer) as collector:
+        with relay(server, collector, *keeps) as first:
+            collector.wait(lambda: refusals() == 1 and len(labels(collector)) == 5)
+            eventually(lambda: first.sent == 5)
+            assert "events: 5 sent, 0 given up" in first.end()
+        assert count() >= 1
+        with relay(server, collector, *keeps) as second:
+            collector.wait(lambda: refusals() == 2)
+            place.mkdir()
+            eventually(lambda: count() == 0)
+            assert "1 given up" in second.end()
+        assert refusals() == 2
+    (letter,) = (place / "dead.jsonl").read_text().splitlines()
+    assert json.loads(letter)["snowplow"]["se_la"] == "refused"
 
 
 def check_silence(start: str) -> None:

@@ -321,6 +321,7 @@ def test_a_path_where_no_file_can_be_is_told_of_once(tmp_path, reports, place):
         assert tracked.handler.flush(20)
         assert (tracked.handler.stats.failed, tracked.handler.stats.invalid) == (10, 10)
         assert len(told) == 20
+        assert tracked.handler.stats.dead_letters_lost == 20
     mentions = [report for report in reports if str(path) in report]
     assert len(mentions) == 1
     assert "could not be kept" in mentions[0]

@@ -17,6 +17,7 @@ from kafka_servers import KafkaServer
 from relays import (
     SECONDS,
     check_forks,
+    check_letters_wait,
     check_silence,
     checked,
     event_of,
@@ -97,6 +98,11 @@ def test_what_is_no_message_stops_nothing(server):
     assert len(letters) == 3
     assert b"it is no JSON" in reasons
     assert b"answered 400" in reasons
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
+    """It is tried again, by the next relay as well, and holds up no other event."""
+    check_letters_wait(server, tmp_path, server.count)
 
 
 def test_an_answer_that_comes_before_an_earlier_one_skips_nothing(server):

@@ -20,6 +20,7 @@ from rabbitmq_servers import RabbitMQServer
 from relays import (
     SECONDS,
     check_forks,
+    check_letters_wait,
     check_silence,
     checked,
     event_of,
@@ -104,6 +105,11 @@ def test_what_is_no_message_stops_nothing(server):
     ):
         assert collector.wait_for_events(1)[0]["se_la"] == "refused"
         one.end()
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
+    """It is tried again, by the next relay as well, and holds up no other event."""
+    check_letters_wait(server, tmp_path, server.count)
 
 
 def test_what_a_relay_that_died_had_is_delivered_to_another(server):

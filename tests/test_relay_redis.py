@@ -20,6 +20,7 @@ from relays import (
     WITHOUT_ENDPOINT,
     Relay,
     check_forks,
+    check_letters_wait,
     check_silence,
     checked,
     event_of,
@@ -153,6 +154,33 @@ def test_what_the_collector_refuses_is_kept(redis, tmp_path):
         eventually(lambda: redis.client.xlen("snowplow") == 0)
         one.end()
     assert json.loads(file.read_text())["snowplow"]["se_la"] == "again"
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(redis, tmp_path):
+    """It is tried again, by the next relay as well, and holds up no other event."""
+    check_letters_wait(redis, tmp_path, lambda: redis.client.xlen("snowplow"))
+
+
+def test_what_cannot_be_kept_while_the_broker_is_away_is_kept_later(tmp_path):
+    """The collector refuses an event at the moment when the dead letters are out of reach."""
+    gate = threading.Event()
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        FaultyCollector(Answer(400, gate=gate)) as collector,
+        giving(server) as (log, _),
+    ):
+        log("refused")
+        with spawned(server, collector, "--claim-after", 600) as one:
+            collector.wait_for_requests(1)
+            server.kill()
+            gate.set()
+            assert "it is tried again" in one.wait_for_error("could not be kept")
+            server.start()
+            eventually(lambda: server.client.xlen("snowplow") == 0)
+            assert "events: 0 sent, 1 given up" in one.end()
+        (letter,) = entries(server, "snowplow-dead-letter")
+        assert b'"se_la":"refused"' in letter[b"batch"]
+        assert len(collector.requests) == 1
 
 
 def test_413_halves(redis):

@@ -15,6 +15,7 @@ pytest.importorskip("boto3", reason="the client of SQS is an extra")
 from faulty_collector import SILENCE, Answer, FaultyCollector
 from relays import (
     check_forks,
+    check_letters_wait,
     check_silence,
     checked,
     event_of,
@@ -91,6 +92,11 @@ def test_what_is_no_message_stops_nothing(server):
     ):
         assert collector.wait_for_events(1)[0]["se_la"] == "refused"
         one.end()
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
+    """It is tried again, by the next relay as well, and holds up no other event."""
+    check_letters_wait(server, tmp_path, server.count)
 
 
 def test_dead_letters_fit_into_messages(server):

@@ -133,6 +133,28 @@ def test_a_relay_that_dies_is_replaced_by_the_next_at_once(path):
         assert rows(path) == 0
 
 
+def test_what_cannot_be_kept_stays_in_the_store(path, tmp_path):
+    """Until it can be, while others are sent."""
+    place = tmp_path / "missing"
+    with leaving(path) as (log, _):
+        log("refused", "taken")
+    keeps = ("--dead-letter", place / "dead.jsonl", "--batch-size", 1, "--shutdown-timeout", 0.3)
+    with FaultyCollector(400) as collector:
+        with LocalRelay("--store", path, *keeps, endpoint=collector) as one:
+            collector.wait_for_events(1)
+            eventually(lambda: rows(path) == 1)
+            assert "events: 1 sent, 0 given up" in one.end()
+        assert rows(path) == 1
+        collector.answers.append(400)
+        with LocalRelay("--store", path, *keeps, endpoint=collector) as one:
+            collector.wait_for_requests(3)
+            place.mkdir()
+            eventually(lambda: rows(path) == 0)
+            assert "1 given up" in one.end()
+        assert labels(collector) == ["taken"]
+    assert json.loads((place / "dead.jsonl").read_text())["snowplow"]["se_la"] == "refused"
+
+
 def test_sigterm_loses_nothing(path):
     """What is under way and what waits stay in the file where the time is over."""
     gate = threading.Event()

@@ -115,6 +115,7 @@ def assemble(
         dead_letters=dead_letters,
         most=settings.queue_size,
         most_size=settings.queue_bytes,
+        must_keep=make_queue is not None,  # what comes from elsewhere is only others' to lose
     )
 
     def wake() -> None:

@@ -20,6 +20,8 @@ __all__ = ["FIRST_RETRY_DELAY", "Line", "Shared"]
 
 FIRST_RETRY_DELAY = 0.5  # seconds; the longest that a first wait after a failure may be
 _TOO_SHORT = 0.1  # seconds that a close may leave to its last attempt, in which few would answer
+_LONGEST_KEEP_DELAY = 5.0  # seconds between two attempts to keep dead letters at most
+_MOST_UNKEPT = 100  # batches that wait for that, of a line, before it takes no more events
 
 
 @dataclass(eq=False)
@@ -88,7 +90,8 @@ class Line:
         claims: Who wants the turn; the first has it. See `alone`.
         thread: The thread that has it.
         batch: The batch under way.
-        aside: Batches of events that would hold up others, and wait for one of these to pass.
+        aside: Batches of events that would hold up others, and wait for one of these to pass, or
+            that were given up and wait until they can be kept.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -102,6 +105,8 @@ class Line:
         self._reason = ""  # of its last failure
         self._failed_at = 0.0
         self._not_before = 0.0
+        self._keep_failures = 0  # in a row
+        self._keep_at = 0.0  # when what was given up may be kept, after that has failed
 
     @property
     def batches(self) -> list[Batch]:
@@ -119,13 +124,26 @@ class Line:
         """Return the time from which on events are due."""
         shared = self._shared
         queue = shared.queue
-        if self.batch is not None or self.aside:
+        if self.batch is not None or self._next_aside() is not None:
             return 0.0
-        if not queue.ready:
-            return math.inf
+        keep_at = self._keep_at if self.aside else math.inf
+        if not self._takes_more:
+            return keep_at
         if shared.closing is not None or queue.is_due or queue.first < shared.due:
             return 0.0
-        return queue.since + shared.flush_interval
+        return min(keep_at, queue.since + shared.flush_interval)
+
+    def _next_aside(self) -> int | None:
+        """Return which of the batches aside is to be gone on with, if there is one."""
+        keeps = clock.now() >= self._keep_at
+        due = (n for n, batch in enumerate([*self.aside]) if keeps or batch.unkept is None)
+        return next(due, None)
+
+    @property
+    def _takes_more(self) -> bool:
+        """Whether there are events in the queue, and not too many wait to be kept."""
+        unkept = sum(batch.unkept is not None for batch in [*self.aside])
+        return self._shared.queue.ready > 0 and unkept < _MOST_UNKEPT
 
     def _ready_at(self) -> float:
         """Return the time at which the wait after a failure is over."""
@@ -156,7 +174,10 @@ class Line:
             if batch is None:
                 return False
             self._shared.progress = clock.now()
-            self._deliver(batch, deadline)
+            if batch.unkept is not None:
+                self._settle(batch, batch.unkept)
+            else:
+                self._deliver(batch, deadline)
             return True
         finally:
             self.thread = None
@@ -165,11 +186,14 @@ class Line:
     def _take(self) -> Batch | None:
         queue = self._shared.queue
         with self._shared.lock:
-            if self.aside and (self._aside_next or not queue.ready):
+            index = self._next_aside()
+            if index is not None and (self._aside_next or not self._takes_more):
                 self._aside_next = False
-                self.batch = self.aside[0]
-                del self.aside[0]
+                self.batch = self.aside[index]
+                del self.aside[index]
                 return self.batch
+            if not self._takes_more:
+                return None
         batch = self.batch = Batch(0)
         queue.take(batch, lambda: self.batch is batch)
         if not batch.payloads:
@@ -205,7 +229,7 @@ class Line:
                     self._settle(batch, step)
                     return
                 elif isinstance(step, Aside):
-                    self._set_aside(batch, step)
+                    self._set_aside(batch, step.count, Batch(batch.first, delivery=step.delivery))
                 else:
                     self.batch = None
         except BaseException:
@@ -248,9 +272,10 @@ class Line:
         count = step.count
         payloads = batch.payloads[:count]
         reason = f"{counted(count, 'event', 'events')} given up: {step.failure}"
-        if step.failure is not None:
-            # First kept, then forgotten: at any moment the events are in one of the files.
-            shared.notices.keep(payloads, step.failure)
+        # First kept, then forgotten: at any moment the events are in one of the files.
+        if step.failure is not None and not self._keep(payloads, step.failure):
+            self._set_aside(batch, count, Batch(batch.first, unkept=step))
+            return
         with shared.lock:
             if self.batch is not batch:
                 return  # given up meanwhile, by who closes
@@ -269,11 +294,26 @@ class Line:
         if step.failure is not None:
             shared.reports.add(str(step.loss), reason)
 
-    def _set_aside(self, batch: Batch, step: Aside) -> None:
-        aside = Batch(batch.first, delivery=step.delivery)
+    def _keep(self, payloads: list[bytes], failure: str) -> bool:
+        """Keep events that are given up; return False where they have to wait until that works."""
+        notices = self._shared.notices
+        if clock.now() < self._keep_at:
+            return False
+        if notices.keep(payloads, failure) or not notices.must_keep:
+            self._keep_failures = 0
+            return True
+        pause = min(_LONGEST_KEEP_DELAY, FIRST_RETRY_DELAY * 2**self._keep_failures)
+        self._keep_failures = min(self._keep_failures + 1, 10)
+        self._keep_at = clock.now() + pause
+        return False
+
+    def _set_aside(self, batch: Batch, count: int, aside: Batch) -> None:
+        """Move the first events of a batch into one that others do not wait for."""
         with self._shared.lock:
+            if self.batch is not batch:
+                return  # given up meanwhile, by who closes
             self.aside.append(aside)
-            aside.payloads, aside.ids = batch.payloads[: step.count], batch.ids[: step.count]
-            batch.payloads, batch.ids = batch.payloads[step.count :], batch.ids[step.count :]
+            aside.payloads, aside.ids = batch.payloads[:count], batch.ids[:count]
+            batch.payloads, batch.ids = batch.payloads[count:], batch.ids[count:]
             if not batch.payloads:
                 self.batch = None

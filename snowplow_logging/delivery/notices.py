@@ -147,6 +147,8 @@ class Notices:
         dead_letters: Where events are kept that were given up.
         most: The events refused at the log call that may wait to be told of.
         most_size: The bytes that they may take.
+        must_keep: Whether an event that was given up has to wait until it is in the dead letters,
+            as those do which others have left; else it is counted as missing there.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class Notices:
         dead_letters: DeadLetters | None,
         most: int,
         most_size: int,
+        must_keep: bool = False,
     ) -> None:
         self._lock = lock
         self._done = done
@@ -171,6 +174,7 @@ class Notices:
         self._dead_letters = dead_letters
         self._most = most
         self._most_size = most_size
+        self.must_keep = must_keep
         self._size = 0
         self._waiting: deque[_Notice] = deque()
         self._telling: list[_Telling] = []
@@ -287,7 +291,11 @@ class Notices:
         try:
             removed = self._dead_letters.write(events, reason)
         except Exception as error:  # noqa: BLE001 - a full disk must not end the thread
-            self.lose_letters(len(events), f"events could not be kept in {path}: {error!r}")
+            message = f"events could not be kept in {path}: {error!r}"
+            if self.must_keep:
+                self._reports.add("dead letter", f"{message}; it is tried again")
+            else:
+                self.lose_letters(len(events), message)
             return False
         if removed:
             self.lose_letters(removed, f"{path} was full, and its oldest events were removed")

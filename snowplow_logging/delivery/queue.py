@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from snowplow_logging.delivery.delivery import Delivery
+    from snowplow_logging.delivery.delivery import Delivery, Settle
 
 __all__ = ["Batch", "Limits", "Queue"]
 
@@ -22,12 +22,14 @@ class Batch:
         ids: Their ids in the store, where they came from it. Where there are more ids than
             payloads, the first of them are those of events that are answered for and still there.
         delivery: How far their delivery has come; None where it begins anew.
+        unkept: How they were given up, where that waits until they are in the dead letters.
     """
 
     first: int
     payloads: list[bytes] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     delivery: Delivery | None = None
+    unkept: Settle | None = None
 
 
 @dataclass(frozen=True)

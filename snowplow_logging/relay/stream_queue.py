@@ -357,7 +357,7 @@ class StreamQueue:
     def _room(self) -> int:
         """Return how many messages may be read."""
         limits = self._limits
-        if len(self._events) >= limits.events or self.size >= limits.size:
+        if len(self._events) + len(self._broken) >= limits.events or self.size >= limits.size:
             return 0
         if not self._message_bytes:
             return _FIRST_READ
@@ -422,7 +422,8 @@ class StreamQueue:
                 except Exception as error:  # noqa: BLE001 - a full disk, or the broker is away
                     where = self._dead_letters.path
                     self._reports.add(
-                        "dead letter", f"events could not be kept in {where}: {error!r}"
+                        "dead letter",
+                        f"events could not be kept in {where}: {error!r}; it is tried again",
                     )
                     self._not_before = max(self._not_before, clock.now() + 1.0)
                     return
