@@ -69,6 +69,7 @@ MINIMAL = [
     "tests/delivery/test_closing.py",
     "tests/delivery/test_requests.py",
     "tests/replay",
+    "tests/test_broker_messages.py",
     "tests/test_command_line.py",
     "tests/test_configuration.py",
     "tests/test_dead_letter.py",

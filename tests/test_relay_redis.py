@@ -32,7 +32,7 @@ from relays import (
 )
 from server_process import free_port
 from snowplow_logging import SnowplowHandler
-from snowplow_logging.brokers.message import MOST_DELIVERIES, pack
+from snowplow_logging.brokers.message import MOST_DELIVERIES
 
 PASSWORD = "p4ss/word"
 CLAIM = ("--claim-after", 1)
@@ -92,6 +92,19 @@ def test_other_programs_may_write_messages_in_any_layout(redis):
     assert (first["se_la"], second["se_la"]) == ("é😀,\n", "other")
     assert second["stm"] != "1"
     assert redis.client.xlen("snowplow") == 0
+
+
+def test_one_bad_event_keeps_no_other_from_being_sent(redis):
+    """Whatever stands in its place, or beside the list."""
+    written = [json.dumps(event(se_la=label)) for label in ("1", "\ud83d", "2")]
+    deep = "[" * 100_000 + "]" * 100_000
+    text = f'{{"more":{deep},"version":1,"events":[{",".join([*written, deep])}]}}'
+    redis.client.xadd("snowplow", {"batch": text})
+    with FaultyCollector() as collector, relay(redis, collector) as one:
+        sent = collector.wait_for_events(3)
+        assert [event["se_la"] for event in sent] == ["1", "?", "2"]
+        eventually(lambda: redis.client.xlen("snowplow") == 0)
+        assert "events: 3 sent, 1 given up" in one.end()
 
 
 BROKEN = {
@@ -426,17 +439,6 @@ def test_in_a_cluster(tmp_path):
             eventually(lambda: server.client.xlen("snowplow") == 0)
             assert json.load(urlopen(health))["waiting"] == {"messages": 0, "messages_taken": 0}
             one.end()
-
-
-def test_a_message_is_one_line_a_payload():
-    """Other programs may count on JSON alone."""
-    message = pack([b'{"e":"pv"', b'{"e":"se"'])
-    assert message.decode().splitlines() == [
-        '{"version":1,"events":[',
-        '{"e":"pv"},',
-        '{"e":"se"}',
-        "]}",
-    ]
 
 
 def test_check_reaches_the_broker(redis, tmp_path, capfd):

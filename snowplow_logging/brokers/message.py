@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from snowplow_logging.brokers.json_parts import items_of, members_of
 from snowplow_logging.delivery.limits import FITS_FOR_SURE, excess
 from snowplow_logging.json_data import orjson
 from snowplow_logging.printable import printable
@@ -31,7 +33,6 @@ _SCHEMA: Final = (
     Path(__file__).parents[1]
     / "iglu_central/schemas/com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 )
-_loads: Final[Any] = json.loads if orjson is None else orjson.loads
 
 
 class BadMessage(ValueError):
@@ -44,11 +45,12 @@ class Unpacked:
 
     Attributes:
         payloads: The payloads, each as `PayloadEncoder.encode` returned it.
-        broken: What stands in the place of a payload and is none, with the reason.
+        broken: What stands in the place of a payload and is none, as it is written, in a message
+            of its own, with the reason.
     """
 
     payloads: list[bytes] = field(default_factory=list)
-    broken: list[tuple[Any, str]] = field(default_factory=list)
+    broken: list[tuple[bytes, str]] = field(default_factory=list)
 
 
 def pack(payloads: Sequence[bytes]) -> bytes:
@@ -69,54 +71,109 @@ def unpack(message: bytes) -> Unpacked:
     Raises:
         BadMessage: It is no batch of this form.
     """
-    try:
-        document = _loads(message)
-    except (ValueError, RecursionError) as error:
-        raise BadMessage(f"it is no JSON: {printable(str(error), 100)}") from None
-    events = document.get("events") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(events, list):
-        raise BadMessage("it is no object with a list of events")
-    if document.get("version") != VERSION or isinstance(document["version"], bool):
-        version = printable(str(document.get("version")), 20)
-        raise BadMessage(
-            f"it is of version {version}, and this relay knows no other than {VERSION}"
-        )
     # In the usual case this is most of what a relay does, so it is looked at in few calls.
-    if len(message) <= FITS_FOR_SURE and all(map(_is_usual, events)):
-        return Unpacked([_payload(event) for event in events])
+    events = _events(message)
+    if events is not None and all(map(_is_usual, events)):
+        payloads = [*map(_payload, events)]
+        if len(message) <= FITS_FOR_SURE or not any(map(excess, payloads)):
+            return Unpacked(payloads)
+    return _unpack_in_parts(message)
+
+
+def _events(message: bytes) -> list[Any] | None:
+    """Return the events of a batch of this form that can be read as a whole, else None.
+
+    What can be read as a whole is not the same with each reader of JSON: by parts it is.
+    """
+    try:
+        document = json.loads(message.decode()) if orjson is None else orjson.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or not _is_known(document.get("version")):
+        return None
+    events = document.get("events")
+    return events if isinstance(events, list) else None
+
+
+def _is_known(version: Any) -> bool:
+    return version == VERSION and not isinstance(version, bool)
+
+
+def _unpack_in_parts(message: bytes) -> Unpacked:
+    """Return what is in a message, each event read by itself and nothing else read."""
+    try:
+        members = members_of(message.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BadMessage("it is no JSON, for it is no UTF-8") from None
+    except ValueError as error:
+        raise BadMessage(f"it is no JSON object: {error}") from None
+    written = members.get("version", "null")
+    version: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        version = json.loads(written)
+    if not _is_known(version):
+        raise BadMessage(
+            f"it is of version {printable(written, 20)}, and this relay knows no other than"
+            f" {VERSION}"
+        )
+    try:
+        events = items_of(members.get("events", ""))
+    except ValueError:
+        raise BadMessage("it is no object with a list of events") from None
     unpacked = Unpacked()
     for event in events:
-        if problem := _problem(event):
-            unpacked.broken.append((event, problem))
-            continue
-        payload = _payload({name: value for name, value in event.items() if name != "stm"})
-        if too_large := excess(payload):
-            unpacked.broken.append((event, too_large))
-        else:
-            unpacked.payloads.append(payload)
+        try:
+            unpacked.payloads.append(_checked(event))
+        except ValueError as error:
+            unpacked.broken.append((_PREFIX + event.encode() + _SUFFIX, str(error)))
     return unpacked
 
 
+def _checked(written: str) -> bytes:
+    """Return the payload that an event is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        event = json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it cannot be read: {printable(str(error), 100)}") from None
+    if problem := _problem(event):
+        raise ValueError(problem)
+    payload = _payload(event)
+    if too_large := excess(payload):
+        raise ValueError(too_large)
+    return payload
+
+
 def _payload(event: dict[str, str]) -> bytes:
-    if orjson is not None:
-        payload: bytes = orjson.dumps(event)
-    else:
-        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-        payload = text.encode(errors="replace")
-    return payload[:-1]
+    event.pop("stm", None)  # the time of sending, which is the relay's
+    try:
+        written = _dumps(event)
+    except (TypeError, UnicodeEncodeError):
+        # A lone surrogate becomes what Enrich makes of it, a question mark.
+        written = _standard_dumps(event, errors="replace")
+    return written[:-1]
+
+
+def _standard_dumps(event: dict[str, str], errors: str = "strict") -> bytes:
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors=errors)
+
+
+_dumps: Final[Callable[[dict[str, str]], bytes]] = (
+    _standard_dumps if orjson is None else orjson.dumps
+)
 
 
 def _is_usual(event: Any) -> bool:
-    """Tell whether a payload has nothing against it, and no `stm`."""
+    """Tell whether a payload has nothing against it."""
     if type(event) is not dict:
         return False
     known, required = _names()
     names = event.keys()
-    return (
-        known >= names >= required
-        and "stm" not in event
-        and set(map(type, event.values())) == _TEXT
-    )
+    return known >= names >= required and set(map(type, event.values())) == _TEXT
 
 
 def _problem(event: Any) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import threading
 from collections import deque
@@ -153,7 +152,7 @@ class StreamQueue:
         self._open: dict[int, _Open] = {}
         self._last_serial = 0
         self._answered: list[Any] = []  # keys of messages that are to be acknowledged
-        self._broken: deque[tuple[int, Any, str]] = deque()  # to be kept: message, what, why
+        self._broken: deque[tuple[int, dict[str, str], str]] = deque()  # to be kept
         self._using = threading.Lock()  # held by who uses the stream
         self._reading = Bell(parts.lock)  # rung when there may be room
         self._is_open = False
@@ -382,7 +381,8 @@ class StreamQueue:
                 payloads: list[bytes] = []
             else:
                 unpacked = unpack(message.body)
-                payloads, broken = unpacked.payloads, unpacked.broken
+                payloads = unpacked.payloads
+                broken = [({"message": what.decode()}, why) for what, why in unpacked.broken]
         except BadMessage as error:
             text = message.body[:_MOST_TEXT].decode(errors="replace")
             payloads, broken = [], [({"message": text}, f"a message could not be read: {error}")]
@@ -416,9 +416,8 @@ class StreamQueue:
         while self._broken:
             serial, what, why = self._broken[0]
             if self._dead_letters is not None:
-                event = what if isinstance(what, dict) else {"message": json.dumps(what)}
                 try:
-                    self._dead_letters.write([event], why)
+                    self._dead_letters.write([what], why)
                 except Exception as error:  # noqa: BLE001 - a full disk, or the broker is away
                     where = self._dead_letters.path
                     self._reports.add(
