@@ -101,7 +101,7 @@ class KafkaServer(ServerProcess):
 
     def publish(self, body: bytes, partition: int = -1) -> None:
         """Append a message, as another program would."""
-        producer = self._client("Producer")
+        producer = self._client("Producer", **{"message.max.bytes": 2_000_000})
         producer.produce(self.stream, body, partition=partition)
         assert producer.flush(_SECONDS) == 0
 

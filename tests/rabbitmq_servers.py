@@ -80,13 +80,14 @@ class RabbitMQServer(ServerProcess):
         with amqp.Connection(f"127.0.0.1:{self.port}", confirm_publish=True) as connection:
             yield connection.channel()
 
-    def publish(self, body: bytes, queue: str | None = None) -> None:
+    def publish(self, body: bytes, queue: str | None = None, **properties: str) -> None:
         """Put a message into a queue, as another program would."""
         import amqp
 
         with self.channel() as channel:
             channel.basic_publish(
-                amqp.Message(body, delivery_mode=2), routing_key=queue or self.stream
+                amqp.Message(body, delivery_mode=2, **properties),
+                routing_key=queue or self.stream,
             )
 
     def count(self, queue: str | None = None) -> int:

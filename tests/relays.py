@@ -28,6 +28,7 @@ __all__ = [
     "LocalRelay",
     "Relay",
     "check_forks",
+    "check_kept_whole",
     "check_letters_wait",
     "check_silence",
     "checked",
@@ -38,6 +39,7 @@ __all__ = [
     "relay",
     "spawned",
     "stream_of",
+    "unknown",
 ]
 
 SECONDS: Final = 60
@@ -93,6 +95,12 @@ def giving(broker: Any, **settings: Any):
         yield log, handler
     finally:
         handler.close()
+
+
+def unknown(size: int) -> str:
+    """Return a message of that many bytes whose version no relay knows yet."""
+    message = json.dumps({"version": 2, "events": ["é"], "x": ""}, ensure_ascii=False)
+    return f"{message[:-2]}{'x' * (size - len(message.encode()))}{message[-2:]}"
 
 
 def event_of(label: str) -> dict[str, str]:
@@ -211,6 +219,11 @@ class LocalRelay:
         """How many events it has sent."""
         return self._relay.stats.sent
 
+    @property
+    def failed(self) -> int:
+        """How many it has given up."""
+        return self._relay.stats.failed
+
     def end(self) -> str:
         """End it, and return what it would say."""
         self._relay.close()
@@ -287,6 +300,24 @@ def check_letters_wait(server: Any, folder: Path, count: Callable[[], int]) -> N
         assert refusals() == 2
     (letter,) = (place / "dead.jsonl").read_text().splitlines()
     assert json.loads(letter)["snowplow"]["se_la"] == "refused"
+
+
+def check_kept_whole(server: Any, letters: Callable[[], list[bytes]], *messages: Any) -> None:
+    """See that messages which cannot be read are kept as they are, and sent where they can be.
+
+    Args:
+        server: Where they are to be.
+        letters: Returns the bodies of the dead letters.
+        *messages: What `server.publish` takes.
+    """
+    for message in messages:
+        server.publish(message)
+    with FaultyCollector() as collector, relay(server, collector) as one:
+        eventually(lambda: one.failed == len(messages))
+        assert "events: 0 sent" in one.end()
+    assert server.count() == 0
+    wanted = [one if isinstance(one, bytes) else one.encode() for one in messages]
+    assert sorted(letters()) == sorted(wanted)
 
 
 def check_silence(start: str) -> None:

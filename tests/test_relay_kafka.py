@@ -17,6 +17,7 @@ from kafka_servers import KafkaServer
 from relays import (
     SECONDS,
     check_forks,
+    check_kept_whole,
     check_letters_wait,
     check_silence,
     checked,
@@ -27,6 +28,7 @@ from relays import (
     relay,
     spawned,
     stream_of,
+    unknown,
 )
 from server_process import free_port, shared
 from snowplow_logging import SnowplowHandler
@@ -103,6 +105,18 @@ def test_what_is_no_message_stops_nothing(server):
 def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
     """It is tried again, by the next relay as well, and holds up no other event."""
     check_letters_wait(server, tmp_path, server.count)
+
+
+def test_what_cannot_be_read_is_kept_whole(server):
+    """Whatever its bytes are, and where it leaves no room for the reason."""
+    largest = unknown(1_048_588 - 68 - 20)
+
+    def letters():
+        return [body for _, body in server.messages(server.letters)]
+
+    check_kept_whole(server, letters, largest.encode(), bytes(range(256)), b"{")
+    reasons = [headers.get("reason", b"") for headers, _ in server.messages(server.letters)]
+    assert sum(b"could not be read" in reason for reason in reasons) == 2
 
 
 def test_an_answer_that_comes_before_an_earlier_one_skips_nothing(server):

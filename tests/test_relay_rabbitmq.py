@@ -20,6 +20,7 @@ from rabbitmq_servers import RabbitMQServer
 from relays import (
     SECONDS,
     check_forks,
+    check_kept_whole,
     check_letters_wait,
     check_silence,
     checked,
@@ -30,6 +31,7 @@ from relays import (
     relay,
     spawned,
     stream_of,
+    unknown,
 )
 from server_process import free_port, shared
 from snowplow_logging import SnowplowHandler
@@ -110,6 +112,24 @@ def test_what_is_no_message_stops_nothing(server):
 def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
     """It is tried again, by the next relay as well, and holds up no other event."""
     check_letters_wait(server, tmp_path, server.count)
+
+
+def test_what_cannot_be_read_is_kept_whole(server):
+    """Whatever its bytes are, and whatever encoding they are said to have."""
+
+    def letters():
+        return [body for _, body in server.take(server.letters)]
+
+    with giving(server) as (log, _):
+        log("which makes the queue")
+    assert len(server.take()) == 1
+    check_kept_whole(server, letters, unknown(500_000).encode(), bytes(range(256)), b"")
+    latin = "é".encode("latin-1")
+    server.publish(latin, content_encoding="latin-1")
+    with FaultyCollector() as collector, relay(server, collector) as one:
+        eventually(lambda: server.count(server.letters) == 1)
+        one.end()
+    assert letters() == [latin]
 
 
 def test_what_a_relay_that_died_had_is_delivered_to_another(server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import shutil
@@ -33,6 +34,7 @@ from relays import (
 from server_process import free_port
 from snowplow_logging import SnowplowHandler
 from snowplow_logging.brokers.message import MOST_DELIVERIES
+from snowplow_logging.cli import main
 
 PASSWORD = "p4ss/word"
 CLAIM = ("--claim-after", 1)
@@ -143,6 +145,32 @@ def test_what_is_no_message_stops_nothing(redis):
     assert len(letters) == count
     assert all(letter.keys() == {b"reason", b"message"} for letter in letters)
     assert b"it is of version 2, and this relay knows no other than 1" in letters[5][b"reason"]
+
+
+def test_what_cannot_be_read_is_kept_whole(redis, tmp_path, capsys):
+    """In a stream with its bytes, in a file such that `replay` says why it cannot send it."""
+    large = json.dumps({"version": 2, "events": [event()] * 4_000}).encode()
+    bad = json.dumps(event(foo="\ud83d"), indent=1)
+    mixed = f'{{"version": 1, "events": [{bad}, {json.dumps(event())}]}}'.encode()
+    alone = b'{"version":1,"events":[\n%b\n]}' % bad.encode()
+    bodies, kept = [large, bytes(range(256)), mixed], [large, bytes(range(256)), alone]
+    file = tmp_path / "dead.jsonl"
+    for arguments in ([], ["--dead-letter", file]):
+        for body in bodies:
+            redis.client.xadd("snowplow", {"batch": body})
+        with FaultyCollector() as collector, relay(redis, collector, *arguments) as one:
+            eventually(lambda: redis.client.xlen("snowplow") == 0)
+            assert "events: 1 sent, 3 given up" in one.end()
+    assert [letter[b"message"] for letter in entries(redis, "snowplow-dead-letter")] == kept
+    lines = [json.loads(line)["snowplow"] for line in file.read_text().splitlines()]
+    assert lines[0] == {"message": large.decode()}
+    assert base64.b64decode(lines[1]["message_base64"]) == bytes(range(256))
+    assert lines[2] == {"message": alone.decode()}
+    assert main(["replay", str(file), "--endpoint", "http://127.0.0.1:9"]) == 1
+    said = capsys.readouterr()
+    assert "0 sent, 3 refused" in said.out
+    for why in ("is of version 2", "is no UTF-8", "the protocol has no 'foo'"):
+        assert why in said.err
 
 
 def test_what_the_collector_refuses_is_kept(redis, tmp_path):

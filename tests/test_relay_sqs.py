@@ -15,6 +15,7 @@ pytest.importorskip("boto3", reason="the client of SQS is an extra")
 from faulty_collector import SILENCE, Answer, FaultyCollector
 from relays import (
     check_forks,
+    check_kept_whole,
     check_letters_wait,
     check_silence,
     checked,
@@ -25,6 +26,7 @@ from relays import (
     relay,
     spawned,
     stream_of,
+    unknown,
 )
 from server_process import free_port, shared
 from snowplow_logging import SnowplowHandler
@@ -97,6 +99,15 @@ def test_what_is_no_message_stops_nothing(server):
 def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
     """It is tried again, by the next relay as well, and holds up no other event."""
     check_letters_wait(server, tmp_path, server.count)
+
+
+def test_what_cannot_be_read_is_kept_whole(server):
+    """Where it leaves no room for the reason as well."""
+
+    def letters():
+        return [body.encode() for _, body in server.take(server.letters)]
+
+    check_kept_whole(server, letters, unknown(262_144), unknown(1_000), "{\n\t")
 
 
 def test_dead_letters_fit_into_messages(server):

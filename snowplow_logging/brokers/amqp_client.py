@@ -101,7 +101,7 @@ class AMQPConnection:
         self._declared: set[str] = set()
         try:
             self.wait_at_most(read)
-            self.channel: Any = self._transport.create_channel(self._connection)
+            self.channel: Any = self._new_channel()
         except BaseException:
             self.drop()  # or it stays open until the garbage collector comes to it
             raise
@@ -110,6 +110,11 @@ class AMQPConnection:
         """Set how long each answer is waited for, and each part of a message on its way out."""
         self._seconds = seconds
         self._connection.transport.sock.settimeout(seconds)
+
+    def _new_channel(self) -> Any:
+        channel = self._transport.create_channel(self._connection)
+        channel.auto_decode = False  # a body stays what it is, whatever encoding is said to be its
+        return channel
 
     def declare(self, name: str, dead_letters: str | None = None) -> None:
         """Make a durable queue, unless there is one of whatever kind already.
@@ -123,7 +128,7 @@ class AMQPConnection:
         try:
             self.channel.queue_declare(name, passive=True)
         except _not_found():  # which closes the channel
-            self.channel = self._transport.create_channel(self._connection)
+            self.channel = self._new_channel()
             arguments: dict[str, Any] = {"x-queue-type": "quorum"}
             if dead_letters is not None:
                 self.declare(dead_letters)
@@ -144,7 +149,7 @@ class AMQPConnection:
         try:
             return int(self.channel.queue_declare(name, passive=True).message_count)
         except _not_found():
-            self.channel = self._transport.create_channel(self._connection)
+            self.channel = self._new_channel()
             return 0
 
     def publish(self, name: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:

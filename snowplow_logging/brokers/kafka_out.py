@@ -16,7 +16,7 @@ from snowplow_logging.delivery.waiting import clock
 if TYPE_CHECKING:
     from snowplow_logging.brokers.urls import BrokerURL
 
-__all__ = ["MOST_BYTES", "KafkaProducer", "KafkaPublisher"]
+__all__ = ["MOST_BYTES", "KafkaProducer", "KafkaPublisher", "is_too_large"]
 
 MOST_BYTES: Final = 1_000_000
 """The bytes of a batch; a server takes 1,048,588, if nothing else is set, with what is around."""
@@ -24,6 +24,12 @@ MOST_BYTES: Final = 1_000_000
 _LONGEST: Final = 30.0  # seconds, where the settings give no limit
 _POLL_SECONDS: Final = 0.05
 _TOO_LARGE: Final = "MSG_SIZE_TOO_LARGE"
+
+
+def is_too_large(error: Exception) -> bool:
+    """Tell whether an error says that a message is too large."""
+    inner = error.args[0] if error.args else error
+    return bool(hasattr(inner, "name") and inner.name() == _TOO_LARGE)
 
 
 class KafkaProducer:
@@ -125,8 +131,7 @@ class KafkaPublisher:
 
     def is_too_large(self, error: Exception, message: bytes) -> bool:  # noqa: ARG002 - see Publisher
         """Tell whether an error says that a message is too large."""
-        inner = error.args[0] if error.args else error
-        return bool(hasattr(inner, "name") and inner.name() == _TOO_LARGE)
+        return is_too_large(error)
 
     def needs_mending(self, error: Exception) -> bool:
         """Tell whether an error is likely to last until the user mends something."""

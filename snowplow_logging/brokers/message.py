@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,17 @@ from snowplow_logging.delivery.limits import FITS_FOR_SURE, excess
 from snowplow_logging.json_data import orjson
 from snowplow_logging.printable import printable
 
-__all__ = ["MOST_DELIVERIES", "OVERHEAD", "VERSION", "BadMessage", "Unpacked", "pack", "unpack"]
+__all__ = [
+    "MOST_DELIVERIES",
+    "OVERHEAD",
+    "VERSION",
+    "BadMessage",
+    "Unpacked",
+    "letter_of",
+    "message_in",
+    "pack",
+    "unpack",
+]
 
 VERSION: Final = 1
 """The version of the form; it grows when a reader of the old one could go wrong."""
@@ -60,6 +71,29 @@ def pack(payloads: Sequence[bytes]) -> bytes:
         payloads: What `PayloadEncoder.encode` returned: objects without the closing brace.
     """
     return _PREFIX + b"},\n".join(payloads) + b"}" + _SUFFIX
+
+
+def letter_of(message: bytes, name: str = "message") -> dict[str, str]:
+    """Return what stands for a message in JSON: its text, or base64 where it is no UTF-8.
+
+    Args:
+        message: The message.
+        name: What it is called there.
+    """
+    try:
+        return {name: message.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(message).decode()}
+
+
+def message_in(letter: Mapping[str, Any]) -> bytes | None:
+    """Return the message for which `letter_of` has written this; None where it is anything else."""
+    if letter.keys() == {"message"} and isinstance(text := letter["message"], str):
+        return text.encode(errors="surrogatepass")
+    if letter.keys() == {"message_base64"}:
+        with contextlib.suppress(TypeError, ValueError):
+            return base64.b64decode(letter["message_base64"], validate=True)
+    return None
 
 
 def unpack(message: bytes) -> Unpacked:

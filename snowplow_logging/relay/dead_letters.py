@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from snowplow_logging.brokers.message import OVERHEAD, pack
+from snowplow_logging.brokers.message import OVERHEAD, message_in, pack
 
 __all__ = ["DeadLetterStream"]
 
@@ -42,7 +42,8 @@ class DeadLetterStream:
             self._append("batch", pack(batch), reason)
         for event in events:
             if not isinstance(event, bytes):
-                text = event.get("message") if event.keys() == {"message"} else None
-                message = text if isinstance(text, str) else json.dumps(event)
-                self._append("message", message.encode(errors="replace"), reason)
+                message = message_in(event)
+                self._append(
+                    "message", json.dumps(event).encode() if message is None else message, reason
+                )
         return 0

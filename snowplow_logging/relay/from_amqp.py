@@ -121,8 +121,7 @@ class AMQPStream:
         )
 
     def _arrive(self, message: Any) -> None:
-        body = message.body
-        body = body.encode(errors="surrogateescape") if isinstance(body, str) else bytes(body)
+        body = bytes(message.body or b"")  # a text where there is none
         headers = message.headers if isinstance(message.headers, dict) else {}
         count = headers.get("x-delivery-count", 0)
         deliveries = count + 1 if isinstance(count, int) else 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.kafka_client import confluent_kafka, kafka_error, kafka_options
-from snowplow_logging.brokers.kafka_out import MOST_BYTES, KafkaProducer
+from snowplow_logging.brokers.kafka_out import MOST_BYTES, KafkaProducer, is_too_large
 from snowplow_logging.relay.stream_queue import Message
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["KafkaStream"]
 
 _TIMEOUT: Final = 10.0  # seconds that an answer is waited for
+_LARGEST: Final = 1_000_000_000  # bytes of a message, of librdkafka itself
 _LEAST_SESSION: Final = 6.0  # seconds, as servers have it
 
 
@@ -90,7 +91,8 @@ class KafkaStream:
         }
         self._asking_options = {**options, "group.id": group, "enable.auto.commit": False}
         self._letters_name = f"{name}-dead-letter"
-        self._producer = KafkaProducer(options, _TIMEOUT)
+        # What a topic has taken its dead letters may take as well, which the server says.
+        self._producer = KafkaProducer({"message.max.bytes": _LARGEST, **options}, _TIMEOUT)
         self._consumer: Any = None
         self._shares: dict[int, _Share] = {}
         self._early: deque[Any] = deque()  # what came when it was only asked for a word
@@ -104,7 +106,13 @@ class KafkaStream:
         """Append a dead letter beside the stream."""
         del field  # the body tells
         headers = {"reason": reason.encode()}
-        self._producer.publish(self._letters_name, data, _TIMEOUT, headers)
+        try:
+            self._producer.publish(self._letters_name, data, _TIMEOUT, headers)
+        except Exception as error:
+            if not is_too_large(error):
+                raise
+            # What is as large as it may be leaves no room for the reason.
+            self._producer.publish(self._letters_name, data, _TIMEOUT)
 
     def backlog(self) -> dict[str, float]:
         """Return how many messages are not committed."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.brokers.sqs_client import (
     LARGEST,
+    is_too_large,
     new_client,
     problems_of,
     queue_url,
@@ -82,17 +83,23 @@ class SQSStream:
     def keep_letter(self, field: str, data: bytes, reason: str) -> None:
         """Append a dead letter beside the stream."""
         del field  # the body tells
-        body = text_of(data).encode()[: self.most_bytes].decode(errors="ignore")
         why = text_of(reason.encode()).encode()[: _REASON_BYTES // 2].decode(errors="ignore")
+        attributes = {"reason": {"DataType": "String", "StringValue": why}}
+        body = text_of(data) or " "  # for it takes none that is empty
         try:
-            self._client.send_message(
-                QueueUrl=self._queue(self._letters_name),
-                MessageBody=body or " ",  # for it takes none that is empty
-                MessageAttributes={"reason": {"DataType": "String", "StringValue": why}},
-            )
+            try:
+                self._send_letter(body, attributes)
+            except Exception as error:
+                if not is_too_large(error, LARGEST + 1):
+                    raise
+                self._send_letter(body, {})  # what is as large as it may be leaves no room for why
         except Exception:
             self._urls.clear()  # it may have been removed
             raise
+
+    def _send_letter(self, body: str, attributes: dict[str, Any]) -> None:
+        queue = self._queue(self._letters_name)
+        self._client.send_message(QueueUrl=queue, MessageBody=body, MessageAttributes=attributes)
 
     def backlog(self) -> dict[str, float]:
         """Return about how many messages are in the queue, and how many of them were taken."""

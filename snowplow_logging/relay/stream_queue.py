@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from snowplow_logging.brokers.message import MOST_DELIVERIES, BadMessage, unpack
+from snowplow_logging.brokers.message import MOST_DELIVERIES, BadMessage, letter_of, unpack
 from snowplow_logging.delivery.waiting import Bell, clock
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _TOO_OFTEN: Final = (
     " may not outlive that"
 )
 _LONGEST_CLOSE: Final = 60.0  # seconds that it takes where nobody set a time
-_MOST_TEXT: Final = 100_000  # characters of a broken message that are kept
 
 
 class Message(NamedTuple):
@@ -152,7 +151,7 @@ class StreamQueue:
         self._open: dict[int, _Open] = {}
         self._last_serial = 0
         self._answered: list[Any] = []  # keys of messages that are to be acknowledged
-        self._broken: deque[tuple[int, dict[str, str], str]] = deque()  # to be kept
+        self._broken: deque[tuple[int, bytes, str]] = deque()  # to be kept: message, what, why
         self._using = threading.Lock()  # held by who uses the stream
         self._reading = Bell(parts.lock)  # rung when there may be room
         self._is_open = False
@@ -377,16 +376,14 @@ class StreamQueue:
         self._message_bytes += (len(message.body) - self._message_bytes) / 10
         try:
             if message.deliveries > MOST_DELIVERIES:
-                broken = [({"message": message.body.decode(errors="replace")}, _TOO_OFTEN)]
-                payloads: list[bytes] = []
+                payloads, broken = list[bytes](), [(message.body, _TOO_OFTEN)]
             else:
                 unpacked = unpack(message.body)
-                payloads = unpacked.payloads
-                broken = [({"message": what.decode()}, why) for what, why in unpacked.broken]
+                payloads, broken = unpacked.payloads, unpacked.broken
         except BadMessage as error:
-            text = message.body[:_MOST_TEXT].decode(errors="replace")
-            payloads, broken = [], [({"message": text}, f"a message could not be read: {error}")]
+            payloads, broken = [], [(message.body, f"a message could not be read: {error}")]
         size = sum(map(len, payloads)) + len(payloads) * self._limits.overhead
+        size += sum(len(what) for what, _ in broken)
         with self._lock:
             self._last_serial = serial = self._last_serial + 1
             left = len(payloads) + len(broken)
@@ -417,7 +414,7 @@ class StreamQueue:
             serial, what, why = self._broken[0]
             if self._dead_letters is not None:
                 try:
-                    self._dead_letters.write([what], why)
+                    self._dead_letters.write([letter_of(what)], why)
                 except Exception as error:  # noqa: BLE001 - a full disk, or the broker is away
                     where = self._dead_letters.path
                     self._reports.add(
@@ -429,6 +426,7 @@ class StreamQueue:
             reason = f"1 event of {self._stream.shown} given up: {why}"
             with self._lock:
                 self._broken.popleft()
+                self.size -= len(what)
                 self._ledger.lose(1, "message broken", reason)
                 self._settle(serial)
             self._reports.add("message broken", reason)

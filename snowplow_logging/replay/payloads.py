@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from snowplow_logging.brokers.message import BadMessage, letter_of, message_in, unpack
 from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.events import EVENTS, InvalidEvent
 from snowplow_logging.formatter import read_decimal
@@ -68,6 +69,10 @@ class Payloads:
             raise InvalidEvent("event", "event", problem, expected) from None
 
     def _payload(self, event: Any) -> bytes:
+        if isinstance(event, dict) and (message := message_in(event)) is not None:
+            expected = "it mended, or leave it to a version of this library that knows it"
+            unread = f"could not be read by a relay: {_problem(message)}"
+            raise InvalidEvent("message", "event", unread, expected)
         if isinstance(event, dict) and "event" not in event and {"e", "eid"} <= event.keys():
             payload = self._payload_as_sent(event)
             name = event["e"]
@@ -145,7 +150,30 @@ def events_in(line: bytes, event_key: str) -> list[Any]:
             raise
         value = _decode(text[start:])  # behind the formatter's `prefix`
     event = value.get(event_key) if isinstance(value, dict) else None
+    if isinstance(event, dict) and (message := message_in(event)) is not None:
+        return _events_of(message)
     return [e for e in (event if isinstance(event, list) else [event]) if e is not None]
+
+
+def _events_of(message: bytes) -> list[Any]:
+    """Return the events of a message that a relay could not read, where it can be read here.
+
+    What cannot is a letter still, of which `Payloads.payload` says why.
+    """
+    try:
+        unpacked = unpack(message)
+    except BadMessage:
+        return [letter_of(message)]
+    events = [json.loads(payload + b"}") for payload in unpacked.payloads]
+    return [*events, *(letter_of(broken) for broken, _ in unpacked.broken)]
+
+
+def _problem(message: bytes) -> str:
+    """Say what is wrong with a message, or with the only event in it."""
+    try:
+        return "; ".join(why for _, why in unpack(message).broken)
+    except BadMessage as error:
+        return str(error)
 
 
 @cache

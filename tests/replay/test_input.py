@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from replaying import EVENT_ID, PAGE, SECONDS, ids_in, page, replay, write
+from replaying import EVENT_ID, PAGE, SECONDS, ids_in, page, replay, without_stm, write
 from snowplow_logging.cli import main
 
 
@@ -143,6 +143,26 @@ class TestInput:
         assert status == 1
         assert output.startswith("events: 2 sent, 1 refused; lines: 0")
         assert sink.ids == [ids[0], ids[2]]
+
+    def test_a_message_that_a_relay_has_set_aside_is_read(self, sink, tmp_path, capsys):
+        """Its events are sent where they can be, and the others are named."""
+        sent = {"e": "pv", "p": "srv", "tv": "x", "eid": EVENT_ID, "dtm": "1", "url": "http://a/"}
+        message = json.dumps({"version": 1, "events": [{**sent, "stm": "1"}, {**sent, "foo": ""}]})
+        unread = [{"message": message}, {"message_base64": "/w=="}, {"message_base64": "é"}]
+        log = tmp_path / "log"
+        log.write_text("".join(json.dumps({"snowplow": one}) + "\n" for one in unread))
+
+        status, output, errors = replay(capsys, log, "--endpoint", sink.endpoint)
+
+        assert (status, output.splitlines()[0][:30]) == (1, "events: 1 sent, 3 refused; lin")
+        assert without_stm(sink.events) == [sent]
+        assert (
+            "log:1: refused: message: event could not be read by a relay: the protocol has no"
+            in errors
+        )
+        assert (
+            "log:2: refused: message: event could not be read by a relay: it is no JSON" in errors
+        )
 
     def test_a_dry_run_checks_and_sends_nothing(self, sink, tmp_path, capsys):
         """With --dry-run everything is checked, nothing sent and no resume point kept."""
