@@ -302,22 +302,24 @@ def check_letters_wait(server: Any, folder: Path, count: Callable[[], int]) -> N
     assert json.loads(letter)["snowplow"]["se_la"] == "refused"
 
 
-def check_kept_whole(server: Any, letters: Callable[[], list[bytes]], *messages: Any) -> None:
-    """See that messages which cannot be read are kept as they are, and sent where they can be.
+def check_kept_whole(server: Any, bodies: Callable[[str], list[bytes]], *messages: Any) -> None:
+    """See that messages which cannot be read are kept as they are, and again if they are resent.
 
     Args:
         server: Where they are to be.
-        letters: Returns the bodies of the dead letters.
+        bodies: Returns what is in a stream.
         *messages: What `server.publish` takes.
     """
     for message in messages:
         server.publish(message)
-    with FaultyCollector() as collector, relay(server, collector) as one:
-        eventually(lambda: one.failed == len(messages))
-        assert "events: 0 sent" in one.end()
+    with FaultyCollector() as collector:
+        for stream in (server.stream, server.letters):
+            with relay(server, collector, "--stream", stream) as one:
+                eventually(lambda one=one: one.failed == len(messages))
+                assert "events: 0 sent" in one.end()
     assert server.count() == 0
     wanted = [one if isinstance(one, bytes) else one.encode() for one in messages]
-    assert sorted(letters()) == sorted(wanted)
+    assert sorted(bodies(f"{server.letters}-dead-letter")) == sorted(wanted)
 
 
 def check_silence(start: str) -> None:

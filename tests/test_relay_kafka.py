@@ -111,10 +111,10 @@ def test_what_cannot_be_read_is_kept_whole(server):
     """Whatever its bytes are, and where it leaves no room for the reason."""
     largest = unknown(1_048_588 - 68 - 20)
 
-    def letters():
-        return [body for _, body in server.messages(server.letters)]
+    def bodies(topic):
+        return [body for _, body in server.messages(topic)]
 
-    check_kept_whole(server, letters, largest.encode(), bytes(range(256)), b"{")
+    check_kept_whole(server, bodies, largest.encode(), bytes(range(256)), b"{")
     reasons = [headers.get("reason", b"") for headers, _ in server.messages(server.letters)]
     assert sum(b"could not be read" in reason for reason in reasons) == 2
 

@@ -117,19 +117,19 @@ def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
 def test_what_cannot_be_read_is_kept_whole(server):
     """Whatever its bytes are, and whatever encoding they are said to have."""
 
-    def letters():
-        return [body for _, body in server.take(server.letters)]
+    def bodies(queue):
+        return [body for _, body in server.take(queue)]
 
     with giving(server) as (log, _):
         log("which makes the queue")
     assert len(server.take()) == 1
-    check_kept_whole(server, letters, unknown(500_000).encode(), bytes(range(256)), b"")
+    check_kept_whole(server, bodies, unknown(500_000).encode(), bytes(range(256)), b"")
     latin = "é".encode("latin-1")
     server.publish(latin, content_encoding="latin-1")
     with FaultyCollector() as collector, relay(server, collector) as one:
         eventually(lambda: server.count(server.letters) == 1)
         one.end()
-    assert letters() == [latin]
+    assert bodies(server.letters) == [latin]
 
 
 def test_what_a_relay_that_died_had_is_delivered_to_another(server):

@@ -173,6 +173,39 @@ def test_what_cannot_be_read_is_kept_whole(redis, tmp_path, capsys):
         assert why in said.err
 
 
+def test_dead_letters_can_be_sent_again_and_again(redis):
+    """What cannot be sent still is kept as it was, and what can be by now is sent."""
+    unread = json.dumps({"version": 2, "events": [event(se_la="later")]})
+    redis.client.xadd("snowplow", {"batch": json.dumps({"version": 1, "events": [event(foo="x")]})})
+    redis.client.xadd("snowplow", {"batch": unread})
+    redis.client.xadd("snowplow", {"order": "the only copy", "é": b"\xff"})
+    redis.client.xadd("snowplow", {"message": "another's", "more": "x"})
+    kept, name = [], "snowplow"
+    with FaultyCollector() as collector:
+        for _ in range(3):
+            with relay(redis, collector, "--stream", name) as one:
+                eventually(lambda name=name: redis.client.xlen(name) == 0)
+                assert "events: 0 sent, 4 given up" in one.end()
+            name += "-dead-letter"
+            kept.append(entries(redis, name))
+        assert kept[0] == kept[1] == kept[2]
+        bad, later, *others = (letter[b"message"] for letter in kept[0])
+        assert json.loads(bad) == {"version": 1, "events": [event(foo="x")]}
+        assert later == unread.encode()
+        assert [*map(json.loads, others)] == [
+            {"order": "the only copy", "é_base64": "/w=="},
+            {"message": "another's", "more": "x"},
+        ]
+        for (key, _), body in zip(redis.client.xrange(name), (bad, later), strict=False):
+            mended = body.replace(b'"version": 2', b'"version": 1').replace(b', "foo": "x"', b"")
+            redis.client.xdel(name, key)
+            redis.client.xadd(name, {"reason": "it was mended", "message": mended})
+        with relay(redis, collector, "--stream", name) as one:
+            collector.wait_for_events(2)
+            eventually(lambda: redis.client.xlen(name) == 0)
+            assert "events: 2 sent, 2 given up" in one.end()
+
+
 def test_what_the_collector_refuses_is_kept(redis, tmp_path):
     """In a stream, from which a relay can send it again, or in a file that `replay` reads."""
     with giving(redis) as (log, _):

@@ -104,10 +104,10 @@ def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
 def test_what_cannot_be_read_is_kept_whole(server):
     """Where it leaves no room for the reason as well."""
 
-    def letters():
-        return [body.encode() for _, body in server.take(server.letters)]
+    def bodies(queue):
+        return [body.encode() for _, body in server.take(queue)]
 
-    check_kept_whole(server, letters, unknown(262_144), unknown(1_000), "{\n\t")
+    check_kept_whole(server, bodies, unknown(262_144), unknown(1_000), "{\n\t")
 
 
 def test_dead_letters_fit_into_messages(server):

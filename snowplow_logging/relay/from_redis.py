@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from snowplow_logging.brokers.message import MOST_DELIVERIES
+from snowplow_logging.brokers.message import MOST_DELIVERIES, letter_of
 from snowplow_logging.brokers.redis_client import check_url, new_client, problems_of, redis_error
 from snowplow_logging.brokers.redis_out import FIELD
 from snowplow_logging.delivery.waiting import clock
@@ -27,6 +28,8 @@ _CHUNK: Final = 1_000  # ids in one command
 _FORGOTTEN_AFTER: Final = 3_600_000  # milliseconds after which an idle consumer without any goes
 _LATEST: Final = 10**9  # seconds: what was not touched for so long is anybody's
 
+_LETTER: Final = {b"reason", b"message"}
+"""The fields of a dead letter that is no batch, as `keep_letter` writes it."""
 
 _REASON: Final = "delivered too often without an answer"
 _MOVE: Final = """
@@ -177,7 +180,11 @@ class RedisStream:
     def _message(entry: Any) -> Message:
         key, fields = entry
         fields = {_bytes(name): _bytes(value) for name, value in fields.items()}
-        return Message(key, fields.get(FIELD, b""))
+        if FIELD in fields:
+            return Message(key, fields[FIELD])
+        if fields.keys() == _LETTER:
+            return Message(key, fields[b"message"])
+        return Message(key, _as_json(fields))
 
     def keep(self, keys: Sequence[Any]) -> None:
         """Set the time for which nothing was heard of messages to none.
@@ -236,6 +243,14 @@ class RedisStream:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+
+def _as_json(fields: dict[bytes, bytes]) -> bytes:
+    """Return what an entry holds that is none of ours, as it is to stand in the dead letters."""
+    document: dict[str, str] = {}
+    for name, value in fields.items():
+        document |= letter_of(value, name.decode(errors="backslashreplace"))
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def _bytes(value: Any) -> bytes:
