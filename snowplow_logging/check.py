@@ -22,6 +22,7 @@ from snowplow_logging.delivery.assembly import way_out
 from snowplow_logging.delivery.retry import Answer, Outcome
 from snowplow_logging.delivery.transport import Transport
 from snowplow_logging.delivery.way_out import WayOut
+from snowplow_logging.endpoint import without_any_credentials
 from snowplow_logging.events import StructuredEvent
 from snowplow_logging.handler import Outcome as EventOutcome
 from snowplow_logging.handler import outcomes_of
@@ -99,7 +100,7 @@ def _check(
     try:
         configuration = Configuration(read(source, announce), announce)
     except ConfigurationError as error:
-        tell(f"error: {error}")
+        tell(f"error: {without_any_credentials(str(error))}")
         return BAD_CONFIGURATION
     for problem in configuration.problems:
         tell(f"error: {problem}")

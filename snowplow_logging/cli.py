@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from ._version import __version__
-from .arguments import add_header
+from .arguments import Arguments, add_header
 from .colour import GREEN, RED, YELLOW
 from .relay.command import add_relay
 from .streams import fail, flushed, write_line
@@ -76,7 +76,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return what reads the arguments of all commands."""
-    made = argparse.ArgumentParser(
+    made = Arguments(
         prog="snowplow-logging", description="Snowplow events through Python's logging."
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -288,9 +288,12 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 
 
 def _number(kind: Callable[[str], float], text: str) -> float:
-    value = kind(text)
+    try:
+        value = kind(text)
+    except ValueError:  # whose words show the text
+        raise argparse.ArgumentTypeError("it is no number of this kind") from None
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+        raise argparse.ArgumentTypeError("it is not more than 0")
     return value
 
 

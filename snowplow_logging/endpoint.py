@@ -7,9 +7,17 @@ from base64 import b64encode
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
-__all__ = ["Endpoint", "read_endpoint", "split_credentials", "without_credentials"]
+__all__ = [
+    "Endpoint",
+    "read_endpoint",
+    "split_credentials",
+    "without_any_credentials",
+    "without_credentials",
+]
 
 _AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://|//)?([^/?#]*)")
+_CREDENTIALS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*:/{1,2})\S*@")
+"""Those of a URL within a text, which as the path of a file may have lost a slash."""
 _NOT_IN_CREDENTIALS: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NOT_IN_URL: Final = re.compile(r'[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\\<>"]')
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -94,6 +102,11 @@ def without_credentials(url: str) -> str:
     """Return a URL that may be shown, whether it makes sense or not: no user and no password."""
     before, _, after = _parts(url)
     return before + after
+
+
+def without_any_credentials(text: str) -> str:
+    """Return a text that may be shown, whatever URLs are in it: no user and no password."""
+    return _CREDENTIALS.sub(r"\1", text)
 
 
 def _parts(url: str) -> tuple[str, str, str]:

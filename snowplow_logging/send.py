@@ -48,15 +48,18 @@ def read_event(name: str, values: Sequence[str]) -> dict[str, Any]:
         NotSentError: A value is of neither form, or no JSON.
     """
     if name not in EVENTS:
-        raise NotSentError(f"there is no event {name!r}; give {nearest(name, EVENTS)}", _REFUSED)
+        shown = repr(name) if name.isidentifier() else "of that name"  # which may be a header
+        raise NotSentError(f"there is no event {shown}; give {nearest(name, EVENTS)}", _REFUSED)
     keys: dict[str, Key] = {**EVENTS[name].keys()}
     event: dict[str, Any] = {"event": name}
-    for text in values:
+    for number, text in enumerate(values, 1):
         key, equals, value = text.partition("=")
-        if not equals or not key.strip(":"):
-            raise NotSentError(f"{text!r} is not of the form key=value or key:=JSON", _REFUSED)
         is_json = key.endswith(":")
         *outer, last = key.removesuffix(":").split(".")
+        if not equals or not (outer or [last])[0].isidentifier():
+            # It may be a header or a URL whose option was left out, and is shown where it is a key.
+            shown = repr(text) if text in keys else f"value {number}"
+            raise NotSentError(f"{shown} is not of the form key=value or key:=JSON", _REFUSED)
         within = event
         for part in outer:
             inner = within.setdefault(part, {})

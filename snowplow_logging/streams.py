@@ -8,6 +8,7 @@ import sys
 from typing import TextIO
 
 from .colour import paint, takes_colour
+from .endpoint import without_any_credentials
 from .printable import printable
 
 __all__ = ["fail", "flushed", "write_line"]
@@ -32,8 +33,13 @@ def write_line(stream: TextIO, text: str, colour: str | None = None) -> None:
 
 
 def fail(command: str, error: object) -> None:
-    """Say why a command ends, in the form that argparse gives to wrong arguments."""
-    write_line(sys.stderr, f"snowplow-logging {command}: error: {error}")
+    """Say why a command ends, in the form that argparse gives to wrong arguments.
+
+    A URL may have been given in the wrong place, as that of a file, and is shown without its
+    password there, too.
+    """
+    shown = without_any_credentials(str(error))
+    write_line(sys.stderr, f"snowplow-logging {command}: error: {shown}")
 
 
 def flushed(stream: TextIO) -> bool:
