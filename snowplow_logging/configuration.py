@@ -160,7 +160,9 @@ class Configuration:
 
     def _is_mapping(self, path: str, value: Any) -> bool:
         if not isinstance(value, Mapping):
-            self._problem(path, f"is {_shown(value)}; give a mapping")
+            # A setting may have come here with its password, where a level was left out.
+            shown = "None" if value is None else f"of the type {type(value).__name__}"
+            self._problem(path, f"is {shown}; give a mapping")
         return isinstance(value, Mapping)
 
     def _check_key(self, path: str, key: Any, known: Iterable[str]) -> None:

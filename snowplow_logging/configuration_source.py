@@ -19,6 +19,9 @@ Announce = Callable[[Sequence[str]], None]
 
 _IN_CODE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_QUOTED: Final = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
+_HARMLESS: Final = re.compile(r"'(?:<[a-z ]+>|\\?\W|\\[nrt])'")
+"""What of that is no text of the file: the kinds of tokens, as '<block end>', and single signs."""
 _FILES: Final = (".json", ".yaml", ".yml", ".ini", ".cfg", ".conf", ".toml", ".txt")
 
 
@@ -122,8 +125,21 @@ def _parse(source: str, text: str) -> Any:
         ) from None
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as 2026-13-01
-        raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    except Exception as error:  # noqa: BLE001 - PyYAML lets through what it meets in a bad value
+        raise ConfigurationError(f"{source} is not YAML: {_yaml_problem(error)}") from None
+
+
+def _yaml_problem(error: Any) -> str:
+    """Say what is wrong with YAML and where, without the line itself, which may hold a password.
+
+    Also without what is quoted of it, such as the name of an alias: so is a password read that
+    begins with a star.
+    """
+    mark = getattr(error, "problem_mark", None)
+    parts = [getattr(error, name, None) for name in ("context", "problem", "reason")]
+    problem = ", ".join(filter(None, parts)) or str(error) or type(error).__name__
+    where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    return _QUOTED.sub(lambda m: m[0] if _HARMLESS.fullmatch(m[0]) else "…", problem) + where
 
 
 def _toml(source: str, text: str) -> Any:
@@ -135,5 +151,5 @@ def _toml(source: str, text: str) -> Any:
         ) from None
     try:
         return toml.loads(text)
-    except (toml.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number may have too many digits
         raise ConfigurationError(f"{source} is not TOML: {error}") from None

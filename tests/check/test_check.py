@@ -203,8 +203,8 @@ def test_what_cannot_be_read(tmp_path, monkeypatch, name, content, message):
 FAULTS = {
     "version is 2; give 1": put("version", 2),
     "incremental is set": put("incremental", True),
-    "handlers is a list; give a mapping": put("handlers", []),
-    "handlers.snowplow is 'x'; give a mapping": put("handlers/snowplow", "x"),
+    "handlers is of the type list; give a mapping": put("handlers", []),
+    "handlers.snowplow is of the type str; give a mapping": put("handlers/snowplow", "x"),
     "handlers.snowplow.class is missing": put("handlers/snowplow", {}),
     "handlers.snowplow.class is 'snowplow_logging.SnowplowHandel', but snowplow_logging has no "
     "SnowplowHandel; give 'snowplow_logging.SnowplowHandler'": put(
