@@ -226,7 +226,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="FILE",
         help="a file, gzipped or not, or a store that was set aside; - for standard input",
     )
-    parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
+    _add_endpoint(parser)
     _add_request(parser)
     parser.add_argument(
         "--batch-size",
@@ -279,6 +279,12 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=_run_replay)
 
 
+def _add_endpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="the collector (default: the variable SNOWPLOW_ENDPOINT)"
+    )
+
+
 def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", choices=("post", "get"), default="post", help="(default: %(default)s)"
@@ -299,6 +305,7 @@ def _number(kind: Callable[[str], float], text: str) -> float:
 
 def _run_replay(arguments: argparse.Namespace) -> int:
     from .delivery.transport import Transport
+    from .given_settings import given_or_variable
     from .payload import PayloadEncoder
     from .replay import Replay, ReplayError, Screen, giving_up
     from .settings import Settings
@@ -318,19 +325,20 @@ def _run_replay(arguments: argparse.Namespace) -> int:
     paths = [Path(file) for file in arguments.files if file != "-"]
     known = len(paths) == len(arguments.files)
     screen = Screen(sum(p.stat().st_size for p in paths if os.path.exists(p)) if known else None)
+    missing = "endpoint is missing; give the collector's URL"
     try:
+        with given_or_variable("endpoint", arguments.endpoint, missing) as endpoint:
+            settings = Settings(
+                endpoint,
+                method=arguments.method,
+                path=arguments.path,
+                headers=dict(arguments.header),
+                # A wrong address is for who waits for the command to mend, so it ends there.
+                retry_codes=dict.fromkeys((301, 302, 303, 307, 308, 404), False),
+            )
         replay = Replay(
             arguments.files,
-            transport=Transport(
-                Settings(
-                    arguments.endpoint,
-                    method=arguments.method,
-                    path=arguments.path,
-                    headers=dict(arguments.header),
-                    # A wrong address is for who waits for the command to mend, so it ends there.
-                    retry_codes=dict.fromkeys((301, 302, 303, 307, 308, 404), False),
-                )
-            ),
+            transport=Transport(settings),
             encoder=encoder,
             event_key=arguments.event_key,
             true_timestamp=arguments.true_timestamp,
@@ -434,9 +442,7 @@ def _add_send(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("event", metavar="EVENT", help="the type of the event, such as page_view")
     parser.add_argument("values", nargs="*", metavar="KEY=VALUE", help="what is in it")
-    parser.add_argument(
-        "--endpoint", metavar="URL", help="the collector (default: the variable SNOWPLOW_ENDPOINT)"
-    )
+    _add_endpoint(parser)
     _add_request(parser)
     for name, text in (
         ("--namespace", "the tracker's namespace"),

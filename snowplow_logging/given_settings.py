@@ -1,16 +1,23 @@
 """How settings are given: by arguments, which come with their documentation, or the environment."""
 
+import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from textwrap import wrap
 from typing import Any, Concatenate, Final, ForwardRef, ParamSpec, cast, get_args
 
 from snowplow_logging.protocol import nearest
 from snowplow_logging.settings import SETTINGS, Settings
 
-__all__ = ["described", "from_environment", "takes_settings", "variable"]
+__all__ = [
+    "described",
+    "from_environment",
+    "given_or_variable",
+    "takes_settings",
+    "variable",
+]
 
 P = ParamSpec("P")
 
@@ -66,6 +73,43 @@ def from_environment(given: Container[str] = ()) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def given_or_variable(name: str, given: str | None, missing: str) -> Iterator[str]:
+    """Give the value of a command's option, or of its variable where the option is left out.
+
+    A password that is given so is not among the arguments, which all users of a machine see.
+
+    Args:
+        name: The option, as a setting is named.
+        given: Its value; None where it is left out.
+        missing: What is said where there is neither.
+
+    Raises:
+        TypeError, ValueError: There is neither, or what was done meanwhile has found a fault; the
+            message names the variable where the value is its.
+    """
+    if given is not None:
+        yield given
+        return
+    value = os.environ.get(variable(name))
+    if not value:
+        raise ValueError(f"{missing}, or the variable {variable(name)}")
+    with _naming_variables([name]):
+        yield value
+
+
+@contextlib.contextmanager
+def _naming_variables(names: Container[str]) -> Iterator[None]:
+    """Have errors of settings that come from variables say so, for who reads them to look there."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        name = str(error).partition(" ")[0].rstrip(":")
+        if name in names:
+            raise type(error)(f"{error} (it comes from {variable(name)})") from None
+        raise
+
+
 def takes_settings(
     definition: Callable[P, Settings],
 ) -> Callable[[Callable[[Any, Settings], None]], Callable[Concatenate[Any, P], None]]:
@@ -103,13 +147,8 @@ def takes_settings(
                     "endpoint is missing; give the collector's URL, or the variable "
                     f"{variable('endpoint')}"
                 )
-            try:
+            with _naming_variables(found):
                 init(self, definition(*args, **{**found, **keywords}))
-            except (TypeError, ValueError) as error:
-                name = str(error).partition(" ")[0].rstrip(":")
-                if name in found:  # so that who reads it knows where to look
-                    raise type(error)(f"{error} (it comes from {variable(name)})") from None
-                raise
 
         made: Any = with_arguments
         del made.__wrapped__  # whose signature is another

@@ -31,7 +31,12 @@ def test_unit(tmp_path):
     (line,) = (
         one for one in text.replace("\\\n", " ").splitlines() if one.startswith("ExecStart=")
     )
-    assert arguments_of(line).store == "/var/lib/snowplow/events.db"
+    arguments = arguments_of(line)
+    assert arguments.store == "/var/lib/snowplow/events.db"
+    # All users of a machine see the arguments; who has a password gives it by the environment.
+    assert arguments.endpoint is None
+    assert "$" not in line
+    assert "EnvironmentFile=-/etc/snowplow-relay.env" in text
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no systemd-analyze")
     unit = tmp_path / "snowplow-relay.service"
@@ -47,7 +52,11 @@ def test_compose_file():
     """Its relay is one that reads from its broker."""
     yaml = pytest.importorskip("yaml", reason="the file is YAML")
     services = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
-    arguments = arguments_of(services["relay"]["command"][-1])
-    assert arguments.broker == "redis://broker:6379/0"
+    command, environment = services["relay"]["command"][-1], services["relay"]["environment"]
+    arguments = arguments_of(command)
+    assert (arguments.broker, arguments.endpoint) == (None, None)
+    assert "$" not in command
+    assert environment["SNOWPLOW_BROKER"] == "redis://broker:6379/0"
+    assert environment["SNOWPLOW_ENDPOINT"].startswith("${SNOWPLOW_ENDPOINT:?")
     assert services["relay"]["depends_on"]["broker"] == {"condition": "service_healthy"}
     assert "--appendonly yes" in services["broker"]["command"]

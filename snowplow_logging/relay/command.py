@@ -31,12 +31,19 @@ def add_relay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             "it. Several relays share the work. SIGTERM and Ctrl-C end it; nothing is lost."
         ),
     )
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--store", metavar="FILE", help="the store of handlers with send=False")
     source.add_argument(
-        "--broker", metavar="URL", help="the broker, such as redis://broker.example.com:6379/0"
+        "--broker",
+        metavar="URL",
+        help=(
+            "the broker, such as redis://broker.example.com:6379/0 (default: the variable "
+            "SNOWPLOW_BROKER)"
+        ),
     )
-    parser.add_argument("--endpoint", required=True, metavar="URL", help="the collector")
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="the collector (default: the variable SNOWPLOW_ENDPOINT)"
+    )
     parser.add_argument("--path", help="the path on the collector (default: the protocol's own)")
     add_header(parser)
     parser.add_argument(
@@ -153,31 +160,36 @@ def relay_of(arguments: argparse.Namespace) -> Relay:
         TypeError: An argument is of the wrong type.
         ValueError: An argument makes no sense.
     """
+    from snowplow_logging.given_settings import given_or_variable
     from snowplow_logging.relay.run import Relay
     from snowplow_logging.settings import Settings
 
-    settings = Settings(
-        arguments.endpoint,
-        path=arguments.path,
-        headers=dict(arguments.header),
-        store=arguments.store,
-        dead_letter=arguments.dead_letter,
-        connections=arguments.connections,
-        batch_size=arguments.batch_size,
-        max_retry_delay=arguments.max_retry_delay,
-        shutdown_timeout=arguments.shutdown_timeout,
-        flush_interval=0,  # what it finds has waited already
-    )
+    missing = "endpoint is missing; give the collector's URL"
+    with given_or_variable("endpoint", arguments.endpoint, missing) as endpoint:
+        settings = Settings(
+            endpoint,
+            path=arguments.path,
+            headers=dict(arguments.header),
+            store=arguments.store,
+            dead_letter=arguments.dead_letter,
+            connections=arguments.connections,
+            batch_size=arguments.batch_size,
+            max_retry_delay=arguments.max_retry_delay,
+            shutdown_timeout=arguments.shutdown_timeout,
+            flush_interval=0,  # what it finds has waited already
+        )
     if arguments.store is not None:
         from snowplow_logging.relay.from_store import FromStore
 
         return Relay(settings, FromStore(settings))
     from snowplow_logging.relay.from_broker import FromBroker, stream_of
 
-    stream = stream_of(
-        arguments.broker,
-        name=arguments.stream,
-        group=arguments.group,
-        claim_after=arguments.claim_after,
-    )
+    missing = "there is nothing to relay from; give --store, --broker"
+    with given_or_variable("broker", arguments.broker, missing) as broker:
+        stream = stream_of(
+            broker,
+            name=arguments.stream,
+            group=arguments.group,
+            claim_after=arguments.claim_after,
+        )
     return Relay(settings, FromBroker(stream, arguments.dead_letter))
