@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import email.errors
-import errno
 import io
 import re
 import socket
-import time
 from contextlib import suppress
 from functools import partial
 from threading import Condition, Thread
@@ -15,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.test import run_wsgi_app
+
+from snowplow_logging.descriptor_shortage import DescriptorShortage
 
 from .http_body import BadBody, TimedReader, monotonic, read_body
 from .protocol import HEADERS_LIMIT, REQUEST_LINE_LIMIT
@@ -27,8 +27,6 @@ __all__ = ["Server"]
 _BLOCK: Final = 65_536
 _CLOSE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.05
-_SHORTAGE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_SHORTAGE_SECONDS: Final = 0.2  # between two tries
 _NO_HEADER: Final = (
     email.errors.FirstHeaderLineIsContinuationDefect,
     email.errors.InvalidHeaderDefect,
@@ -153,7 +151,7 @@ class _Handler(WSGIRequestHandler):
         """Log nothing."""
 
 
-class Server(ThreadedWSGIServer):
+class Server(DescriptorShortage, ThreadedWSGIServer):
     """The listening socket, with a daemon thread for each connection.
 
     Args:
@@ -183,22 +181,6 @@ class Server(ThreadedWSGIServer):
             name=f"LocalCollector:{port}",
             daemon=True,
         )
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection.
-
-        Where the process has no descriptor left for it, those that nobody uses are ended, and the
-        next one is looked for a moment later, not again and again.
-        """
-        try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in _SHORTAGE:
-                for connection in [*self.idle]:
-                    with suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
-                time.sleep(_SHORTAGE_SECONDS)
-            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remember a connection, and serve it."""

@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import re
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from snowplow_logging.descriptor_shortage import DescriptorShortage
 from snowplow_logging.private_files import open_private
 
 if TYPE_CHECKING:
@@ -40,6 +42,50 @@ def address_of(text: str) -> tuple[str, int]:
     return found[1] or "127.0.0.1", int(found[2])
 
 
+class _Server(DescriptorShortage, ThreadingHTTPServer):
+    """Listens, and answers each connection on a thread of its own."""
+
+    daemon_threads = True
+
+    def __init__(self, health: Health, address: tuple[str, int]) -> None:
+        self.health = health
+        self.idle = set()
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, which is for one request."""
+
+    server: _Server
+    timeout = 5
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        self.server.idle.add(self.connection)
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.idle.discard(self.connection)
+
+    def parse_request(self) -> bool:
+        """Read a request, whose line has come."""
+        is_one = super().parse_request()
+        self.server.idle.discard(self.connection)
+        return is_one
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.server.health.answer(self)
+
+    def do_HEAD(self) -> None:
+        """Answer as to GET, less the body."""
+        self.server.health.answer(self)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of each request."""
+
+
 class Health:
     """Answers `/health` and `/metrics`, and writes a file, until it is closed.
 
@@ -57,21 +103,13 @@ class Health:
         self._file = file
         self._writing = threading.Lock()
         self._ended = False
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         if address is not None:
-            health = self
-
-            class Handler(BaseHTTPRequestHandler):
-                timeout = 5
-
-                def do_GET(self) -> None:
-                    health.answer(self)
-
-                def log_message(self, format: str, *args: Any) -> None:
-                    """Say nothing of each request."""
-
-            self._server = ThreadingHTTPServer(address, Handler)
-            self._server.daemon_threads = True
+            try:
+                self._server = _Server(self, address)
+            except OSError as error:
+                host, port = address
+                raise OSError(f"--health cannot listen at {host}, port {port}: {error}") from None
 
     def start(self) -> str | None:
         """Begin to listen and to write; return where is listened."""
@@ -84,8 +122,8 @@ class Health:
             threading.Thread(
                 target=self._server.serve_forever, name="snowplow-relay-health", daemon=True
             ).start()
-            host, port = self._server.server_address[:2]
-            return f"http://{host!s}:{port}/health"
+            host, port = str(self._server.server_address[0]), self._server.server_address[1]
+            return f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
         return None
 
     def _keep_writing(self) -> None:
@@ -140,7 +178,8 @@ class Health:
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(body)
+        if request.command != "HEAD":
+            request.wfile.write(body)
 
     def _write(self, *, asks: bool) -> None:
         """Write the file, whole at once."""
