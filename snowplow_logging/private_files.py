@@ -28,7 +28,8 @@ def open_private(path: str, flags: int) -> int:
 
     Args:
         path: Where it is.
-        flags: As `os.open` takes them.
+        flags: As `os.open` takes them, but for `O_TRUNC`, which would empty a file before it is
+            known to be no other's; `replace_private` writes one anew.
 
     Returns:
         The file descriptor.

@@ -1,4 +1,4 @@
-"""How a relay is, on a port; what is wrong with that is said."""
+"""How a relay is, on a port and in a file; what is wrong with either is said."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ import pytest
 from faulty_collector import nowhere
 from relays import SECONDS, Relay
 from snowplow_logging.cli import main
+
+VICTIM = "what somebody else wrote\n"
 
 
 @pytest.fixture
@@ -100,6 +103,29 @@ def test_a_shortage_of_descriptors_costs_no_busy_loop(command, tmp_path):
     assert process.wait(SECONDS) == 0
 
 
+BAD_FILES = {
+    "no folder": ("none/health.json", "No such file or directory"),
+    "a folder": ("", "Is a directory"),
+    "the store": ("events.db", "--health-file is a file of the relay's events, too"),
+    "the dead letters": ("./dead.jsonl", "--health-file is a file of the relay's events, too"),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the words are those of POSIX")
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_cannot_be_written(name, tmp_path, capfd):
+    """The relay does not begin, and says why in one line."""
+    file, words = BAD_FILES[name]
+    arguments = ["--store", tmp_path / "events.db", "--dead-letter", tmp_path / "dead.jsonl"]
+    arguments += ["--health", 0, "--health-file", f"{tmp_path}/{file}".rstrip("/")]
+    arguments += ["--endpoint", "http://127.0.0.1:1"]
+    assert main(["relay", *map(str, arguments)]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("snowplow-logging relay: error: --health-file ")
+    assert words in error
+    assert error.count("\n") == 1
+
+
 def test_a_port_that_is_taken(tmp_path, capfd):
     """The option is named."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -107,3 +133,32 @@ def test_a_port_that_is_taken(tmp_path, capfd):
         arguments = ["--store", tmp_path / "x.db", "--endpoint", "http://127.0.0.1:1"]
         assert main(["relay", *map(str, arguments), "--health", str(port)]) == 2
     assert f"error: --health cannot listen at 127.0.0.1, port {port}: " in capfd.readouterr().err
+
+
+def test_a_file_that_can_be_written_no_more(relay, tmp_path):
+    """It is there from the start on; that it cannot be written later is a report, and no end."""
+    folder = tmp_path / "health"
+    folder.mkdir()
+    file = folder / "health.json"
+    started = relay("--health-file", file).started()
+    assert json.loads(file.read_text())["status"] == "ok"
+    shutil.rmtree(folder)
+    started.end()
+    assert f"--health-file {file} cannot be written: No such file" in "".join(started.error)
+
+
+@pytest.mark.skipif(not hasattr(os, "link"), reason="links are tested where they are")
+@pytest.mark.parametrize("how", ["link", "symlink"])
+def test_what_others_have_put_beside_it(relay, tmp_path, how):
+    """Neither keeps a name that can be known beforehand from writing, nor is it written to."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    victim = tmp_path / "victim"
+    victim.write_text(VICTIM)
+    getattr(os, how)(victim, folder / "health.json.new")
+    getattr(os, how)(victim, folder / "health.json")
+    relay("--health-file", folder / "health.json").started().end()
+    assert victim.read_text() == VICTIM
+    assert json.loads((folder / "health.json").read_text())["status"] == "ok"
+    assert {file.name for file in folder.iterdir()} == {"health.json", "health.json.new"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -125,6 +126,10 @@ def run_relay(arguments: argparse.Namespace) -> int:
 
     try:
         where = None if arguments.health is None else address_of(arguments.health)
+        paths = [arguments.store, arguments.dead_letter, arguments.health_file]
+        given = [os.path.realpath(path) for path in paths if path is not None]
+        if arguments.health_file is not None and given[-1] in given[:-1]:
+            raise ValueError("--health-file is a file of the relay's events, too; give another")
         relay = relay_of(arguments)
         health = Health(relay, where, arguments.health_file)
     except (ImportError, OSError, TypeError, ValueError) as error:

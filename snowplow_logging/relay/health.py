@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.descriptor_shortage import DescriptorShortage
-from snowplow_logging.private_files import open_private
+from snowplow_logging.private_files import replace_private
+from snowplow_logging.reporting import report_seldom
 
 if TYPE_CHECKING:
     from snowplow_logging.relay.run import Relay
@@ -95,7 +93,7 @@ class Health:
         file: Where to write; None for nowhere.
 
     Raises:
-        OSError: The port cannot be used.
+        OSError: The port cannot be used, or the file not be written.
     """
 
     def __init__(self, relay: Relay, address: tuple[str, int] | None, file: str | None) -> None:
@@ -110,6 +108,13 @@ class Health:
             except OSError as error:
                 host, port = address
                 raise OSError(f"--health cannot listen at {host}, port {port}: {error}") from None
+        try:
+            # Who watches the file hears now that it cannot be written, and not by its silence.
+            self._write(asks=False)
+        except OSError:
+            if self._server is not None:
+                self._server.server_close()
+            raise
 
     def start(self) -> str | None:
         """Begin to listen and to write; return where is listened."""
@@ -128,14 +133,14 @@ class Health:
 
     def _keep_writing(self) -> None:
         while True:
-            self._write(asks=True)
+            self._write_or_report(asks=True)
             time.sleep(_WRITE_INTERVAL)
 
     def close(self) -> None:
         """End to listen, and write the last counts."""
         with self._writing:
             self._ended = True
-        self._write(asks=False)
+        self._write_or_report(asks=False)
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -181,18 +186,30 @@ class Health:
         if request.command != "HEAD":
             request.wfile.write(body)
 
+    def _write_or_report(self, *, asks: bool) -> None:
+        """Write the file; a full disk must not end the relay."""
+        try:
+            self._write(asks=asks)
+        except OSError as error:
+            report_seldom("health file", str(error))
+
     def _write(self, *, asks: bool) -> None:
-        """Write the file, whole at once."""
+        """Write the file, whole at once.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         if self._file is None:
             return
         body = json.dumps(self._state(asks=asks)[1]).encode()
-        new = f"{self._file}.new"
-        with self._writing, contextlib.suppress(OSError):  # a full disk must not end the relay
+        with self._writing:
             if self._ended and asks:
                 return
-            with open(open_private(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:  # noqa: PTH123
-                file.write(body)
-            Path(new).replace(self._file)
+            try:
+                replace_private(self._file, body)
+            except OSError as error:
+                reason = error.strerror or error
+                raise OSError(f"--health-file {self._file} cannot be written: {reason}") from None
 
 
 def _metrics(well: bool, state: dict[str, Any]) -> str:  # noqa: FBT001
