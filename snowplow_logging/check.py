@@ -178,12 +178,12 @@ def _connect(transport: Transport, tell: Tell) -> None:
         # Up to the last @, for a password with a / in it ends the host too early.
         proxy = f"{proxy.partition('://')[0]}://{proxy.partition('://')[2].rpartition('@')[2]}"
         tell(f"goes through the proxy {proxy}")
-    parts = urlsplit(transport.url if proxy is None else proxy)
-    host = parts.hostname or "localhost"
     try:
+        parts = urlsplit(transport.url if proxy is None else proxy)
+        host = parts.hostname or "localhost"
         port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        raise OSError("the proxy's URL has a port that is none") from None
+    except ValueError:  # the endpoint has been looked at before
+        raise OSError("the proxy's URL has a host or a port that is none") from None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from snowplow_logging.delivery.waiting import new_lock
 from snowplow_logging.endpoint import split_credentials, without_credentials
-from snowplow_logging.protocol import LONGEST_KEPT
+from snowplow_logging.protocol import LONGEST_KEPT, type_name
 from snowplow_logging.schemas import Absent, BrokenSchema, Schema
 
 __all__ = ["Iglu", "Location", "check_api_key", "check_locations"]
@@ -428,7 +428,7 @@ def check_api_key(api_key: Any) -> None:
     """
     expected = "give the key of the Iglu Server as text, or None"
     if api_key is not None and not isinstance(api_key, str):
-        raise TypeError(f"iglu_api_key is of the type {type(api_key).__name__}; {expected}")
+        raise TypeError(f"iglu_api_key is of the type {type_name(api_key)}; {expected}")
     if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
         raise ValueError(f"iglu_api_key has characters that no key has; {expected}")
 

@@ -355,7 +355,9 @@ class PayloadEncoder:
             made = factory(record)
             return None if made is None else (made, self._entity_json(made))
         except Refused as refused:
-            problem = f"returned an entity whose {refused.path.lstrip('.')} {refused.problem}"
+            key = refused.path.lstrip(".")
+            what = f"an entity whose {key}" if key else "something that"
+            problem = f"returned {what} {refused.problem}"
         except Exception as error:  # noqa: BLE001 - it is the user's code
             problem = f"raised {error!r}"
         self._report(f"{factory!r} of the handler's context {problem}; the event went without it")

@@ -50,6 +50,7 @@ __all__ = [
     "one_of",
     "schema_uri",
     "text",
+    "type_name",
     "unless_empty",
     "unreadable",
     "utf16_length",
@@ -119,7 +120,7 @@ class Refused(ValueError):
 
 def describe(value: object) -> str:
     """Describe a caller's value for an error message, without trusting its methods."""
-    kind = type(value).__name__
+    kind = type_name(value)
     if value is None or isinstance(value, (bool, float)):
         return f"is {value!r}" if type(value) in (bool, float) or value is None else f"is a {kind}"
     if type(value) is str:
@@ -130,6 +131,12 @@ def describe(value: object) -> str:
     package = str(type(value).__module__).partition(".")[0]
     owner = " of snowplow_tracker" if package == "snowplow_tracker" else ""
     return f"is {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}{owner}"
+
+
+def type_name(value: object) -> str:
+    """Name the type of a value; a list, dict or tuple that `dictConfig` has converted is one."""
+    kind: Any = type(value)
+    return str((kind.__base__ if kind.__module__ == "logging.config" else kind).__name__)
 
 
 def unreadable(error: Exception) -> Refused:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from snowplow_logging.calls import Kind, kind_of
 from snowplow_logging.endpoint import read_endpoint
-from snowplow_logging.protocol import MAX_HEADER_BYTES, POST_PATH
+from snowplow_logging.protocol import MAX_HEADER_BYTES, POST_PATH, type_name
 
 __all__ = [
     "Check",
@@ -110,12 +110,26 @@ def file(name: str, value: Any) -> None:
     """Check the path of a file, or None."""
     if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
         raise TypeError(f"{name} is {value!r}; give a path, or None for none")
+    if value is not None:
+        _path(name, value)
+
+
+def _path(name: str, value: str | os.PathLike[str]) -> None:
+    """Check that the operating system takes a path at all, for its error names no setting."""
+    try:
+        written = os.fsencode(value)
+    except UnicodeError:
+        raise ValueError(f"{name} is {value!r}, which has characters that no path has") from None
+    if b"\0" in written:
+        raise ValueError(f"{name} is {value!r}; give a path without NUL, which none has")
 
 
 def client_session(name: str, value: Any) -> None:
     """Check whether, or in which file, the id of a user is kept."""
     if not isinstance(value, (bool, str, os.PathLike)) or not (value is False or value):
         raise TypeError(f"{name} is {value!r}; give True, False or a path")
+    if not isinstance(value, bool):
+        _path(name, value)
 
 
 def function(name: str, value: Any) -> None:
@@ -183,7 +197,7 @@ def stream(name: str, value: Any) -> None:
 
 def _kind(value: Any) -> str:
     """Say of what type a value is that may be a secret."""
-    return "None" if value is None else f"of the type {type(value).__name__}"
+    return "None" if value is None else f"of the type {type_name(value)}"
 
 
 def url_path(name: str, value: Any) -> None:
@@ -300,7 +314,7 @@ def retry_codes(name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} is a {type(value).__name__}; {expected}")
+        raise TypeError(f"{name} is a {type_name(value)}; {expected}")
     for code in value:
         status, retry = status_of(code), value[code]
         if not isinstance(status, int) or isinstance(status, bool) or not isinstance(retry, bool):

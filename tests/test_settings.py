@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import logging
+import logging.config
 import math
 from pathlib import Path
 
@@ -115,6 +116,51 @@ def test_what_is_no_setting(arguments, message):
     """What is missing, unknown or of the wrong type is named, with what would be right."""
     with pytest.raises(TypeError, match=message):
         SnowplowHandler(**arguments)
+
+
+@pytest.mark.parametrize("name", ["store", "dead_letter", "client_session"])
+@pytest.mark.parametrize("path", ["a\0b", Path("a\0b"), "a\ud800b"], ids=["NUL", "Path", "half"])
+def test_paths_that_no_system_takes(name, path):
+    """The error names the setting, which that of the operating system would not."""
+    with pytest.raises(ValueError, match=rf"^{name} is .*a\\"):
+        SnowplowHandler(NOWHERE, **{name: path})
+
+
+@pytest.mark.parametrize(
+    "value", [[NOWHERE], {"url": NOWHERE}, (NOWHERE,)], ids=["list", "dict", "tuple"]
+)
+@pytest.mark.parametrize(
+    "name",
+    ["endpoint", "broker", "path", "iglu_api_key", "before_send", "namespace", "retry_codes"],
+)
+def test_what_dict_config_converts_is_named_as_it_was_given(name, value):
+    """A list is one, and not a `ConvertingList`, which nobody has written."""
+    if name == "retry_codes" and isinstance(value, dict):
+        value = [value]
+    settings = {"endpoint": NOWHERE, name: value}
+    if name == "broker":
+        del settings["endpoint"]
+    handler = {"class": "snowplow_logging.SnowplowHandler", **settings}
+    with pytest.raises(ValueError, match="Unable to configure") as raised:
+        logging.config.dictConfig({"version": 1, "handlers": {"snowplow": handler}})
+    message = str(raised.value.__cause__)
+    assert message.startswith(name)
+    assert f" {type(value).__name__};" in message
+    assert "Converting" not in message
+
+
+def test_an_entity_that_is_awaited_by_nobody(reports):
+    """A callable that returns a coroutine is told of by what it has returned."""
+
+    async def entity():
+        """Do nothing."""
+
+    made = []
+    handler = SnowplowHandler(NOWHERE, context=[lambda _: made.append(entity()) or made[-1]])
+    handler.emit(logging.makeLogRecord({"snowplow": {"event": "page_view", "page_url": "x"}}))
+    made[0].close()
+    handler.close()
+    assert " of the handler's context returned something that is a coroutine; " in reports[0]
 
 
 def test_settings_show_no_secret():

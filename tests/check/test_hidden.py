@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from checking import configuration
 from snowplow_logging.check import check
 
 SECRET = "hushhush"
@@ -80,3 +81,24 @@ def test_a_setting_where_none_belongs(level, form, tmp_path):
     report = report_of(tmp_path / "logging.yaml", f"version: 1\n{text}\n")
     assert "error: handlers" in report
     assert SECRET not in report
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", ["[::1", "h.example:port", "[x]", "h.example:99999"])
+def test_a_proxy_that_is_none(scheme, host, report, monkeypatch):
+    """That its URL is broken is said, and not shown by a traceback."""
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://u:{SECRET}@{host}")
+    status, said = report(configuration(endpoint=f"{scheme}://collector.invalid"))
+    assert status == 2
+    assert "error: " in said
+    assert SECRET not in said
+
+
+def test_a_list_for_an_endpoint(report):
+    """It is called what it is in the configuration."""
+    status, said = report(configuration(endpoint=[f"http://u:{SECRET}@h.example"]))
+    assert status == 1
+    assert "handlers.snowplow.endpoint is of the type list; give the collector's URL" in said
+    assert SECRET not in said
