@@ -313,12 +313,11 @@ class Emitter:
         start = clock.now()
         deadline = max(start, min(self._close_by(start), until))
         closing = Closing(self._worker, self._settings, start, deadline, self._say_at_exit)
+        # A close in a callback may be what another close waits for.
+        patience = start if self._shared.notices.is_telling() else deadline + _OTHERS_GRACE
         try:
-            alone = self._worker.closes.use(
-                lambda: closing.run(self._shut), deadline + _OTHERS_GRACE
-            )
-            if not alone:  # in a signal handler amid another close, or where that does not end
-                closing.run(self._shut)
+            if not self._worker.closes.use(lambda: closing.run(self._shut), patience):
+                closing.run(self._shut)  # in a signal handler amid another, or that does not end
         finally:
             if lifecycle.is_ending:
                 self._exit_seconds += clock.now() - start

@@ -237,6 +237,27 @@ def test_closes_at_once_do_not_end_each_other(collector):
     assert sorted(labels(collector.events)) == list(range(160))
 
 
+def test_a_callback_may_close_while_another_thread_does(collector):
+    """Neither waits for the other, which waits for the callback to return."""
+    closing, closed = threading.Event(), []
+
+    def close(events):
+        assert closing.wait(30)
+        start = time.monotonic()
+        tracked.handler.close()
+        closed.append(time.monotonic() - start)
+
+    with tracking(collector, on_success=close, shutdown_timeout=30) as tracked:
+        log(tracked, 1)
+        collector.wait_for_events(1)
+        timer = threading.Timer(0.2, closing.set)
+        timer.start()
+        tracked.handler.close()
+        timer.join()
+        assert accounted(tracked.handler.stats) == tracked.handler.stats.sent == 1
+    assert closed[0] < 15
+
+
 class _Handling:
     """Handles a signal in each of the ways that Python calls."""
 
