@@ -135,11 +135,6 @@ with_loguru = pytest.mark.skipif(
             id="behind one that makes another record",
         ),
         pytest.param(LOGURU.format(enqueue=False, other=""), id="behind loguru", marks=with_loguru),
-        pytest.param(
-            LOGURU.format(enqueue=True, other="loguru.add(shown, level='ERROR')"),
-            id="behind loguru, on another thread, beside a sink for errors",
-            marks=with_loguru,
-        ),
     ],
 )
 def test_where_no_handler_shows_a_report_it_goes_to_standard_error(run, setup):
@@ -149,6 +144,21 @@ def test_where_no_handler_shows_a_report_it_goes_to_standard_error(run, setup):
     assert "did not answer" not in out
     assert len(lines) == len(err.splitlines()) >= 1
     assert len([line for line in lines if "within the shutdown_timeout" in line]) == 1
+
+
+@with_loguru
+def test_what_loguru_hands_on_by_another_thread_goes_to_standard_error(run):
+    """Nothing tells where it will come out, until it comes to a Snowplow handler."""
+    shown_by_others = "loguru.add(shown, level='ERROR')"
+    out, err = run(
+        LOGURU.format(enqueue=True, other=shown_by_others)
+        + "def settle():\n"
+        + "    while not handler.stats.last_error: time.sleep(0.01)\n"
+        + "    loguru.complete()\n"
+    )
+    assert out == ""
+    assert f"{UNREACHABLE}http" in err
+    assert "did not answer" in err
 
 
 def test_a_queue_with_none_but_us_behind_it_leaves_nobody_in_the_dark(run):

@@ -187,6 +187,7 @@ class TestInput:
             (["--endpoint", "x", "--header", "Content-Type: text/plain"], "Content-Type"),
             (["/nowhere/log", "--endpoint", "x"], "/nowhere/log is no file"),
             (["/", "--endpoint", "x"], "/ is no file"),
+            ([], "endpoint is missing"),
             (["--endpoint", "x", "--resume", "/nowhere/point"], "resume point cannot be written"),
         ],
     )
@@ -204,7 +205,6 @@ class TestInput:
         "arguments",
         [
             [],
-            ["log"],
             ["--endpoint", "x"],
             ["log", "--endpoint", "x", "--rate", "0"],
             ["log", "--endpoint", "x", "--rate", "nan"],
