@@ -6,14 +6,16 @@ devices, leaves out the same fields of a subject, and treats the entity `client_
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from enum import Enum
 from functools import wraps
 from typing import Any, Final
 
 from snowplow_logging.entities import fields_of
 from snowplow_logging.json_data import JsonDefault, plain_json
-from snowplow_logging.protocol import schema_uri
+from snowplow_logging.protocol import as_text
 from snowplow_logging.surroundings import Bound
 
 __all__ = ["Anonymity", "anonymity", "check_anonymous_tracking"]
@@ -22,8 +24,11 @@ _USER: Final = frozenset({"user_id", "domain_user_id", "network_user_id", "ip_ad
 _SESSION: Final = frozenset({"domain_session_id", "domain_session_index"})
 _WITH_SESSION: Final = "with_session"
 _CLIENT_SESSION: Final = "iglu:com.snowplowanalytics.snowplow/client_session/"
-_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
-"""The id of a user in the entity of a session that is nobody's, in all of Snowplow's trackers."""
+_NOBODYS: Final = {
+    "userId": "00000000-0000-0000-0000-000000000000",
+    "previousSessionId": None,
+}
+"""What the entity of a session that is nobody's has in all of Snowplow's trackers."""
 
 
 def check_anonymous_tracking(name: str, value: Any) -> None:
@@ -95,18 +100,26 @@ class Anonymity:
         try:
             # As it is read when it is written, in whatever form it was given.
             fields = fields_of(entity)
-            schema = schema_uri(fields.get("schema"))
-            if not schema.startswith(_CLIENT_SESSION):
-                return entity
-            if not self._keeps_session:
-                return None
-            data = plain_json(fields.get("data"), json_default=self._json_default)
-            return {
-                "schema": schema,
-                "data": {**data, "userId": _NOBODY, "previousSessionId": None},
-            }
+            schema = as_text(fields.get("schema"))
         except Exception:  # noqa: BLE001 - it may be anything, and the check says what is wrong
             return entity
+        if not schema.startswith(_CLIENT_SESSION):
+            return entity
+        data = None if not self._keeps_session else self._session(fields.get("data"))
+        return data if data is None else {**fields, "data": data}
+
+    def _session(self, data: Any) -> Any:
+        """Return the data of a session that is nobody's; None for what is no such data.
+
+        Others see events that are refused, so that the user is hidden whatever else is wrong.
+        """
+        if not isinstance(data, Mapping):
+            with contextlib.suppress(Exception):
+                data = plain_json(data, json_default=self._json_default)
+        if not isinstance(data, Mapping):
+            return None
+        others = {key: value for key, value in data.items() if _name(key) not in _NOBODYS}
+        return {**others, **_NOBODYS}
 
     def event(self, event: Any) -> Any:
         """Return an event of a record without what identifies; what is no event as it is."""
@@ -126,3 +139,8 @@ class Anonymity:
         return replace(
             around, subject=self.subject(around.subject), context=self.context([*around.context])
         )
+
+
+def _name(key: Any) -> str:
+    """Return a key as JSON has it."""
+    return str(key.value if isinstance(key, Enum) else key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 import gzip
 import io
@@ -189,6 +190,40 @@ def test_a_session_that_an_entity_names(collector, choice, form):
             tracked.log(PageView(page_url="app:x"))
             arrived += tracked.arrived()
     assert [event["event"]["contexts"]["data"] for event in arrived] == [expected] * 4
+
+
+@pytest.mark.parametrize("choice", [True, "with_session"])
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        (CLIENT_SESSION["schema"], {"firstEventTimestamp": dt.datetime(2026, 1, 1)}),  # noqa: DTZ001
+        (CLIENT_SESSION["schema"], {"eventIndex": {1}}),
+        (CLIENT_SESSION["schema"], {"eventIndex": float("nan")}),
+        (CLIENT_SESSION["schema"].removesuffix("-2"), {}),
+    ],
+    ids=["naive time", "set", "NaN", "version"],
+)
+def test_a_session_of_an_event_that_is_refused(tmp_path, choice, schema, fault):
+    """Whoever sees the event that could not be sent does not see whose it was, either."""
+    letters, failed = tmp_path / "letters.jsonl", []
+    session = {"schema": schema, "data": {**CLIENT_SESSION["data"], **fault}}
+    event = {"event": "page_view", "page_url": "app:x", "platform": 5, "context": [session]}
+    handler = SnowplowHandler(
+        NOWHERE,
+        anonymous_tracking=choice,
+        dead_letter=letters,
+        on_failure=lambda events, _: failed.extend(events),
+        shutdown_timeout=0.1,
+    )
+    handler.handleError = lambda record: None
+    formatter = SnowplowJsonFormatter(anonymous_tracking=choice)
+    record = logging.makeLogRecord({"msg": "x", "snowplow": event})
+    handler.handle(record)
+    handler.close()
+    seen = letters.read_text() + repr(failed) + formatter.format(record)
+    assert len(failed) == 1
+    assert CLIENT_SESSION["data"]["userId"] not in seen
+    assert CLIENT_SESSION["data"]["previousSessionId"] not in seen
 
 
 @pytest.mark.parametrize("form", FORMS)
