@@ -36,8 +36,9 @@ _DEFAULT_STANDS: Final = (
 class Sigterm:
     """Stands in for the default action of SIGTERM as long as anybody wants it.
 
-    What a program has for SIGTERM itself, or comes to have, is left alone. A child that is forked
-    inherits it, and delivers its own events.
+    What a program has for SIGTERM itself, or comes to have, is left alone. Where it comes back to
+    the default action, this stands in again as soon as the main thread lets it. A child that is
+    forked inherits it, and delivers its own events.
 
     Python runs a signal handler on the main thread, between two of its steps. A signal that comes
     right before that thread begins to wait in C code, as a child of a pool does for its next task,
@@ -104,6 +105,7 @@ class Sigterm:
         """Have a thread see whether it still stands in."""
         if (
             self._wanted_by
+            and signal.getsignal(signal.SIGTERM) == self._end  # never so in a subinterpreter
             and self._looked_at_in != os.getpid()
             and not has_patched_threads()  # a greenlet that sleeps would hold up all others
             and start_thread(partial(self._look, os.getpid()), "snowplow-logging-sigterm-look")
@@ -112,7 +114,7 @@ class Sigterm:
 
     def _look(self, pid: int) -> None:
         is_told = False
-        while os.getpid() == pid:
+        while os.getpid() == pid and self._wanted_by:
             _sleep(_LOOK_INTERVAL)
             if not self._default_stands():
                 is_told = False
@@ -123,6 +125,7 @@ class Sigterm:
             with contextlib.suppress(Exception):  # the set may change, and `flush` be another's
                 for who in [*self._wanted_by]:
                     who.flush(0)
+        self._looked_at_in = None
 
     def _watch(self) -> None:
         """Have a thread see to it that the main thread hears of the signal."""
@@ -205,10 +208,12 @@ class Sigterm:
             return
         # The first process of a container is not ended by a signal with the default action, and
         # goes on until it is killed.
-        lifecycle.flush(None)
-        os.kill(os.getpid(), number)
-        signal.signal(number, self._end)
-        self._is_ending = False
+        try:
+            lifecycle.flush(None)
+            os.kill(os.getpid(), number)
+        finally:
+            signal.signal(number, self._end)
+            self._is_ending = False
 
 
 sigterm: Final = Sigterm()
