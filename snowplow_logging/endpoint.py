@@ -76,8 +76,11 @@ def read_endpoint(name: str, value: str) -> Endpoint:
         )
     if "?" in url or "#" in url:
         raise ValueError(f"{name} has more than a path; {_EXPECTED}, without query and fragment")
-    # One collector has one name, by which a store keeps apart what is for several (RFC 3986, 6.2).
+    # Spelt in one way, by which a store keeps apart what is for several collectors (RFC 3986,
+    # 6.2.2.1 and 6.2.3).
     name_of_host = f"[{host}]" if ":" in host else host
+    if parts.netloc.rpartition(":")[0].lower() != name_of_host != parts.netloc.lower():
+        raise ValueError(f"{name} has a host or a port that is none; {_EXPECTED}")
     is_default = port in (None, _DEFAULT_PORTS[parts.scheme])
     authority = name_of_host if is_default else f"{name_of_host}:{port}"
     authorization = split_credentials(with_scheme).authorization

@@ -36,6 +36,14 @@ def test_the_signature_is_the_definition():
         assert f"\n    {name}: " in (SnowplowHandler.__doc__ or "")
 
 
+@pytest.mark.parametrize("authority", ["[::1]9090", "[::1].example.com", "a[::1]", "u:p@[::1]90"])
+def test_an_address_with_more_around_it_is_none(authority):
+    """A colon is missing, perhaps, and what has the address would get what is for another."""
+    with pytest.raises(ValueError, match=r"^endpoint has a host") as raised:
+        Settings(f"http://{authority}/")
+    assert "u:p" not in str(raised.value)
+
+
 RELAYED = {
     "store": {"endpoint": NOWHERE, "store": "s.db", "send": False},
     "broker": {"broker": "redis://127.0.0.1"},
