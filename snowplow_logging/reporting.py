@@ -61,6 +61,7 @@ def report(message: str) -> None:
         return
     showing = [handler for handler in _handlers(_logger) if _lets_see(handler, record)]
     if showing and not any(map(_is_the_end, showing)):
+        _forget_old()
         handed_on[message] = clock.now()  # first, for it may return at once
     # Not `Logger.warning`: a `dictConfig` that disables existing loggers means those of programs
     # that it replaces, and would silence what was found out about its own handlers.
@@ -94,13 +95,21 @@ def see_returned(record: logging.LogRecord) -> None:
     Args:
         record: Any record, while reports were handed on.
     """
+    _forget_old()
     with contextlib.suppress(Exception):  # it is anybody's record
         text = record.getMessage()
-        for message, since in [*handed_on.items()]:
-            if message in text or clock.now() - since > INTERVAL:
-                known = handed_on.pop(message, None) is not None  # to this thread alone
-                if known and message in text and not _is_shown_by_loguru(record):
-                    _write(message)
+        for message in [*handed_on]:
+            # By one thread alone, where several come here at once.
+            is_back = message in text and handed_on.pop(message, None) is not None
+            if is_back and not _is_shown_by_loguru(record):
+                _write(message)
+
+
+def _forget_old() -> None:
+    """Take those that have not come back to be shown."""
+    for message, since in [*handed_on.items()]:
+        if clock.now() - since > INTERVAL:
+            handed_on.pop(message, None)
 
 
 def _is_shown_by_loguru(record: logging.LogRecord) -> bool:
@@ -189,7 +198,8 @@ def _lets_see(handler: logging.Handler, record: logging.LogRecord) -> bool:
 
 def _is_the_end(handler: logging.Handler) -> bool:
     """Tell whether a handler hands nothing on, as one of a class that is not Python's may do."""
-    is_standard = type(handler).emit.__module__ in ("logging", "logging.handlers")
+    emit = getattr(type(handler), "emit", None)  # what only looks like a handler may have none
+    is_standard = getattr(emit, "__module__", None) in ("logging", "logging.handlers")
     return is_standard and not isinstance(handler, MemoryHandler)
 
 

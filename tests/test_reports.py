@@ -235,6 +235,23 @@ def test_who_wants_silence_has_it(run, setup):
     assert (out, err) == ("", "")
 
 
+def test_what_only_looks_like_a_handler_shows_reports(run):
+    """It has a level, and a method `handle`; logging wants no more."""
+    out, err = run(
+        CONFIGURED
+        + """
+class Duck:
+    level = 0
+    def handle(self, record):
+        if record.name == own.name: shown.write(record.getMessage() + "\\n")
+    filter = bool
+root.addHandler(Duck())
+"""
+    )
+    assert err == ""
+    assert "within the shutdown_timeout" in out
+
+
 def test_a_kind_is_told_once_a_minute(tmp_path):
     """However often a bad event comes, and though two handlers see it."""
     with Programs(tmp_path) as programs, FaultyCollector() as collector:
