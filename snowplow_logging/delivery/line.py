@@ -174,10 +174,12 @@ class Line:
             if batch is None:
                 return False
             self._shared.progress = clock.now()
-            if batch.unkept is not None:
-                self._settle(batch, batch.unkept)
-            else:
+            if batch.unkept is None:
                 self._deliver(batch, deadline)
+            elif batch.payloads:
+                self._settle(batch, batch.unkept)
+            else:  # a turn was interrupted that had counted them
+                self._forget(batch, [])
             return True
         finally:
             self.thread = None
@@ -274,6 +276,8 @@ class Line:
         reason = f"{counted(count, 'event', 'events')} given up: {step.failure}"
         # First kept, then forgotten: at any moment the events are in one of the files.
         if step.failure is not None and not self._keep(payloads, step.failure):
+            if shared.closing is not None and batch.ids:
+                shared.parked = True  # they stay where they came from
             self._set_aside(batch, count, Batch(batch.first, unkept=step))
             return
         with shared.lock:
@@ -286,13 +290,17 @@ class Line:
                 shared.ledger.last_failure = reason
                 shared.ledger.fail(batch.payloads, count, str(step.loss), reason)
                 shared.notices.given_up(payloads, step.failure)
-        shared.queue.forget(batch, payloads)
-        with shared.lock:
+        self._forget(batch, payloads)
+        if step.failure is not None:
+            shared.reports.add(str(step.loss), reason)
+
+    def _forget(self, batch: Batch, payloads: list[bytes]) -> None:
+        """Let go of events that are answered for, and of the batch if there are no others."""
+        self._shared.queue.forget(batch, payloads)
+        with self._shared.lock:
             # Only now, so that who closes a file waits for this.
             if self.batch is batch and not batch.payloads:
                 self.batch = None
-        if step.failure is not None:
-            shared.reports.add(str(step.loss), reason)
 
     def _keep(self, payloads: list[bytes], failure: str) -> bool:
         """Keep events that are given up; return False where they have to wait until that works."""
@@ -302,6 +310,8 @@ class Line:
         if notices.keep(payloads, failure) or not notices.must_keep:
             self._keep_failures = 0
             return True
+        ledger = self._shared.ledger
+        ledger.last_error = ledger.last_failure = f"events could not be kept in {notices.path}"
         pause = min(_LONGEST_KEEP_DELAY, FIRST_RETRY_DELAY * 2**self._keep_failures)
         self._keep_failures = min(self._keep_failures + 1, 10)
         self._keep_at = clock.now() + pause
@@ -312,8 +322,9 @@ class Line:
         with self._shared.lock:
             if self.batch is not batch:
                 return  # given up meanwhile, by who closes
-            self.aside.append(aside)
+            # With no call in between, so that each event is in one of the two.
             aside.payloads, aside.ids = batch.payloads[:count], batch.ids[:count]
             batch.payloads, batch.ids = batch.payloads[count:], batch.ids[count:]
+            self.aside = [*self.aside, aside]
             if not batch.payloads:
                 self.batch = None

@@ -284,17 +284,18 @@ class Worker:
         the thread to itself, and inside `dictConfig`, which holds logging's lock while it closes
         its handlers, so that a thread may be waiting for that lock.
         """
-        began = clock.now()
+        began, works = clock.now(), False
         self._heed_patch()
         while not ready():
             left = deadline - clock.now()
             if left <= 0 or self._shared.is_parked:
                 return False
             # A disk may stand still with a thread, for longer than this one has time.
-            if self._takes_over(began) and not self._shared.queue.is_used:
+            if (works or self._takes_over(began)) and not self._shared.queue.is_used:
                 self._shared.queue.collect()
                 line = min(self._lines, key=Line.pause)
-                if self._turn(line, deadline, own_thread=False):
+                works = self._turn(line, deadline, own_thread=False)
+                if works:
                     continue
                 left = min(left, max(line.pause(), 0.001))
             under_way = any(line.claims for line in self._lines)
