@@ -238,6 +238,23 @@ def test_a_broker_that_is_away(server, reports):
     assert f"{url}#snowplow did not take them" in reports[0]
 
 
+def test_what_the_client_of_a_broker_that_is_away_logs_is_no_event(reports):
+    """It logs its exceptions, which would go to the broker in their turn, and so for ever."""
+    url = f"sqs://127.0.0.1:{free_port()}"
+    root, level = logging.getLogger(), logging.getLogger().level
+    settings = {"capture_exceptions": True, "flush_interval": 0.01, "max_retry_delay": 0.05}
+    with giving(url, shutdown_timeout=0.1, **settings) as (_, handler):
+        root.addHandler(handler)
+        root.setLevel(logging.DEBUG)
+        try:
+            handler.handle(logging.makeLogRecord({"snowplow": event_of("first")}))
+            eventually(lambda: handler.stats.retried >= 5)
+        finally:
+            root.setLevel(level)
+            root.removeHandler(handler)
+        assert handler.stats.queued == 1
+
+
 @pytest.mark.exhaustive
 def test_a_broker_that_hangs_holds_no_end(tmp_path):
     """Neither the relay's nor the handler's."""

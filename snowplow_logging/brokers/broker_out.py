@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from snowplow_logging.brokers.message import OVERHEAD, pack
 from snowplow_logging.delivery.limits import FITS_FOR_SURE, excess
 from snowplow_logging.delivery.retry import Answer, Outcome
+from snowplow_logging.delivery.way_out import publishing
 
 __all__ = ["BrokerOut", "Publisher"]
 
@@ -71,8 +73,9 @@ class BrokerOut:
 
     def send(self, payloads: Sequence[bytes], *, at_most: float | None = None) -> Answer:
         """Give payloads to the broker in one message, and say what came of it."""
-        message = pack(payloads)
+        message, me = pack(payloads), threading.get_ident()
         try:
+            publishing.add(me)
             self._publisher.publish(message, at_most)
         except Exception as error:  # noqa: BLE001 - a client may raise what it likes
             reason = f"{self.url} did not take them: {self._publisher.describe(error)}"
@@ -80,4 +83,6 @@ class BrokerOut:
                 return Answer(Outcome.SPLIT if len(payloads) > 1 else Outcome.REFUSED, reason)
             mend = self._publisher.needs_mending(error)
             return Answer(Outcome.RETRY, reason, at_once=mend)
+        finally:
+            publishing.discard(me)
         return Answer(Outcome.TAKEN)

@@ -36,6 +36,7 @@ from snowplow_logging.delivery.limits import (
 )
 from snowplow_logging.delivery.retry import Answer, Outcome, judge
 from snowplow_logging.delivery.waiting import new_lock
+from snowplow_logging.delivery.way_out import publishing
 from snowplow_logging.http_client import as_it_is, certificates, described
 from snowplow_logging.protocol import MAX_REQUEST_LINE_BYTES
 
@@ -58,12 +59,12 @@ _DRAIN_TIME: Final = 1.0
 
 
 def sends_here() -> bool:
-    """Tell whether what this thread does is part of a request to a collector.
+    """Tell whether what this thread does is part of a request to a collector, or to a broker.
 
     A finaliser that the garbage collector happens to run there is none, nor is a signal handler.
     """
     if exchange_here() is None:
-        return False
+        return threading.get_ident() in publishing
     codes = set()
     for handler in map(signal.getsignal, signal.valid_signals()):
         called: Any = handler

@@ -7,9 +7,12 @@ from typing import Final, Protocol
 
 from snowplow_logging.delivery.retry import Answer
 
-__all__ = ["WayOut", "is_of_client"]
+__all__ = ["WayOut", "is_of_client", "publishing"]
 
 _CLIENTS: Final = frozenset("amqp boto3 botocore kombu redis requests urllib3".split())
+
+publishing: Final[set[int]] = set()
+"""The threads that give a message to a broker now."""
 
 
 def is_of_client(logger: object) -> bool:
