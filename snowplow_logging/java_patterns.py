@@ -134,7 +134,7 @@ _GROUP: Final = re.compile(
     r"|(?P<on>[idmsuxU]*)(?:-(?P<off>[idmsuxU]*))?(?P<end>[:)])))"
 )
 _REPETITION: Final = re.compile(
-    r"(?P<often>[*+?]|\{(?P<least>[0-9]{1,9})(?:,(?P<most>[0-9]{0,9}))?\})(?P<how>[+?]?)"
+    r"(?P<often>[*+?]|\{(?P<least>[0-9]+)(?:,(?P<most>[0-9]*))?\})(?P<how>[+?]?)"
 )
 _REFERENCE: Final = re.compile(r"\\(?:(?P<number>[1-9][0-9]*)|k<(?P<name>\w+)>)")
 _CAPTURE: Final = re.compile(r"\(\?<g([0-9]+)>")
@@ -142,10 +142,12 @@ _CAPTURE: Final = re.compile(r"\(\?<g([0-9]+)>")
 _NAMED: Final = re.compile(r"\(\?<(?P<group>\w+)>|\\k<(?P<reference>\w+)>")
 
 # The end of a text, or of the line that is its last. Java sees none between `\r` and `\n`. To look
-# back is slow, so that it is done only where what comes before may be a `\r`.
+# back has the validator search by trial and error, which takes seconds for some texts. So it does
+# only where it has to be exact, or looks around anyway; elsewhere it takes such an end as well.
 _END: Final = r"(?:\r\n|[\n\r\u0085\u2028\u2029])?$"
 _END_AFTER_RETURN: Final = r"(?:\r\n|(?<!\r)\n|[\r\u0085\u2028\u2029])?$"
 _BEFORE_END: Final = f"(?={_END_AFTER_RETURN})"
+_MOST_TIMES: Final = 2**31 - 1
 # What matches no character, and cannot be repeated here.
 _PLACES: Final = frozenset(["^", "$", r"\b", r"\B", _END, _END_AFTER_RETURN, _BEFORE_END])
 
@@ -181,23 +183,25 @@ class _Group:
     number: int = 0
 
 
-def translated(pattern: str) -> Translation:
+def translated(pattern: str, *, exactly: bool) -> Translation:
     """Return a pattern of Java's as the validator reads it.
 
     Args:
         pattern: The pattern.
+        exactly: Whether it is to match no more than Java's, where that is possible, even if it then
+            takes far longer for some texts.
 
     Raises:
         NoPattern: Java cannot read it.
         UnsurePattern: It cannot be translated.
     """
-    return _Reader(pattern).read()
+    return _Reader(pattern, exactly=exactly).read()
 
 
 class _Reader:
     """Reads a pattern from its start to its end, and writes it on the way."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, exactly: bool) -> None:
         self._pattern = _QUOTED.sub(_without_quotes, pattern)
         self._at = 0
         self._flags: frozenset[str] = frozenset()
@@ -207,7 +211,9 @@ class _Reader:
         self._captures = 0
         self._atomics = 0
         self._has_return = False  # whether `\r` may have been taken
+        self._exactly = exactly
         self._is_exact = True
+        self._is_for_ascii = True  # whether other texts can be judged, too
 
     def read(self) -> Translation:
         """Return the whole pattern as the validator reads it."""
@@ -233,9 +239,9 @@ class _Reader:
         if len(self._groups) > 1:
             raise NoPattern
         written = _numbered("".join(self._groups[0].parts))
-        if not self._is_exact:
+        if not self._is_for_ascii:
             written += r"|[^\x00-\x7f]"
-        return Translation(written, self._is_exact)
+        return Translation(written, self._is_exact and self._is_for_ascii)
 
     def _skip(self, text: str) -> bool:
         found = self._pattern.startswith(text, self._at)
@@ -261,13 +267,19 @@ class _Reader:
     def _end(self) -> str:
         rest = self._pattern[self._at :]
         is_last = not rest.strip(")") or (len(self._groups) == 1 and rest.startswith("|"))
-        # Where nothing follows it does no harm to take the line's end, which is faster.
-        if is_last and not self._looks_behind():
-            return _END_AFTER_RETURN if self._has_return else _END
-        return _BEFORE_END
+        # Where nothing follows it does no harm to take the line's end.
+        if not is_last or self._is_inside("(?<=", "(?<!"):
+            return _BEFORE_END
+        if not self._has_return:
+            return _END
+        if self._exactly or self._is_inside("(?=", "(?!", "(?>"):
+            return _END_AFTER_RETURN
+        self._is_exact = False
+        return _END
 
-    def _looks_behind(self) -> bool:
-        return any(group.start.startswith(("(?<=", "(?<!")) for group in self._groups)
+    def _is_inside(self, *starts: str) -> bool:
+        """Tell whether this is in a group that begins in one of these ways."""
+        return any(group.start in starts for group in self._groups)
 
     def _escape(self) -> str:
         """Return what an escape outside of a set is written as."""
@@ -277,7 +289,7 @@ class _Reader:
             if self._skip(name):
                 if name in "bB":
                     # What is a letter beyond ASCII has changed from one version of Java to another.
-                    self._is_exact = False
+                    self._is_for_ascii = False
                     if self._pattern.startswith("{", self._at):
                         raise UnsurePattern
                 return written
@@ -291,7 +303,7 @@ class _Reader:
 
     def _reference(self, reference: re.Match[str]) -> str:
         number = self._names.get(reference["name"]) or int(reference["number"] or 0)
-        if number not in self._closed or "i" in self._flags or self._looks_behind():
+        if number not in self._closed or "i" in self._flags or self._is_inside("(?<=", "(?<!"):
             raise UnsurePattern
         self._at = reference.end()
         return rf"\k<g{number}>"
@@ -324,6 +336,8 @@ class _Reader:
             known = f"script={script[1]}"
         if known is None:
             raise UnsurePattern
+        if is_negated or self._is_inside("(?!", "(?<!"):
+            self._is_for_ascii = False  # for Java may not know a character yet
         return rf"\{'P' if is_negated else 'p'}{{{known}}}"
 
     def _set(self) -> str:
@@ -334,6 +348,8 @@ class _Reader:
             cut.append(self._union(is_first=False))
         if not self._skip("]"):
             raise NoPattern
+        if is_negated and any(r"\p" in part for union in cut for part in union[1] + union[2]):
+            self._is_for_ascii = False  # see `_property`
         if len(cut) == 1 and not cut[0].sets:
             return self._written(cut[0].ranges, cut[0].properties, is_negated=is_negated)
         *others, last = map(self._written_union, cut)
@@ -359,6 +375,8 @@ class _Reader:
                 union.ranges.append((member, self._last_of_range(member)))
             elif isinstance(member, str):
                 union.properties.append(member)
+            elif self._pattern.startswith("v-", self._at - 1):
+                raise UnsurePattern  # Before a hyphen it is one character to Java.
             else:
                 union.ranges.extend(member)
         # Java's versions have their own ways with what is cut with nothing, or with a set and more.
@@ -435,7 +453,7 @@ class _Reader:
         elif group["kind"] != ":":
             self._has_return = True
             # Java looks back by UTF-16 units, and may meet half of a character.
-            self._is_exact &= group["kind"] not in ("<=", "<!")
+            self._is_for_ascii &= group["kind"] not in ("<=", "<!")
         self._groups.append(_Group(start, before, number=number))
 
     def _close(self) -> None:
@@ -463,7 +481,9 @@ class _Reader:
         least, most = repetition["least"], repetition["most"]
         if most and int(most) < int(least):
             raise NoPattern
-        if (often in "*+" or most == "") and self._looks_behind():
+        if max(int(least or 0), int(most or 0)) > _MOST_TIMES:
+            raise NoPattern
+        if (often in "*+" or most == "") and self._is_inside("(?<=", "(?<!"):
             raise UnsurePattern
         part, how = parts.pop(), repetition["how"]
         if how == "+" and part.startswith("("):

@@ -90,7 +90,7 @@ class _UniqueItems:
 
 
 _KEYWORDS: Final[dict[str, Any]] = {"uniqueItems": _UniqueItems}
-_SCHEMAS_BY_NAME: Final = ("properties", "definitions", "dependencies")
+_SCHEMAS_BY_NAME: Final = ("properties", "definitions", "dependencies", "$defs")
 _SCHEMAS: Final = "additionalProperties additionalItems items allOf anyOf".split()
 # What refuses data for what other schemas take.
 _REFUSING: Final = ("not", "oneOf")
@@ -114,6 +114,7 @@ class _Rewriting:
         self.left_out = 0
         self.names: dict[str, str] = {}
         self._trusts_references = trusts_references
+        self._exactly = False  # whether what matches is refused, perhaps
 
     def rewritten(self, schema: Any) -> Any:
         """Return a schema, or a list of them, rewritten."""
@@ -132,8 +133,10 @@ class _Rewriting:
                 new[keyword] = self.rewritten(new[keyword])
         for keyword in _REFUSING:
             if keyword in new:
-                before = self.left_out
+                before, exactly = self.left_out, self._exactly
+                self._exactly = True
                 new[keyword] = self.rewritten(new[keyword])
+                self._exactly = exactly
                 if self.left_out > before:
                     del new[keyword]
         return new
@@ -141,7 +144,7 @@ class _Rewriting:
     def _rewrite_rules(self, schema: dict[str, Any]) -> None:
         """Rewrite the rules of a schema, but not those of the schemas in it."""
         if isinstance(schema.get("pattern"), str):
-            pattern = self._translated(schema.pop("pattern"))
+            pattern = self._translated(schema.pop("pattern"), exactly=self._exactly)
             if pattern is not None:
                 schema["pattern"] = pattern.pattern
         if isinstance(schema.get("format"), str) and schema["format"] not in FORMATS:
@@ -160,7 +163,7 @@ class _Rewriting:
         if not isinstance(names, dict):
             return
         for name, part in names.items():
-            pattern = self._translated(name)
+            pattern = self._translated(name, exactly=True)
             if pattern is None or not pattern.is_exact:
                 schema.pop("additionalProperties", None)
                 continue
@@ -171,10 +174,10 @@ class _Rewriting:
             self.names[written] = name
         schema["patternProperties"] = new
 
-    def _translated(self, pattern: str) -> Translation | None:
+    def _translated(self, pattern: str, *, exactly: bool) -> Translation | None:
         """Return what the validator reads as Java reads a pattern; None where that is unknown."""
         try:
-            translation = translated(pattern)
+            translation = translated(pattern, exactly=exactly)
             jsonschema_rs.Draft4Validator({"pattern": translation.pattern}, offline=True)
         except NoPattern:
             problem = f"has the pattern {pattern!r}, which is none"
