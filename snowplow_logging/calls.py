@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum, auto
-from typing import Any, Protocol, TypeVar, cast
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Final, Protocol, TypeVar, cast
 
 __all__ = ["Around", "Kind", "kind_of"]
 
@@ -46,6 +46,14 @@ def kind_of(function: Callable[..., Any]) -> Kind:
     return Kind.AT_ONCE
 
 
+_LATER: Final = {
+    CoroutineType: Kind.AWAITED,
+    GeneratorType: Kind.GENERATOR,
+    AsyncGeneratorType: Kind.ASYNC_GENERATOR,
+}
+"""What is returned of work that is still to come. Other objects that can be awaited may be more."""
+
+
 class _Whole(Protocol):
     """A block that is entered with `with` or `async with`, any number of times."""
 
@@ -73,7 +81,6 @@ class Around:
     ) -> None:
         self._each = each
         self._steps = steps
-        self._outlives_calls = whole is not None
         self._whole: _Whole = nullcontext() if whole is None else whole
         self._wrappers: dict[Kind, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
             Kind.AT_ONCE: self._at_once,
@@ -85,9 +92,9 @@ class Around:
     def wrap(self, function: _F) -> _F:
         """Return a callable of the same kind, with this around the work of each of its calls.
 
-        What is awaited or gone through later, and was returned by a function that works at once,
-        comes back with this around it as well. An asyncio future works on by itself, with what was
-        bound where it was made.
+        A coroutine or generator that a function returns comes back with this around it as well.
+        What else it returns is left alone: a future works on by itself, with what was bound where
+        it was made, and other objects that can be awaited may be more than that.
         """
         return cast("_F", functools.wraps(function)(self._wrappers[kind_of(function)](function)))
 
@@ -99,10 +106,7 @@ class Around:
             except BaseException:
                 with self._whole:
                     raise
-            later = _kind_of_result(result)
-            if self._outlives_calls and _is_future(result):
-                # A task, because a future can do more than be awaited.
-                return result.get_loop().create_task(self._awaited(lambda: result)())
+            later = _LATER.get(type(result), Kind.AT_ONCE)  # not asked for, as it may be lazy
             if later in (Kind.AT_ONCE, Kind.GENERATOR):
                 with self._whole:  # at once for a generator, too, through which nobody may go
                     pass
@@ -167,17 +171,3 @@ class _Steps(Generator[Any, Any, Any]):
     def close(self) -> None:
         with self._step():
             self._items.close()
-
-
-def _kind_of_result(result: Any) -> Kind:
-    """Return what a function has returned is: work that is still to come, or none."""
-    if inspect.isawaitable(result):
-        return Kind.AT_ONCE if _is_future(result) else Kind.AWAITED
-    if inspect.isgenerator(result):
-        return Kind.GENERATOR
-    return Kind.ASYNC_GENERATOR if inspect.isasyncgen(result) else Kind.AT_ONCE
-
-
-def _is_future(result: Any) -> bool:
-    asyncio: Any = sys.modules.get("asyncio")  # without which there is none
-    return asyncio is not None and bool(asyncio.isfuture(result))

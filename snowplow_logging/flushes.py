@@ -125,9 +125,9 @@ def flushing(timeout: Any = None) -> Any:
         def work(): ...
 
     It is a context manager, `with` or `async with`, and a decorator of functions, coroutine
-    functions and generators; where a function returns what is awaited or gone through later, it
-    flushes at the end of that. The events are sent whether or not the job raises. Events that are
-    not answered for when the time is up are told on standard error, once a minute.
+    functions and generators; where a function returns a coroutine or a generator, it flushes at the
+    end of that. The events are sent whether or not the job raises. Events that are not answered for
+    when the time is up are told on standard error, once a minute.
 
     Args:
         timeout: The seconds to wait at most, as with `flush`; or the function to decorate.

@@ -221,8 +221,8 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 
     Args:
         function: What is to run elsewhere; what it is called with there is handed on. Of coroutine
-            functions and generators, and of what a function returns to be awaited or gone through,
-            it is the work, whenever that comes. It may run any number of times, also at once. A
+            functions and generators, and of a coroutine or generator that a function returns, it is
+            the work, whenever that comes. It may run any number of times, also at once. A
             function that works at once may run in another process, too, if it can be pickled.
     """
     layer = surroundings()

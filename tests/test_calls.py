@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import gc
 import inspect
@@ -65,24 +64,6 @@ class Works:
         yield "item"
         self.log("last")
 
-    def awaitable(self):
-        """Work, once what is returned is awaited, which is neither a coroutine nor a future."""
-        return Awaitable(self.coroutine)
-
-    def task(self):
-        """Work in a task."""
-        return asyncio.get_running_loop().create_task(self.coroutine())
-
-
-class Awaitable:
-    """What libraries have that send a query once it is awaited."""
-
-    def __init__(self, coroutine):
-        self.coroutine = coroutine
-
-    def __await__(self):
-        return self.coroutine().__await__()
-
 
 def called(function):
     """Return an object that is called as a function is, and is of the same kind."""
@@ -130,7 +111,7 @@ FORMS = {
     "partial of an object": lambda function: functools.partial(called(function)),
     "function that returns it": returning,
 }
-KINDS = ("at_once", "coroutine", "generator", "async_generator", "awaitable", "task")
+KINDS = ("at_once", "coroutine", "generator", "async_generator")
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -352,28 +333,37 @@ def test_a_generator_that_nobody_goes_through(shop, collector):
     assert list(users(collector)) == ["made"]
 
 
-def test_a_task_stays_one(shop, collector):
-    """It can be cancelled, and is flushed then."""
+class Lazy:
+    """What is another object once it is asked anything, even for its class."""
 
-    async def wait():
-        logs(shop, "waits")
-        await asyncio.Event().wait()
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
 
-    @flushing
-    def begin():
-        return asyncio.get_running_loop().create_task(wait())
+    def __await__(self):
+        raise RuntimeError("awaited")
+
+
+WRAPPERS = {
+    "carry": carry,
+    "subject_context": subject_context(user_id="u"),
+    "flushing": flushing,
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_other_results_stay_what_they_are(wrapper):
+    """A future, and whatever else can be awaited, can do more than that."""
 
     async def main():
-        task = begin()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        assert task.cancelled()
+        future = asyncio.get_running_loop().create_future()
+        for result in (future, Lazy(), asyncio.sleep):
+            with subject_context(user_id="u"):
+                wrapped = WRAPPERS[wrapper](lambda result=result: result)
+            assert wrapped() is result
+        future.set_result(3)
+        assert await future == 3
 
     asyncio.run(main())
-    assert list(users(collector)) == ["waits"]
 
 
 def hello(name):
