@@ -296,10 +296,11 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 def _number(kind: Callable[[str], float], text: str) -> float:
     try:
         value = kind(text)
-    except ValueError:  # whose words show the text
-        raise argparse.ArgumentTypeError("it is no number of this kind") from None
+    except ValueError:  # whose words would show the text
+        value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError("it is not more than 0")
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"give {wanted} more than 0")
     return value
 
 

@@ -56,7 +56,7 @@ def read_event(name: str, values: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         is_json = key.endswith(":")
         *outer, last = key.removesuffix(":").split(".")
-        if not equals or not (outer or [last])[0].isidentifier():
+        if not equals or not (outer or [last])[0].replace("-", "_").isidentifier():
             # It may be a header or a URL whose option was left out, and is shown where it is a key.
             shown = repr(text) if text in keys else f"value {number}"
             raise NotSentError(f"{shown} is not of the form key=value or key:=JSON", _REFUSED)
@@ -76,7 +76,7 @@ def _json(key: str, value: str) -> Any:
     try:
         return json.loads(value)
     except ValueError as error:
-        problem = f"{key}={value} is no JSON: {error}"
+        problem = f"{key} is no JSON: {error}"
         if key.removesuffix(":") == "true_timestamp":
             now = int(time.time() * 1000)
             problem = f"{key}={value} is no number; give milliseconds since 1970 UTC, such as {now}"

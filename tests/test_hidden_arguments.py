@@ -46,7 +46,7 @@ WRONG = {
     "left over in a relay": ((*RELAY, HEADER, SECRET), "unrecognized arguments: 2, not shown"),
     "no choice": ((*REPLAY, "--method", URL), "--method: invalid choice (choose from"),
     "no choice, quoted": ((*REPLAY, "--method", f"'\"\\{SECRET}"), "--method: invalid choice ("),
-    "no number": ((*REPLAY, "--rate", SECRET), "--rate: it is no number"),
+    "no number": ((*REPLAY, "--rate", SECRET), "--rate: give a number more than 0"),
     "no port": (("collector", "--port", SECRET), "--port: invalid int value"),
     "no seconds": ((*RELAY, "--claim-after", SECRET), "--claim-after: invalid float value"),
     "a flag": ((*REPLAY, f"--dry-run={SECRET}"), "--dry-run: ignored explicit argument"),

@@ -106,6 +106,7 @@ def test_a_shortage_of_descriptors_costs_no_busy_loop(command, tmp_path):
 BAD_FILES = {
     "no folder": ("none/health.json", "No such file or directory"),
     "a folder": ("", "Is a directory"),
+    "a pipe": ("pipe", "it is no regular file"),
     "the store": ("events.db", "--health-file is a file of the relay's events, too"),
     "the dead letters": ("./dead.jsonl", "--health-file is a file of the relay's events, too"),
 }
@@ -116,6 +117,7 @@ BAD_FILES = {
 def test_a_file_that_cannot_be_written(name, tmp_path, capfd):
     """The relay does not begin, and says why in one line."""
     file, words = BAD_FILES[name]
+    os.mkfifo(tmp_path / "pipe")
     arguments = ["--store", tmp_path / "events.db", "--dead-letter", tmp_path / "dead.jsonl"]
     arguments += ["--health", 0, "--health-file", f"{tmp_path}/{file}".rstrip("/")]
     arguments += ["--endpoint", "http://127.0.0.1:1"]

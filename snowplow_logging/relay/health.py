@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from snowplow_logging.descriptor_shortage import DescriptorShortage
@@ -34,10 +35,10 @@ def address_of(text: str) -> tuple[str, int]:
     Raises:
         ValueError: It is none.
     """
-    found = re.fullmatch(r"(?:\[?([^\[\]]*?)\]?:)?(\d{1,5})", text)
-    if found is None or int(found[2]) > 65_535:
+    found = re.fullmatch(r"(?:(?:\[([^\[\]]*)\]|([^\[\]]*?)):)?(\d{1,5})", text)
+    if found is None or int(found[3]) > 65_535:
         raise ValueError(f"--health is {text!r}; give a port, or an address and a port")
-    return found[1] or "127.0.0.1", int(found[2])
+    return found[1] or found[2] or "127.0.0.1", int(found[3])
 
 
 class _Server(DescriptorShortage, ThreadingHTTPServer):
@@ -206,6 +207,9 @@ class Health:
             if self._ended and asks:
                 return
             try:
+                there = Path(self._file)
+                if there.exists() and not (there.is_file() or there.is_dir()):
+                    raise OSError("it is no regular file, and would be replaced")
                 replace_private(self._file, body)
             except OSError as error:
                 reason = error.strerror or error
