@@ -108,6 +108,7 @@ BAD_FILES = {
     "a folder": ("", "Is a directory"),
     "a pipe": ("pipe", "it is no regular file"),
     "the store": ("events.db", "--health-file is a file of the relay's events, too"),
+    "a file of the store": ("events.db-wal", "--health-file is a file of the relay's events, too"),
     "the dead letters": ("./dead.jsonl", "--health-file is a file of the relay's events, too"),
 }
 

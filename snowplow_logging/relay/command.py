@@ -127,9 +127,11 @@ def run_relay(arguments: argparse.Namespace) -> int:
     try:
         where = None if arguments.health is None else address_of(arguments.health)
         paths = [arguments.store, arguments.dead_letter, arguments.health_file]
-        given = [os.path.realpath(path) for path in paths if path is not None]
-        if arguments.health_file is not None and given[-1] in given[:-1]:
-            raise ValueError("--health-file is a file of the relay's events, too; give another")
+        *others, health_file = (None if path is None else os.path.realpath(path) for path in paths)
+        # Beside a store are files whose names begin with its own.
+        for other in filter(None, others):
+            if health_file is not None and f"{health_file}-".startswith(f"{other}-"):
+                raise ValueError("--health-file is a file of the relay's events, too; give another")
         relay = relay_of(arguments)
         health = Health(relay, where, arguments.health_file)
     except (ImportError, OSError, TypeError, ValueError) as error:
