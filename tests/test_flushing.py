@@ -16,6 +16,7 @@ import pytest
 
 from faulty_collector import SILENCE, FaultyCollector
 from helpers import tracking
+from seldom import seldom
 from snowplow_logging import SnowplowHandler, aflush, flush, flushing
 
 pytestmark = pytest.mark.every_python
@@ -485,7 +486,9 @@ def test_who_puts_the_default_action_back_loses_nothing(start):
 
 
 @posix
-@pytest.mark.parametrize("flush", ["handler.flush()", "import snowplow_logging as s; s.flush()"])
+@pytest.mark.parametrize(
+    "flush", ["handler.flush()", *seldom("import snowplow_logging as s; s.flush()")]
+)
 @pytest.mark.parametrize("hears", ["", "threading.Thread(target=terminate).start(); lock(mutex)"])
 def test_a_flush_stands_in_again_for_the_default_action(start, collector, flush, hears):
     """And sees again to a main thread that hears nothing."""

@@ -298,7 +298,7 @@ def test_threads_that_log_first_at_once_after_such_a_fork(collector, run, settin
             assert handler.flush(20)
             assert handler.stats.sent == 8
 
-        for number in range(30):
+        for number in range(20):
             time.sleep(0.05)  # for a bare fork no thread may be waiting for the interpreter itself
             pid = ctypes.PyDLL(None).fork()
             if pid == 0:
@@ -310,7 +310,7 @@ def test_threads_that_log_first_at_once_after_such_a_fork(collector, run, settin
         collector,
     )
     assert collector.labels == sorted(
-        ["parent", *(f"{number}-{thread}" for number in range(30) for thread in range(8))]
+        ["parent", *(f"{number}-{thread}" for number in range(20) for thread in range(8))]
     )
 
 

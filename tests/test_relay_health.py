@@ -71,6 +71,7 @@ def test_head(relay, path, status):
     started.end()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are set as on Linux")
 def test_a_shortage_of_descriptors_costs_no_busy_loop(command, tmp_path):
     """Idle connections are ended to have room, so that it is answered while many are open."""

@@ -102,11 +102,13 @@ def test_what_is_no_message_stops_nothing(server):
     assert b"answered 400" in reasons
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
     """It is tried again, by the next relay as well, and holds up no other event."""
     check_letters_wait(server, tmp_path, server.count)
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_read_is_kept_whole(server):
     """Whatever its bytes are, and where it leaves no room for the reason."""
     largest = unknown(1_048_588 - 68 - 20)
@@ -285,6 +287,7 @@ def test_a_url_that_makes_no_sense(url):
     assert "ret" not in str(raised.value)
 
 
+@pytest.mark.exhaustive
 def test_check_reaches_it(server, tmp_path, capfd):
     """It gives it a test event, says what could lose it, and where nobody answers."""
     status, words = checked(tmp_path, capfd, broker=server.url, stream=server.stream)

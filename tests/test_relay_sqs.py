@@ -96,11 +96,13 @@ def test_what_is_no_message_stops_nothing(server):
         one.end()
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_kept_is_not_acknowledged(server, tmp_path):
     """It is tried again, by the next relay as well, and holds up no other event."""
     check_letters_wait(server, tmp_path, server.count)
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_read_is_kept_whole(server):
     """Where it leaves no room for the reason as well."""
 

@@ -147,6 +147,7 @@ def test_where_no_handler_shows_a_report_it_goes_to_standard_error(run, setup):
 
 
 @with_loguru
+@pytest.mark.exhaustive
 def test_what_loguru_hands_on_by_another_thread_goes_to_standard_error(run):
     """Nothing tells where it will come out, until it comes to a Snowplow handler."""
     shown_by_others = "loguru.add(shown, level='ERROR')"
@@ -200,7 +201,7 @@ def test_a_queue_with_none_but_us_behind_it_leaves_nobody_in_the_dark(run):
             LOGURU.format(enqueue=False, other="loguru.add(shown)"),
             "",
             id="a sink of loguru",
-            marks=with_loguru,
+            marks=[with_loguru, pytest.mark.exhaustive],
         ),
     ],
 )

@@ -164,7 +164,8 @@ def test_an_entity_that_is_awaited_by_nobody(reports):
         """Do nothing."""
 
     made = []
-    handler = SnowplowHandler(NOWHERE, context=[lambda _: made.append(entity()) or made[-1]])
+    context = [lambda _: made.append(entity()) or made[-1]]
+    handler = SnowplowHandler(NOWHERE, context=context, shutdown_timeout=0.1)
     handler.emit(logging.makeLogRecord({"snowplow": {"event": "page_view", "page_url": "x"}}))
     made[0].close()
     handler.close()
