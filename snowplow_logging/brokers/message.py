@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from snowplow_logging.brokers.json_parts import items_of, members_of
 from snowplow_logging.delivery.limits import FITS_FOR_SURE, excess
-from snowplow_logging.json_data import orjson
+from snowplow_logging.json_data import orjson, payload_json
 from snowplow_logging.printable import printable
 
 __all__ = [
@@ -184,21 +184,11 @@ def _checked(written: str) -> bytes:
 def _payload(event: dict[str, str]) -> bytes:
     event.pop("stm", None)  # the time of sending, which is the relay's
     try:
-        written = _dumps(event)
+        return payload_json(event)
     except (TypeError, UnicodeEncodeError):
         # A lone surrogate becomes what Enrich makes of it, a question mark.
-        written = _standard_dumps(event, errors="replace")
-    return written[:-1]
-
-
-def _standard_dumps(event: dict[str, str], errors: str = "strict") -> bytes:
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    return text.encode(errors=errors)
-
-
-_dumps: Final[Callable[[dict[str, str]], bytes]] = (
-    _standard_dumps if orjson is None else orjson.dumps
-)
+        text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace")[:-1]
 
 
 def _is_usual(event: Any) -> bool:
