@@ -107,11 +107,13 @@ class _Rewriting:
 
     Attributes:
         left_out: How often something was.
+        refers: Whether there is a `$ref`.
         names: The patterns of `patternProperties` as they stand in the schema, by what they became.
     """
 
     def __init__(self, *, trusts_references: bool) -> None:
         self.left_out = 0
+        self.refers = False
         self.names: dict[str, str] = {}
         self._trusts_references = trusts_references
         self._exactly = False  # whether what matches is refused, perhaps
@@ -155,7 +157,9 @@ class _Rewriting:
             schema.pop("exclusiveMinimum", None)
         if schema.get("multipleOf") == 0 and schema["multipleOf"] is not False:
             del schema["multipleOf"]
-        self.left_out += "$ref" in schema and not self._trusts_references
+        if "$ref" in schema:
+            self.refers = True
+            self.left_out += not self._trusts_references
 
     def _rewrite_names(self, schema: dict[str, Any]) -> None:
         """Rewrite the patterns of names, without which it cannot be told which are additional."""
@@ -193,7 +197,7 @@ def _rewritten(schema: dict[str, Any]) -> tuple[Any, dict[str, str]]:
     """Return a schema rewritten, and the names that its patterns of names had."""
     rewriting = _Rewriting(trusts_references=True)
     rules = rewriting.rewritten(schema)
-    if rewriting.left_out:
+    if rewriting.left_out and rewriting.refers:
         rewriting = _Rewriting(trusts_references=False)
         rules = rewriting.rewritten(schema)
     return rules, rewriting.names
