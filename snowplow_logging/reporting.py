@@ -59,7 +59,7 @@ def report(message: str) -> None:
     record = _record(message)
     if not _logger.filter(record):
         return
-    showing = [handler for handler in _handlers(_logger) if _lets_see(handler, record)]
+    showing = _showing(record)
     if showing and not any(map(_is_the_end, showing)):
         _forget_old()
         handed_on[message] = clock.now()  # first, for it may return at once
@@ -153,7 +153,7 @@ def show_behind_queue(record: logging.LogRecord) -> None:
 
 def would_show() -> bool:
     """Tell whether a report would come to anyone by a handler, and not by standard error."""
-    return not _is_enabled() or _shows(_record(""))
+    return not _is_enabled() or bool(_showing(_record("")))
 
 
 def _is_enabled() -> bool:
@@ -167,8 +167,9 @@ def _record(message: str) -> logging.LogRecord:
     )
 
 
-def _shows(record: logging.LogRecord) -> bool:
-    return any(_lets_see(handler, record) for handler in _handlers(_logger))
+def _showing(record: logging.LogRecord) -> list[logging.Handler]:
+    """Return the handlers that do something with a report."""
+    return [handler for handler in _handlers(_logger) if _lets_see(handler, record)]
 
 
 def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
