@@ -306,24 +306,22 @@ class Iglu:
                 break
         else:
             entry = self._missing(down)
-        if self._report is not None and isinstance(entry.answer, Absent):
-            self._tell(self._report, uri, entry, down)
+        self._tell(uri, entry, down)
         if len(self._entries) >= _MOST_KEPT:
             self._entries.clear()
         self._entries[uri] = entry
         return entry
 
-    @staticmethod
-    def _tell(report: Callable[[str], None], uri: str, entry: _Entry, down: list[str]) -> None:
+    def _tell(self, uri: str, entry: _Entry, down: list[str]) -> None:
         """Report a schema that is absent though a registry may have it, or has it in a bad form."""
-        absent = cast("Absent", entry.answer)
-        if absent.certain:
+        absent = entry.answer
+        if self._report is None or not isinstance(absent, Absent) or absent.certain:
             return
         if down:
             problem = f"{uri} cannot be looked up, and its events go unchecked"
-            report(f"{problem}: {'; '.join(down)}")
+            self._report(f"{problem}: {'; '.join(down)}")
         elif entry.file is not None:
-            report(f"{uri} {absent.problem}, and its events go unchecked")
+            self._report(f"{uri} {absent.problem}, and its events go unchecked")
 
     def _read(self, uri: str, text: bytes, registry: _Folder | _Url, stamp: int) -> _Entry:
         """Make a schema of what a registry holds."""
